@@ -1,0 +1,22 @@
+//! Train neural networks through physics simulators with half-inverse gradients.
+//!
+//! With J the Jacobian of simulator and network over a mini-batch and g = ∂L/∂y, the update is
+//! Δθ = −η·V φ(Σ) Uᵀ g for J = U Σ Vᵀ. φ(σ) = σ^−½ gives half-inverse gradients, between gradient descent (σ) and
+//! Gauss–Newton (σ^−1).
+
+#![allow(
+    clippy::inline_always,
+    reason = "kernels must be inlined into the copy that run-time SIMD dispatch compiles for wide vectors"
+)]
+
+mod columns;
+mod error;
+pub mod jacobian;
+mod model;
+pub mod network;
+pub mod objective;
+pub mod simulator;
+pub mod spectral;
+
+pub use error::{SettingError, ShapeError, StepError};
+pub use model::{Evaluator, Linearization, Model, Problem, Samples};

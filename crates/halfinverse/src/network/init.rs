@@ -1,0 +1,91 @@
+//! Initial weights; biases start at zero.
+//!
+//! | name | variance of a weight | source |
+//! |---|---|---|
+//! | Glorot | 2 / (in + out) | Glorot, Bengio, AISTATS 2010 |
+//! | He | 2 / in | He, Zhang, Ren, Sun, ICCV 2015 |
+//! | LeCun | 1 / in | LeCun, Bottou, Orr, Müller, *Efficient BackProp*, 1998 |
+//!
+//! A uniform draw spans ±√(3·variance); a normal draw is not truncated.
+
+use rand::{Rng, RngExt};
+use rand_distr::StandardNormal;
+use serde::{Deserialize, Serialize};
+
+/// How the weights of a layer are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "the table above says what each is")]
+pub enum Init {
+    GlorotUniform,
+    GlorotNormal,
+    HeUniform,
+    HeNormal,
+    LecunUniform,
+    LecunNormal,
+}
+
+impl Init {
+    /// Every initialisation, in the order of the documentation.
+    pub const ALL: [Self; 6] = [
+        Self::GlorotUniform,
+        Self::GlorotNormal,
+        Self::HeUniform,
+        Self::HeNormal,
+        Self::LecunUniform,
+        Self::LecunNormal,
+    ];
+
+    /// Variance of a weight of a layer with `inputs` and `outputs`.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "widths are far below 2^52")]
+    pub fn variance(self, inputs: usize, outputs: usize) -> f64 {
+        match self {
+            Self::GlorotUniform | Self::GlorotNormal => 2.0 / (inputs + outputs) as f64,
+            Self::HeUniform | Self::HeNormal => 2.0 / inputs as f64,
+            Self::LecunUniform | Self::LecunNormal => 1.0 / inputs as f64,
+        }
+    }
+
+    /// Draws `weights`.
+    pub(crate) fn fill<R: Rng>(self, inputs: usize, outputs: usize, weights: &mut [f64], rng: &mut R) {
+        let variance = self.variance(inputs, outputs);
+        match self {
+            Self::GlorotUniform | Self::HeUniform | Self::LecunUniform => {
+                let limit = (3.0 * variance).sqrt();
+                for weight in weights {
+                    *weight = limit * (2.0 * rng.random::<f64>() - 1.0);
+                }
+            }
+            Self::GlorotNormal | Self::HeNormal | Self::LecunNormal => {
+                let deviation = variance.sqrt();
+                for weight in weights {
+                    *weight = deviation * rng.sample::<f64, _>(StandardNormal);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    #[test]
+    #[allow(clippy::cast_precision_loss)]
+    fn drawn_variance_is_the_stated_one() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        for init in Init::ALL {
+            let mut weights = vec![0.0; 40_000];
+            init.fill(30, 50, &mut weights, &mut rng);
+            let mean = weights.iter().sum::<f64>() / weights.len() as f64;
+            let variance = weights.iter().map(|w| w * w).sum::<f64>() / weights.len() as f64;
+            let stated = init.variance(30, 50);
+            assert!(mean.abs() < 4.0 * (stated / 40_000.0).sqrt(), "{init:?}: mean {mean}");
+            assert!((variance / stated - 1.0).abs() < 0.05, "{init:?}: {variance} against {stated}");
+        }
+    }
+}

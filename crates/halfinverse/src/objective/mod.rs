@@ -1,0 +1,42 @@
+//! Objectives L(y, target) of a mini-batch, and their gradient g = ∂L/∂y.
+
+mod squared_error;
+
+use faer::{MatMut, MatRef};
+
+pub use squared_error::SquaredError;
+
+/// How the losses of the samples become the loss of a mini-batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reduction {
+    /// Their mean: g carries 1/b.
+    Mean,
+    /// Their sum.
+    Sum,
+}
+
+impl Reduction {
+    /// Factor of the sum over `samples`.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "batches are far below 2^52")]
+    pub fn factor(self, samples: usize) -> f64 {
+        match self {
+            Self::Mean => 1.0 / samples as f64,
+            Self::Sum => 1.0,
+        }
+    }
+}
+
+/// A loss per sample, with its gradient with respect to the outcome.
+pub trait Objective: Send + Sync {
+    /// How samples are combined.
+    fn reduction(&self) -> Reduction;
+
+    /// Sum of the samples' losses for y and target (b × m each); writes its gradient (b × m) if asked to.
+    fn sum(
+        &self,
+        outcome: MatRef<'_, f64>,
+        target: MatRef<'_, f64>,
+        gradient: Option<MatMut<'_, f64>>,
+    ) -> f64;
+}

@@ -1,0 +1,211 @@
+//! Differentiable simulators y = S(z; y₀): from a control z (and an initial state) to an outcome y, per sample.
+//!
+//! A simulator is written once, serially, for a batch of samples in batch layout (one row per sample, the samples of
+//! a feature contiguous); the crate splits batches over threads. Its author writes [`Simulator::forward`] and the
+//! derivative that is natural to it; the others follow from that one. [`crate::check::simulator`] compares them all
+//! with finite differences.
+
+mod batched;
+mod oscillators;
+
+use faer::prelude::ReborrowMut;
+use faer::{Mat, MatMut, MatRef};
+
+pub(crate) use batched::Batched;
+pub use oscillators::{Oscillators, OscillatorsSettings, Trajectory};
+
+use crate::columns::{column, column_mut};
+
+/// A derivative that a simulator's author may write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Derivative {
+    /// ẏ = (∂y/∂z) ż, [`Simulator::jvp`].
+    Jvp,
+    /// z̄ = (∂y/∂z)ᵀ ȳ, [`Simulator::vjp`].
+    Vjp,
+    /// ∂y/∂z itself, [`Simulator::block`].
+    Block,
+}
+
+/// Why a simulator could not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SimulatorError {
+    /// [`Simulator::natural`] names a derivative that the simulator does not implement.
+    #[error("the simulator names {natural:?} as its natural derivative, but does not implement it")]
+    Missing {
+        /// What `natural` returned.
+        natural: Derivative,
+    },
+    /// The simulation failed.
+    #[error("the simulation failed: {reason}")]
+    Failed {
+        /// In the simulator's words.
+        reason: String,
+    },
+}
+
+/// Where a derivative is taken: the arguments of the forward pass and what it recorded.
+#[derive(Debug, Clone, Copy)]
+pub struct Point<'a> {
+    /// Initial states, b × [`Simulator::initials`].
+    pub initial: MatRef<'a, f64>,
+    /// Controls, b × [`Simulator::controls`].
+    pub control: MatRef<'a, f64>,
+    /// What `forward` wrote at this point.
+    pub record: &'a [f64],
+}
+
+/// A differentiable map from a control to an outcome, sample by sample.
+pub trait Simulator: Send + Sync {
+    /// Number of control components q.
+    fn controls(&self) -> usize;
+
+    /// Number of outcome components m.
+    fn outcomes(&self) -> usize;
+
+    /// Number of components of a sample's initial state; 0 when every sample starts alike.
+    fn initials(&self) -> usize;
+
+    /// How many numbers `forward` leaves behind for the derivatives of `samples` samples.
+    fn record_len(&self, samples: usize) -> usize {
+        let _ = samples;
+        0
+    }
+
+    /// y (b × m) from initial states (b × [`Self::initials`]) and controls (b × q).
+    ///
+    /// `record` has [`Self::record_len`]`(b)` entries in whatever order the simulator likes, or none when no derivative
+    /// will be asked for.
+    ///
+    /// # Errors
+    /// When the simulation cannot be carried out.
+    fn forward(
+        &self,
+        initial: MatRef<'_, f64>,
+        control: MatRef<'_, f64>,
+        outcome: MatMut<'_, f64>,
+        record: &mut [f64],
+    ) -> Result<(), SimulatorError>;
+
+    /// The derivative that this simulator implements; it may implement others for speed.
+    fn natural(&self) -> Derivative;
+
+    /// ẏ (b × m) from ż (b × q). By default from the block: q or m sweeps.
+    ///
+    /// # Errors
+    /// When the simulation cannot be carried out, or the natural derivative is missing.
+    fn jvp(
+        &self,
+        at: Point<'_>,
+        tangent: MatRef<'_, f64>,
+        mut out: MatMut<'_, f64>,
+    ) -> Result<(), SimulatorError> {
+        if self.natural() == Derivative::Jvp {
+            return Err(missing(self.natural()));
+        }
+        let block = allocate_block(self, at)?;
+        out.fill(0.0);
+        block_tangent(block.as_ref(), tangent, out);
+        Ok(())
+    }
+
+    /// z̄ (b × q) from ȳ (b × m). By default from the block: q or m sweeps.
+    ///
+    /// # Errors
+    /// When the simulation cannot be carried out, or the natural derivative is missing.
+    fn vjp(
+        &self,
+        at: Point<'_>,
+        cotangent: MatRef<'_, f64>,
+        mut out: MatMut<'_, f64>,
+    ) -> Result<(), SimulatorError> {
+        if self.natural() == Derivative::Vjp {
+            return Err(missing(self.natural()));
+        }
+        let block = allocate_block(self, at)?;
+        out.fill(0.0);
+        block_cotangent(block.as_ref(), cotangent, out);
+        Ok(())
+    }
+
+    /// ∂y/∂z of every sample: column `j·m + c` of `out` (b × q·m) is ∂y_c/∂z_j. By default m cotangent or q tangent
+    /// sweeps.
+    ///
+    /// # Errors
+    /// When the simulation cannot be carried out, or the natural derivative is missing.
+    fn block(&self, at: Point<'_>, mut out: MatMut<'_, f64>) -> Result<(), SimulatorError> {
+        let (b, q, m) = (at.control.nrows(), self.controls(), self.outcomes());
+        match self.natural() {
+            Derivative::Block => return Err(missing(Derivative::Block)),
+            Derivative::Vjp => {
+                let mut cotangent = Mat::zeros(b, m);
+                let mut row = Mat::zeros(b, q);
+                for c in 0..m {
+                    cotangent.col_as_slice_mut(c).fill(1.0);
+                    self.vjp(at, cotangent.as_ref(), row.as_mut())?;
+                    cotangent.col_as_slice_mut(c).fill(0.0);
+                    for j in 0..q {
+                        column_mut(out.rb_mut(), j * m + c).copy_from_slice(row.col_as_slice(j));
+                    }
+                }
+            }
+            Derivative::Jvp => {
+                let mut tangent = Mat::zeros(b, q);
+                for j in 0..q {
+                    tangent.col_as_slice_mut(j).fill(1.0);
+                    self.jvp(at, tangent.as_ref(), out.rb_mut().subcols_mut(j * m, m))?;
+                    tangent.col_as_slice_mut(j).fill(0.0);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn missing(natural: Derivative) -> SimulatorError {
+    SimulatorError::Missing { natural }
+}
+
+fn allocate_block<S: Simulator + ?Sized>(simulator: &S, at: Point<'_>) -> Result<Mat<f64>, SimulatorError> {
+    let mut block = Mat::zeros(at.control.nrows(), simulator.controls() * simulator.outcomes());
+    simulator.block(at, block.as_mut())?;
+    Ok(block)
+}
+
+/// ẏ ← ẏ + B ż per sample, for B as in [`Simulator::block`].
+pub(crate) fn block_tangent(block: MatRef<'_, f64>, tangent: MatRef<'_, f64>, mut out: MatMut<'_, f64>) {
+    let m = out.ncols();
+    crate::columns::vectorized(
+        #[inline(always)]
+        || {
+            for j in 0..tangent.ncols() {
+                for c in 0..m {
+                    accumulate(column_mut(out.rb_mut(), c), column(block, j * m + c), column(tangent, j));
+                }
+            }
+        },
+    );
+}
+
+/// z̄ ← z̄ + Bᵀ ȳ per sample, for B as in [`Simulator::block`].
+pub(crate) fn block_cotangent(block: MatRef<'_, f64>, cotangent: MatRef<'_, f64>, mut out: MatMut<'_, f64>) {
+    let m = cotangent.ncols();
+    crate::columns::vectorized(
+        #[inline(always)]
+        || {
+            for j in 0..out.ncols() {
+                for c in 0..m {
+                    accumulate(column_mut(out.rb_mut(), j), column(block, j * m + c), column(cotangent, c));
+                }
+            }
+        },
+    );
+}
+
+/// out ← out + a ∘ b.
+#[inline(always)]
+fn accumulate(out: &mut [f64], a: &[f64], b: &[f64]) {
+    for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
+        *out += a * b;
+    }
+}

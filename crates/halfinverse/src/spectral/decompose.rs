@@ -1,0 +1,154 @@
+//! The two dense decompositions, with parallelism as an argument and failure as a value.
+
+use faer::diag::DiagRef;
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::{evd, householder, qr, svd};
+use faer::{Col, Conj, Mat, MatRef, Par};
+
+/// A decomposition that did not converge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NoConvergence;
+
+/// A = U diag(s) Vᵀ with min(rows, columns) singular values, descending.
+pub(crate) struct ThinSvd {
+    pub(crate) u: Mat<f64>,
+    pub(crate) s: Vec<f64>,
+    pub(crate) v: Mat<f64>,
+}
+
+/// Thin SVD: O(rows·columns·min) operations, memory for A, U and V.
+pub(crate) fn thin_svd(a: MatRef<'_, f64>, par: Par) -> Result<ThinSvd, NoConvergence> {
+    let (rows, columns) = a.shape();
+    let size = rows.min(columns);
+    let (mut u, mut v) = (Mat::zeros(rows, size), Mat::zeros(columns, size));
+    let mut s = Col::<f64>::zeros(size);
+    let vectors = svd::ComputeSvdVectors::Thin;
+    let scratch = svd::svd_scratch::<f64>(rows, columns, vectors, vectors, par, Default::default());
+    svd::svd(
+        a,
+        s.as_diagonal_mut(),
+        Some(u.as_mut()),
+        Some(v.as_mut()),
+        par,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        Default::default(),
+    )
+    .map_err(|_| NoConvergence)?;
+    let s = s.iter().copied().collect();
+    Ok(ThinSvd { u, s, v })
+}
+
+/// Singular values only, descending.
+pub(crate) fn singular_values(a: MatRef<'_, f64>, par: Par) -> Result<Vec<f64>, NoConvergence> {
+    let (rows, columns) = a.shape();
+    let mut s = Col::<f64>::zeros(rows.min(columns));
+    let vectors = svd::ComputeSvdVectors::No;
+    let scratch = svd::svd_scratch::<f64>(rows, columns, vectors, vectors, par, Default::default());
+    let mut memory = MemBuffer::new(scratch);
+    let stack = MemStack::new(&mut memory);
+    svd::svd(a, s.as_diagonal_mut(), None, None, par, stack, Default::default())
+        .map_err(|_| NoConvergence)?;
+    Ok(s.iter().copied().collect())
+}
+
+/// K = Q Z diag(s) Zᵀ Qᵀ for symmetric K, with Q left as Householder reflectors and Z the eigenvectors of the
+/// tridiagonal matrix Qᵀ K Q.
+///
+/// A step needs f(K)·g for one g, so Q and Z are applied to vectors and never multiplied: the back-transformation of
+/// the eigenvectors, 2n³ operations, is not spent.
+pub(crate) struct SymmetricEigen {
+    reflectors: Mat<f64>,
+    factors: Mat<f64>,
+    z: Mat<f64>,
+    /// Eigenvalues, ascending.
+    pub(crate) s: Vec<f64>,
+}
+
+impl SymmetricEigen {
+    /// Decomposes the lower triangle of `k`, which is overwritten.
+    pub(crate) fn new(mut k: Mat<f64>, par: Par) -> Result<Self, NoConvergence> {
+        let n = k.nrows();
+        let block = qr::no_pivoting::factor::recommended_block_size::<f64>(n, n);
+        let mut factors = Mat::zeros(block, n - 1);
+        let scratch = evd::tridiag::tridiag_in_place_scratch::<f64>(n, par, Default::default());
+        let mut memory = MemBuffer::new(scratch);
+        let stack = MemStack::new(&mut memory);
+        evd::tridiag::tridiag_in_place(k.as_mut(), factors.as_mut(), par, stack, Default::default());
+
+        let diagonal: Vec<f64> = (0..n).map(|i| k[(i, i)]).collect();
+        let beside: Vec<f64> = (0..n).map(|i| if i + 1 < n { k[(i + 1, i)] } else { 0.0 }).collect();
+        let mut s = Col::<f64>::zeros(n);
+        let mut z = Mat::zeros(n, n);
+        let scratch =
+            evd::self_adjoint_evd_scratch::<f64>(n, evd::ComputeEigenvectors::Yes, par, Default::default());
+        let mut memory = MemBuffer::new(scratch);
+        evd::tridiagonal_self_adjoint_evd(
+            DiagRef::from_slice(&diagonal),
+            DiagRef::from_slice(&beside),
+            s.as_diagonal_mut(),
+            Some(z.as_mut()),
+            par,
+            MemStack::new(&mut memory),
+            Default::default(),
+        )
+        .map_err(|_| NoConvergence)?;
+        let s: Vec<f64> = s.iter().copied().collect();
+        if s.iter().any(|s| !s.is_finite()) {
+            return Err(NoConvergence);
+        }
+        Ok(Self { reflectors: k, factors, z, s })
+    }
+
+    /// Eigenvector coordinates (QZ)ᵀ x.
+    pub(crate) fn coordinates(&self, x: &[f64]) -> Col<f64> {
+        let mut rotated = Mat::from_fn(x.len(), 1, |i, _| x[i]);
+        self.reflect(&mut rotated, true);
+        self.z.transpose() * rotated.col(0)
+    }
+
+    /// QZ c.
+    pub(crate) fn combine(&self, c: &Col<f64>) -> Vec<f64> {
+        let mut x = Mat::zeros(c.nrows(), 1);
+        x.col_mut(0).copy_from(&self.z * c);
+        self.reflect(&mut x, false);
+        x.col_as_slice(0).to_vec()
+    }
+
+    /// x ← Qᵀx or Qx; Q leaves the first component alone.
+    fn reflect(&self, x: &mut Mat<f64>, transpose: bool) {
+        let n = x.nrows();
+        if n < 2 {
+            return;
+        }
+        let basis = self.reflectors.submatrix(1, 0, n - 1, n - 1);
+        let block = self.factors.nrows();
+        let scratch = householder::apply_block_householder_sequence_on_the_left_in_place_scratch::<f64>(
+            n - 1,
+            block,
+            1,
+        );
+        let mut memory = MemBuffer::new(scratch);
+        let stack = MemStack::new(&mut memory);
+        let rest = x.as_mut().subrows_mut(1, n - 1);
+        let (factors, no) = (self.factors.as_ref(), Conj::No);
+        if transpose {
+            householder::apply_block_householder_sequence_transpose_on_the_left_in_place_with_conj(
+                basis,
+                factors,
+                no,
+                rest,
+                Par::Seq,
+                stack,
+            );
+        } else {
+            householder::apply_block_householder_sequence_on_the_left_in_place_with_conj(
+                basis,
+                factors,
+                no,
+                rest,
+                Par::Seq,
+                stack,
+            );
+        }
+    }
+}

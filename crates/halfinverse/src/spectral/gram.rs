@@ -1,0 +1,119 @@
+//! The update from the eigenvalues of a Gram matrix.
+//!
+//! n ≤ P:  K = J Jᵀ = U Σ² Uᵀ,  Δ = Jᵀ f(K) g
+//! P < n:  M = JᵀJ = V Σ² Vᵀ,  Δ = f(M) Jᵀ g        with f(s) = φ(√s)/√s
+//!
+//! One symmetric eigen-decomposition of size min(n, P), O(min³), and for dense layers no J.
+//!
+//! # Precision
+//! Forming the matrix squares the condition number: it and its eigenvalues are off by E with |E| ≈ ε·s_max. To
+//! first order f(K + E)g − f(K)g has the eigenvector components Σⱼ f\[sᵢ, sⱼ\] Eᵢⱼ wⱼ with the divided differences
+//! f\[sᵢ, sⱼ\] and w = Uᵀg. For the filters here |f\[sᵢ, sⱼ\]| ≤ f(min)/max of the two, and a component next to the cut
+//! may fall on the wrong side; the sum of both is the reported bound. It grows like ε/r² at the relative size
+//! r = σ/σ_max of what is kept, and no filter can be trusted below r = 1e-8.
+
+use faer::{Col, Mat, Par};
+
+use super::decompose::{NoConvergence, SymmetricEigen};
+use super::{Fallback, Filter, Report, Solver, SpectralError};
+use crate::jacobian::Jacobian;
+
+/// |E| in units of s_max: rounding in K's entries and in its tridiagonalization.
+const BACKWARD_ERROR: f64 = 4.0 * f64::EPSILON;
+
+/// Writes the update and reports, or says why another evaluation is needed.
+pub(super) fn update(
+    jacobian: &mut dyn Jacobian,
+    g: &[f64],
+    filter: &Filter,
+    tolerance: f64,
+    par: Par,
+    out: &mut [f64],
+) -> Result<Result<Report, Fallback>, SpectralError> {
+    let by_rows = jacobian.rows() <= jacobian.columns();
+    let (gram, start) = if by_rows {
+        (jacobian.row_gram(par), g.to_vec())
+    } else {
+        let mut gradient = vec![0.0; jacobian.columns()];
+        jacobian.apply_transpose(g, &mut gradient);
+        (jacobian.column_gram(par), gradient)
+    };
+    let largest = (0..gram.nrows()).map(|i| gram[(i, i)]).fold(0.0, f64::max);
+    if !in_range(&gram, largest) {
+        return Ok(Err(Fallback::GramOutOfRange { largest }));
+    }
+    let eigen = match SymmetricEigen::new(gram, par) {
+        Ok(eigen) => eigen,
+        Err(NoConvergence) => return Ok(Err(Fallback::NoConvergence { solver: Solver::Gram })),
+    };
+    let sigmas: Vec<f64> = eigen.s.iter().map(|s| s.max(0.0).sqrt()).collect();
+    let sigma_max = sigmas.last().copied().unwrap_or(0.0);
+    let weights: Vec<f64> = sigmas
+        .iter()
+        .map(|&sigma| match filter.evaluate(sigma, sigma_max) {
+            0.0 => 0.0,
+            phi => phi / sigma,
+        })
+        .collect();
+    let mut w = eigen.coordinates(&start);
+    let bound = error_bound(&sigmas, &weights, &w, by_rows);
+    if bound > tolerance {
+        return Ok(Err(Fallback::GramInexact { bound, tolerance }));
+    }
+    for (w, weight) in w.iter_mut().zip(&weights) {
+        *w *= weight;
+    }
+    let combined = eigen.combine(&w);
+    if by_rows {
+        jacobian.apply_transpose(&combined, out);
+    } else {
+        out.copy_from_slice(&combined);
+    }
+    let kept = sigmas.iter().filter(|&&sigma| filter.keeps(sigma, sigma_max));
+    Ok(Ok(Report {
+        solver: Solver::Gram,
+        rank: kept.clone().count(),
+        sigma_max,
+        sigma_min: kept.min_by(|a, b| a.total_cmp(b)).copied().unwrap_or(0.0),
+        krylov_steps: None,
+        error_estimate: bound,
+        fallbacks: Vec::new(),
+    }))
+}
+
+/// Whether squares of the entries of J survived: J = 0 gives K = 0, but so does a J of 1e-200.
+fn in_range(gram: &Mat<f64>, largest: f64) -> bool {
+    let smallest = f64::MIN_POSITIVE / f64::EPSILON;
+    (smallest..1.0 / smallest).contains(&largest)
+        && (0..gram.ncols()).all(|j| gram.col_as_slice(j).iter().all(|k| k.is_finite()))
+}
+
+/// First-order bound of |error|/|update|; see the [module](self). O(rank) after sorting, which the eigenvalues are.
+fn error_bound(sigmas: &[f64], weights: &[f64], w: &Col<f64>, by_rows: bool) -> f64 {
+    let size = sigmas.len();
+    let Some(first) = weights.iter().position(|&f| f != 0.0) else {
+        return 0.0;
+    };
+    let s_max = sigmas[size - 1] * sigmas[size - 1];
+    let slack = BACKWARD_ERROR * s_max;
+    let dropped: f64 = w.iter().take(first).map(|w| w * w).sum();
+    let dropped_at = if first == 0 { 0.0 } else { sigmas[first - 1] * sigmas[first - 1] };
+    // Σ over smaller kept s of (f w)², and Σ over s at least as large of (w/s)².
+    let mut below = 0.0;
+    let mut above: f64 = (first..size).map(|j| (w[j] / (sigmas[j] * sigmas[j])).powi(2)).sum();
+    let (mut error, mut length) = (0.0, 0.0);
+    for i in first..size {
+        let s = sigmas[i] * sigmas[i];
+        let outside = if by_rows { s } else { 1.0 };
+        let gap = (s - dropped_at).max(slack);
+        let spread =
+            above.max(0.0) * weights[i].powi(2) + below / (s * s) + dropped * (weights[i] / gap).powi(2);
+        // A kept component within the slack of the cut might as well have been dropped.
+        let doubt = if gap <= slack { (weights[i] * w[i]).powi(2) } else { 0.0 };
+        error += outside * (slack * slack * spread + doubt);
+        length += outside * (weights[i] * w[i]).powi(2);
+        below += (weights[i] * w[i]).powi(2);
+        above -= (w[i] / s).powi(2);
+    }
+    if length > 0.0 { (error / length).sqrt() } else { 0.0 }
+}

@@ -1,0 +1,19 @@
+//! Functions of the singular values of J, applied to g: Δ = V φ(Σ) Uᵀ g for J = U Σ Vᵀ.
+//!
+//! Three evaluations of the same update: [`Solver::Svd`], the reference; [`Solver::Gram`], by the eigenvalues of
+//! J Jᵀ or JᵀJ; [`Solver::Krylov`], by products with J alone. Each answers with a [`Report`].
+//!
+//! Source: Arrigo, Benzi, Fenu, *Computation of generalized matrix functions*, SIAM J. Matrix Anal. Appl. 37(3), 2016.
+
+mod decompose;
+mod filter;
+mod gram;
+mod krylov;
+mod report;
+mod solver;
+mod svd;
+
+pub use filter::{Filter, Shape};
+pub use krylov::KrylovSpace;
+pub use report::{Fallback, Report};
+pub use solver::{Options, Solver, SpectralError, singular_values, update};
