@@ -9,14 +9,18 @@
     reason = "kernels must be inlined into the copy that run-time SIMD dispatch compiles for wide vectors"
 )]
 
+pub mod check;
 mod columns;
 mod error;
 pub mod jacobian;
 mod model;
 pub mod network;
 pub mod objective;
+pub mod optimizer;
 pub mod simulator;
 pub mod spectral;
+pub mod task;
+pub mod training;
 
 pub use error::{SettingError, ShapeError, StepError};
 pub use model::{Evaluator, Linearization, Model, Problem, Samples};

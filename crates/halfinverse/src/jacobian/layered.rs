@@ -23,7 +23,7 @@ use faer::{Accum, Mat, MatMut, MatRef, Par};
 
 use super::Jacobian;
 use crate::columns::{from_rows, to_rows, vectorized};
-use crate::network::{Layer, Mlp, Pass, affine, layer_gradient};
+use crate::network::{Mlp, Pass, affine, layer_gradient};
 use crate::simulator::{block_cotangent, block_tangent};
 
 /// Products with J that one factorization is expected to ask for; decides whether all Dₗ pay for themselves.
@@ -145,11 +145,6 @@ impl LayeredJacobian<'_> {
     }
 }
 
-/// Dₗ as one b × m block per output of the layer.
-fn blocks<'a>(rows: &'a [f64], layer: &Layer, b: usize, m: usize) -> MatRef<'a, f64> {
-    MatRef::from_column_major_slice(rows, b, layer.outputs * m)
-}
-
 impl Jacobian for LayeredJacobian<'_> {
     fn rows(&self) -> usize {
         self.room.outcome.nrows() * self.room.outcome.ncols()
@@ -160,7 +155,7 @@ impl Jacobian for LayeredJacobian<'_> {
     }
 
     fn apply(&mut self, v: &[f64], out: &mut [f64]) {
-        let (b, m) = self.shape();
+        let last = self.network.layers().len() - 1;
         if self.rows_pay() {
             self.complete_rows();
             let room = &mut *self.room;
@@ -169,25 +164,19 @@ impl Jacobian for LayeredJacobian<'_> {
                 let mut tangent = room.layer.as_mut().subcols_mut(0, layer.outputs);
                 let input = self.pass.inputs[l].as_ref();
                 affine(input, layer.weight(v), layer.bias(v), tangent.as_mut(), self.par);
-                block_tangent(
-                    blocks(&room.rows[l], layer, b, m),
-                    tangent.as_ref(),
-                    room.accumulated.as_mut(),
-                );
+                block_tangent(&room.rows[l], tangent.as_ref(), room.accumulated.as_mut());
             }
         } else {
             let room = &mut *self.room;
             self.pass.tangent(self.network, self.theta, v, room.control.as_mut(), self.par);
-            let (last, layer) = (room.rows.last(), self.network.layers().last());
-            let block = blocks(last.expect("block"), layer.expect("layer"), b, m);
             room.accumulated.fill(0.0);
-            block_tangent(block, room.control.as_ref(), room.accumulated.as_mut());
+            block_tangent(&room.rows[last], room.control.as_ref(), room.accumulated.as_mut());
         }
         to_rows(self.room.accumulated.as_ref(), out);
     }
 
     fn apply_transpose(&mut self, u: &[f64], out: &mut [f64]) {
-        let (b, m) = self.shape();
+        let last = self.network.layers().len() - 1;
         let rows_pay = self.rows_pay();
         if rows_pay {
             self.complete_rows();
@@ -197,15 +186,11 @@ impl Jacobian for LayeredJacobian<'_> {
         if rows_pay {
             for (l, layer) in self.network.layers().iter().enumerate() {
                 let mut delta = room.layer.as_mut().subcols_mut(0, layer.outputs);
-                delta.fill(0.0);
-                block_cotangent(blocks(&room.rows[l], layer, b, m), room.outcome.as_ref(), delta.as_mut());
+                block_cotangent(&room.rows[l], room.outcome.as_ref(), delta.as_mut());
                 layer_gradient(delta.as_ref(), self.pass.inputs[l].as_ref(), layer.parts_mut(out), self.par);
             }
         } else {
-            let (last, layer) = (room.rows.last(), self.network.layers().last());
-            let block = blocks(last.expect("block"), layer.expect("layer"), b, m);
-            room.control.fill(0.0);
-            block_cotangent(block, room.outcome.as_ref(), room.control.as_mut());
+            block_cotangent(&room.rows[last], room.outcome.as_ref(), room.control.as_mut());
             self.pass.backward(self.network, self.theta, room.control.as_ref(), out, self.par);
         }
     }

@@ -39,10 +39,6 @@ impl Pass {
         }
     }
 
-    pub(crate) fn samples(&self) -> usize {
-        self.output.nrows()
-    }
-
     /// Fills activations, slopes and output from `inputs[0]`.
     pub(crate) fn forward(&mut self, network: &Mlp, theta: &[f64], par: Par) {
         for (l, layer) in network.layers().iter().enumerate() {

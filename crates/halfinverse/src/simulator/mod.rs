@@ -14,7 +14,7 @@ use faer::{Mat, MatMut, MatRef};
 pub(crate) use batched::Batched;
 pub use oscillators::{Oscillators, OscillatorsSettings, Trajectory};
 
-use crate::columns::{column, column_mut};
+use crate::columns::{column, column_mut, vectorized};
 
 /// A derivative that a simulator's author may write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +105,7 @@ pub trait Simulator: Send + Sync {
         }
         let block = allocate_block(self, at)?;
         out.fill(0.0);
-        block_tangent(block.as_ref(), tangent, out);
+        block_tangent(&block, tangent, out);
         Ok(())
     }
 
@@ -117,14 +117,13 @@ pub trait Simulator: Send + Sync {
         &self,
         at: Point<'_>,
         cotangent: MatRef<'_, f64>,
-        mut out: MatMut<'_, f64>,
+        out: MatMut<'_, f64>,
     ) -> Result<(), SimulatorError> {
         if self.natural() == Derivative::Vjp {
             return Err(missing(self.natural()));
         }
         let block = allocate_block(self, at)?;
-        out.fill(0.0);
-        block_cotangent(block.as_ref(), cotangent, out);
+        block_cotangent(&block, cotangent, out);
         Ok(())
     }
 
@@ -166,46 +165,49 @@ fn missing(natural: Derivative) -> SimulatorError {
     SimulatorError::Missing { natural }
 }
 
-fn allocate_block<S: Simulator + ?Sized>(simulator: &S, at: Point<'_>) -> Result<Mat<f64>, SimulatorError> {
-    let mut block = Mat::zeros(at.control.nrows(), simulator.controls() * simulator.outcomes());
-    simulator.block(at, block.as_mut())?;
+fn allocate_block<S: Simulator + ?Sized>(simulator: &S, at: Point<'_>) -> Result<Vec<f64>, SimulatorError> {
+    let (b, width) = (at.control.nrows(), simulator.controls() * simulator.outcomes());
+    let mut block = vec![0.0; b * width];
+    simulator.block(at, MatMut::from_column_major_slice_mut(&mut block, b, width))?;
     Ok(block)
 }
 
-/// ẏ ← ẏ + B ż per sample, for B as in [`Simulator::block`].
-pub(crate) fn block_tangent(block: MatRef<'_, f64>, tangent: MatRef<'_, f64>, mut out: MatMut<'_, f64>) {
-    let m = out.ncols();
-    crate::columns::vectorized(
+/// ẏ ← ẏ + B ż per sample, for B (b × q·m, as in [`Simulator::block`]) column by column.
+pub(crate) fn block_tangent(block: &[f64], tangent: MatRef<'_, f64>, mut out: MatMut<'_, f64>) {
+    let (b, m) = out.shape();
+    vectorized(
         #[inline(always)]
         || {
-            for j in 0..tangent.ncols() {
-                for c in 0..m {
-                    accumulate(column_mut(out.rb_mut(), c), column(block, j * m + c), column(tangent, j));
+            for (j, block) in block.chunks_exact(b * m).enumerate() {
+                let tangent = column(tangent, j);
+                for (c, block) in block.chunks_exact(b).enumerate() {
+                    let out = column_mut(out.rb_mut(), c);
+                    for ((out, block), tangent) in out.iter_mut().zip(block).zip(tangent) {
+                        *out += block * tangent;
+                    }
                 }
             }
         },
     );
 }
 
-/// z̄ ← z̄ + Bᵀ ȳ per sample, for B as in [`Simulator::block`].
-pub(crate) fn block_cotangent(block: MatRef<'_, f64>, cotangent: MatRef<'_, f64>, mut out: MatMut<'_, f64>) {
-    let m = cotangent.ncols();
-    crate::columns::vectorized(
+/// z̄ = Bᵀ ȳ per sample, for B (b × q·m, as in [`Simulator::block`]) column by column.
+pub(crate) fn block_cotangent(block: &[f64], cotangent: MatRef<'_, f64>, mut out: MatMut<'_, f64>) {
+    let (b, m) = cotangent.shape();
+    vectorized(
         #[inline(always)]
         || {
-            for j in 0..out.ncols() {
-                for c in 0..m {
-                    accumulate(column_mut(out.rb_mut(), j), column(block, j * m + c), column(cotangent, c));
+            for (j, block) in block.chunks_exact(b * m).enumerate() {
+                let out = column_mut(out.rb_mut(), j);
+                for (c, block) in block.chunks_exact(b).enumerate() {
+                    let products = block.iter().zip(column(cotangent, c)).map(|(block, y)| block * y);
+                    if c == 0 {
+                        out.iter_mut().zip(products).for_each(|(out, product)| *out = product);
+                    } else {
+                        out.iter_mut().zip(products).for_each(|(out, product)| *out += product);
+                    }
                 }
             }
         },
     );
-}
-
-/// out ← out + a ∘ b.
-#[inline(always)]
-fn accumulate(out: &mut [f64], a: &[f64], b: &[f64]) {
-    for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
-        *out += a * b;
-    }
 }

@@ -23,11 +23,16 @@ use super::decompose::{ThinSvd, thin_svd};
 use super::{Filter, Report, Solver, SpectralError};
 use crate::jacobian::Jacobian;
 
-/// A Krylov space of the singular vectors of J that the gradient reaches.
+/// A Krylov space of the singular vectors of J that the gradient reaches; its memory is kept from one
+/// [`KrylovSpace::build`] to the next.
 #[derive(Debug, Clone)]
 pub struct KrylovSpace {
-    /// V_k, P × k.
+    /// U_k, n × k.
+    left: Mat<f64>,
+    /// V_{k+1}, P × (k+1).
     right: Mat<f64>,
+    /// Overlaps of a new vector with the old ones.
+    overlaps: Mat<f64>,
     /// α₁..α_k.
     diagonal: Vec<f64>,
     /// β₂..β_{k+1}.
@@ -36,49 +41,67 @@ pub struct KrylovSpace {
     gradient_norm: f64,
 }
 
+impl Default for KrylovSpace {
+    fn default() -> Self {
+        Self {
+            left: Mat::new(),
+            right: Mat::new(),
+            overlaps: Mat::new(),
+            diagonal: Vec::new(),
+            beside: Vec::new(),
+            gradient_norm: 0.0,
+        }
+    }
+}
+
 impl KrylovSpace {
     /// Builds the space of `vectors` dimensions, or fewer if the products leave nothing new.
     ///
     /// # Errors
     /// When a product with J is not finite.
-    pub fn new(
+    pub fn build(
+        &mut self,
         jacobian: &mut dyn Jacobian,
         g: &[f64],
         vectors: usize,
         par: Par,
-    ) -> Result<Self, SpectralError> {
+    ) -> Result<(), SpectralError> {
         let (n, p) = (jacobian.rows(), jacobian.columns());
         let vectors = vectors.min(n).min(p);
-        let mut left = Mat::zeros(n, vectors);
-        let mut right = Mat::zeros(p, vectors + 1);
-        let mut room = Mat::zeros(vectors + 1, 1);
-        let (mut diagonal, mut beside) = (Vec::new(), Vec::new());
+        if self.left.shape() != (n, vectors) || self.right.nrows() != p {
+            self.left = Mat::zeros(n, vectors);
+            self.right = Mat::zeros(p, vectors + 1);
+            self.overlaps = Mat::zeros(vectors + 1, 1);
+        }
+        let (left, right) = (&mut self.left, &mut self.right);
+        self.diagonal.clear();
+        self.beside.clear();
 
         jacobian.apply_transpose(g, right.col_as_slice_mut(0));
-        SpectralError::check_finite("J^T g", right.col_as_slice(0))?;
-        let gradient_norm = normalize(right.as_mut().subcols_mut(0, 1));
-        let mut largest = 0.0;
-        while gradient_norm > 0.0 && diagonal.len() < vectors {
-            let k = diagonal.len();
+        self.gradient_norm = normalize(right.as_mut().subcols_mut(0, 1));
+        finite("J^T g", self.gradient_norm, right.col_as_slice(0))?;
+        let (mut beta, mut largest) = (0.0, 0.0);
+        while self.gradient_norm > 0.0 && self.diagonal.len() < vectors {
+            let k = self.diagonal.len();
             jacobian.apply(right.col_as_slice(k), left.col_as_slice_mut(k));
-            SpectralError::check_finite("J v", left.col_as_slice(k))?;
-            let alpha = extend(&mut left, k, &mut room, par);
+            let alpha = extend(left, k, beta, &mut self.overlaps, par);
+            finite("J v", alpha, left.col_as_slice(k))?;
             largest = f64::max(largest, alpha);
             if alpha <= BREAKDOWN * largest {
                 break;
             }
+            self.diagonal.push(alpha);
             jacobian.apply_transpose(left.col_as_slice(k), right.col_as_slice_mut(k + 1));
-            SpectralError::check_finite("J^T u", right.col_as_slice(k + 1))?;
-            let beta = extend(&mut right, k + 1, &mut room, par);
-            diagonal.push(alpha);
+            beta = extend(right, k + 1, alpha, &mut self.overlaps, par);
+            finite("J^T u", beta, right.col_as_slice(k + 1))?;
             largest = f64::max(largest, beta);
             if beta <= BREAKDOWN * largest {
-                beside.push(0.0);
+                self.beside.push(0.0);
                 break;
             }
-            beside.push(beta);
+            self.beside.push(beta);
         }
-        Ok(Self { right, diagonal, beside, gradient_norm })
+        Ok(())
     }
 
     /// k, the dimension reached.
@@ -168,32 +191,41 @@ const BREAKDOWN: f64 = 1e-14;
 
 /// Orthogonalizes column `k` against those before it and normalises it; returns what its length was.
 ///
-/// Classical Gram–Schmidt, and once more where it cancelled (Daniel, Gragg, Kaufman, Stewart, 1976).
-fn extend(basis: &mut Mat<f64>, k: usize, room: &mut Mat<f64>, par: Par) -> f64 {
+/// The recurrence says that `along` times the column before it is most of what has to go, so that goes first; classical
+/// Gram–Schmidt takes the rest, once more where it cancelled (Daniel, Gragg, Kaufman, Stewart, 1976).
+fn extend(basis: &mut Mat<f64>, k: usize, along: f64, overlaps: &mut Mat<f64>, par: Par) -> f64 {
     let (before, mut rest) = basis.as_mut().split_at_col_mut(k);
     let before = before.as_ref();
     let mut vector = rest.as_mut().subcols_mut(0, 1);
     let original = vector.norm_l2();
-    let mut length = original;
-    for _ in 0..3 {
-        if k == 0 {
-            break;
+    if k > 0 {
+        vector -= faer::Scale(along) * before.subcols(k - 1, 1);
+        let mut overlaps = overlaps.as_mut().subrows_mut(0, k);
+        let mut length = vector.norm_l2();
+        for _ in 0..3 {
+            let earlier = length;
+            matmul(&mut overlaps, Accum::Replace, before.transpose(), &vector, 1.0, par);
+            matmul(&mut vector, Accum::Add, before, &overlaps, -1.0, par);
+            length = vector.norm_l2();
+            if length > 0.7 * earlier {
+                break;
+            }
         }
-        let earlier = length;
-        let mut overlap = room.as_mut().subrows_mut(0, k);
-        matmul(&mut overlap, Accum::Replace, before.transpose(), &vector, 1.0, par);
-        matmul(&mut vector, Accum::Add, before, &overlap, -1.0, par);
-        length = vector.norm_l2();
-        if length > 0.7 * earlier {
-            break;
+        // Below the round-off of the product itself there is no direction left, only noise.
+        if length <= f64::EPSILON * original {
+            vector.fill(0.0);
         }
-    }
-    // Below round-off of the product itself there is no direction left, only noise.
-    if length <= f64::EPSILON * original {
-        vector.fill(0.0);
-        return 0.0;
     }
     normalize(vector)
+}
+
+/// Refuses a vector whose length is not finite; the length is known anyway, so this costs nothing.
+fn finite(what: &'static str, length: f64, values: &[f64]) -> Result<(), SpectralError> {
+    if length.is_finite() {
+        return Ok(());
+    }
+    SpectralError::check_finite(what, values)?;
+    Err(SpectralError::NotFinite { what, index: 0, value: length })
 }
 
 /// Scales a vector to length 1 (0 stays 0); returns what its length was.

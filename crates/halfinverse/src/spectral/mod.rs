@@ -16,4 +16,4 @@ mod svd;
 pub use filter::{Filter, Shape};
 pub use krylov::KrylovSpace;
 pub use report::{Fallback, Report};
-pub use solver::{Options, Solver, SpectralError, singular_values, update};
+pub use solver::{Options, Solver, Spectral, SpectralError, singular_values, update};

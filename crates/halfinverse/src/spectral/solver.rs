@@ -164,6 +164,68 @@ impl SpectralError {
     }
 }
 
+/// The three evaluations with the room they work in, kept from step to step.
+#[derive(Debug, Clone, Default)]
+pub struct Spectral {
+    options: Options,
+    space: KrylovSpace,
+}
+
+impl Spectral {
+    /// Room for updates by these options.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self { options, space: KrylovSpace::default() }
+    }
+
+    /// As the function [`update`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn update(
+        &mut self,
+        jacobian: &mut dyn Jacobian,
+        g: &[f64],
+        filter: &Filter,
+        out: &mut [f64],
+    ) -> Result<Report, SpectralError> {
+        let (rows, columns) = (jacobian.rows(), jacobian.columns());
+        if rows == 0 || columns == 0 {
+            return Err(SpectralError::Empty { rows, columns });
+        }
+        for (what, expected, found) in [("g", rows, g.len()), ("the update", columns, out.len())] {
+            if expected != found {
+                return Err(SpectralError::Length { what, expected, found });
+            }
+        }
+        SpectralError::check_finite("g", g)?;
+        let mut fallbacks = Vec::new();
+        let mut solver = self.options.solver.resolve(rows, columns, filter);
+        loop {
+            let attempt = match solver {
+                Solver::Gram => {
+                    gram::update(jacobian, g, filter, self.options.gram_tolerance, self.options.par, out)?
+                }
+                Solver::Svd => svd::update(jacobian, g, filter, self.options.par, out)?
+                    .ok_or(Fallback::NoConvergence { solver }),
+                Solver::Krylov { vectors } => {
+                    self.space.build(jacobian, g, vectors, self.options.par)?;
+                    match self.space.update(filter, out) {
+                        Err(SpectralError::NoConvergence { .. }) => Err(Fallback::NoConvergence { solver }),
+                        report => Ok(report?),
+                    }
+                }
+                Solver::Auto => unreachable!("resolved above"),
+            };
+            match attempt {
+                Ok(report) => return Ok(Report { fallbacks, ..report }),
+                Err(fallback) => fallbacks.push(fallback),
+            }
+            solver = next(solver, rows.min(columns), &fallbacks)?;
+        }
+    }
+}
+
 /// Writes Δ = V φ(Σ) Uᵀ g to `out` (P entries; to be subtracted, times η) for g (n entries).
 ///
 /// J = 0, g = 0 and a cut above every singular value give Δ = 0 with rank 0 or the rank they have. `gram` goes on to
@@ -191,39 +253,7 @@ pub fn update(
     options: &Options,
     out: &mut [f64],
 ) -> Result<Report, SpectralError> {
-    let (rows, columns) = (jacobian.rows(), jacobian.columns());
-    if rows == 0 || columns == 0 {
-        return Err(SpectralError::Empty { rows, columns });
-    }
-    for (what, expected, found) in [("g", rows, g.len()), ("the update", columns, out.len())] {
-        if expected != found {
-            return Err(SpectralError::Length { what, expected, found });
-        }
-    }
-    SpectralError::check_finite("g", g)?;
-    let mut fallbacks = Vec::new();
-    let mut solver = options.solver.resolve(rows, columns, filter);
-    loop {
-        let attempt = match solver {
-            Solver::Gram => gram::update(jacobian, g, filter, options.gram_tolerance, options.par, out)?,
-            Solver::Svd => {
-                svd::update(jacobian, g, filter, options.par, out)?.ok_or(Fallback::NoConvergence { solver })
-            }
-            Solver::Krylov { vectors } => {
-                let space = KrylovSpace::new(jacobian, g, vectors, options.par)?;
-                match space.update(filter, out) {
-                    Err(SpectralError::NoConvergence { .. }) => Err(Fallback::NoConvergence { solver }),
-                    report => Ok(report?),
-                }
-            }
-            Solver::Auto => unreachable!("resolved above"),
-        };
-        match attempt {
-            Ok(report) => return Ok(Report { fallbacks, ..report }),
-            Err(fallback) => fallbacks.push(fallback),
-        }
-        solver = next(solver, rows.min(columns), &fallbacks)?;
-    }
+    Spectral::new(*options).update(jacobian, g, filter, out)
 }
 
 /// The strategy after `failed`: gram → svd → the full Krylov space; a Krylov space → svd.

@@ -1,0 +1,63 @@
+//! Optimizers: from one mini-batch and θ to the next θ.
+
+mod adam;
+mod half_inverse;
+mod sgd;
+
+pub use adam::Adam;
+pub use half_inverse::HalfInverse;
+pub use sgd::Sgd;
+
+use crate::error::{SettingError, StepError};
+use crate::model::Problem;
+use crate::spectral::Report;
+
+/// One step of an optimizer, as it was made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepReport {
+    /// Loss of the mini-batch before the step.
+    pub loss: f64,
+    /// |Δθ|, learning rate included.
+    pub update_norm: f64,
+    /// Learning rate η.
+    pub learning_rate: f64,
+    /// Exponent κ, where there is one.
+    pub kappa: Option<f64>,
+    /// Of the spectral step, where there is one.
+    pub spectral: Option<Report>,
+}
+
+/// An optimizer with its memory.
+pub trait Optimizer: Send {
+    /// Makes one step; on an error θ is as it was.
+    ///
+    /// # Errors
+    /// When loss, derivatives or update are not finite, or the simulator or the spectral step fails.
+    fn step(&mut self, problem: &mut Problem, theta: &mut [f64]) -> Result<StepReport, StepError>;
+
+    /// What the next step depends on besides θ, by name; nothing for an optimizer without memory.
+    fn state(&self) -> Vec<(&'static str, Vec<f64>)> {
+        Vec::new()
+    }
+}
+
+/// θ ← θ − η·Δ; returns |η·Δ|. θ is left alone if Δ is not finite.
+fn descend(theta: &mut [f64], delta: &[f64], learning_rate: f64) -> Result<f64, StepError> {
+    let norm = learning_rate * delta.iter().map(|d| d * d).sum::<f64>().sqrt();
+    if !norm.is_finite() {
+        let bad = delta.iter().enumerate().find(|(_, d)| !d.is_finite());
+        let (index, &value) = bad.unwrap_or((0, &f64::INFINITY));
+        return Err(StepError::UpdateNotFinite { index, value });
+    }
+    for (theta, delta) in theta.iter_mut().zip(delta) {
+        *theta -= learning_rate * delta;
+    }
+    Ok(norm)
+}
+
+fn check_learning_rate(learning_rate: f64) -> Result<(), SettingError> {
+    if learning_rate > 0.0 && learning_rate.is_finite() {
+        return Ok(());
+    }
+    Err(SettingError::new("optimizer.learning_rate", learning_rate, "positive and finite"))
+}

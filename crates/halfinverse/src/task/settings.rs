@@ -1,0 +1,253 @@
+//! Every setting by its dotted name, and the checks that need no more than the settings.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::SettingError;
+use crate::network::{Activation, Init};
+use crate::simulator::OscillatorsSettings;
+use crate::spectral::Solver;
+
+/// The problems that can be trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TaskName {
+    /// Coupled oscillators, to be steered back to where they started.
+    Oscillators,
+}
+
+/// The optimizers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerName {
+    /// Half-inverse gradients.
+    Hig,
+    /// Gauss–Newton by truncated pseudo-inverse.
+    Gn,
+    /// Adam.
+    Adam,
+    /// Gradient descent on mini-batches.
+    Sgd,
+}
+
+/// Names as they are typed.
+macro_rules! names {
+    ($type:ident, $what:literal, $($name:literal => $variant:ident),+) => {
+        impl $type {
+            /// All of them, in the order of the documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Self::$variant => $name),+ })
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = SettingError;
+
+            fn from_str(text: &str) -> Result<Self, SettingError> {
+                match text {
+                    $($name => Ok(Self::$variant),)+
+                    _ => Err(SettingError::new($what, format!("`{text}`"), concat!("one of", $(" ", $name),+))),
+                }
+            }
+        }
+    };
+}
+
+names!(TaskName, "task", "oscillators" => Oscillators);
+names!(OptimizerName, "optimizer.name", "hig" => Hig, "gn" => Gn, "adam" => Adam, "sgd" => Sgd);
+
+/// All settings of a run: the contents of `config.toml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Which problem.
+    pub task: TaskName,
+    /// `simulator.*`
+    pub simulator: SimulatorSettings,
+    /// `network.*`
+    pub network: NetworkSettings,
+    /// `data.*`
+    pub data: DataSettings,
+    /// `optimizer.*`
+    pub optimizer: OptimizerSettings,
+    /// `training.*`
+    pub training: TrainingSettings,
+    /// `stop.*`
+    #[serde(default)]
+    pub stop: StopSettings,
+}
+
+/// Constants of the task's simulator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum SimulatorSettings {
+    /// Of [`TaskName::Oscillators`].
+    Oscillators(OscillatorsSettings),
+}
+
+/// The network between a sample and its control; input and output widths follow from the task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkSettings {
+    /// Widths of the hidden layers.
+    pub hidden: Vec<usize>,
+    /// Nonlinearity after each.
+    pub activation: Activation,
+    /// How weights are drawn.
+    pub init: Init,
+}
+
+/// The data sets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSettings {
+    /// Number of training samples.
+    pub train: usize,
+    /// Number of test samples.
+    pub test: usize,
+    /// Seed of both.
+    pub seed: u64,
+}
+
+/// The optimizer and its hyper-parameters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "lowercase", deny_unknown_fields)]
+#[allow(missing_docs, reason = "each name is a word of the field; crate::optimizer documents them")]
+pub enum OptimizerSettings {
+    Hig { learning_rate: f64, kappa: f64, truncation: f64, solver: Solver, gram_tolerance: f64 },
+    Gn { learning_rate: f64, truncation: f64, solver: Solver, gram_tolerance: f64 },
+    Adam { learning_rate: f64, beta1: f64, beta2: f64, epsilon: f64 },
+    Sgd { learning_rate: f64 },
+}
+
+impl OptimizerSettings {
+    /// Which optimizer this is.
+    #[must_use]
+    pub fn name(&self) -> OptimizerName {
+        match self {
+            Self::Hig { .. } => OptimizerName::Hig,
+            Self::Gn { .. } => OptimizerName::Gn,
+            Self::Adam { .. } => OptimizerName::Adam,
+            Self::Sgd { .. } => OptimizerName::Sgd,
+        }
+    }
+}
+
+/// How training goes through the data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingSettings {
+    /// Samples per mini-batch.
+    pub batch: usize,
+    /// Whether every epoch has an order of its own.
+    pub shuffle: bool,
+    /// Seed of initial weights and shuffling.
+    pub seed: u64,
+    /// Threads; 0 stands for the machine's cores.
+    pub threads: usize,
+    /// Steps between evaluations on the test data; 0 stands for the cadence that costs at most 5 % of the time.
+    pub evaluate_every: usize,
+    /// Checkpoint whose parameters training starts from, instead of freshly drawn ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+}
+
+/// When training ends: whichever comes first.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopSettings {
+    /// After so many steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// After so many passes through the training data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<u64>,
+    /// After so many seconds of training, evaluation excluded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<f64>,
+    /// When an evaluation finds a test loss at or below this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_loss: Option<f64>,
+}
+
+impl Settings {
+    /// Checks what needs no simulator or network.
+    pub(super) fn check(&self) -> Result<(), SettingError> {
+        for (key, count) in [("data.train", self.data.train), ("data.test", self.data.test)] {
+            if count == 0 {
+                return Err(SettingError::new(key, count, "at least 1"));
+            }
+        }
+        let (batch, train) = (self.training.batch, self.data.train);
+        if batch == 0 {
+            return Err(SettingError::new("training.batch", batch, "at least 1"));
+        }
+        if batch > train {
+            let expected = format!("at most the number of training samples, data.train = {train}");
+            return Err(SettingError::new("training.batch", batch, expected));
+        }
+        if self.training.threads > 1024 {
+            return Err(SettingError::new("training.threads", self.training.threads, "at most 1024"));
+        }
+        let most = 1usize << 24;
+        if let Some(&width) = self.network.hidden.iter().find(|&&width| width == 0 || width > most) {
+            return Err(SettingError::new(
+                "network.hidden",
+                width,
+                format!("a list of widths from 1 to {most}"),
+            ));
+        }
+        self.check_stops()
+    }
+
+    fn check_stops(&self) -> Result<(), SettingError> {
+        let stop = &self.stop;
+        for (key, count) in [("stop.steps", stop.steps), ("stop.epochs", stop.epochs)] {
+            if count == Some(0) {
+                return Err(SettingError::new(key, 0, "at least 1"));
+            }
+        }
+        for (key, value) in [("stop.time", stop.time), ("stop.target_loss", stop.target_loss)] {
+            if let Some(value) = value
+                && !(value > 0.0 && value.is_finite())
+            {
+                return Err(SettingError::new(key, value, "positive and finite"));
+            }
+        }
+        if *stop == StopSettings::default() {
+            let expected = "at least one of steps, epochs, time and target_loss, or the run would never end";
+            return Err(SettingError::new("stop", "empty", expected));
+        }
+        Ok(())
+    }
+
+    /// Steps between evaluations so that these cost at most about 5 % of the time, from counts of operations alone:
+    /// a run's rows must not depend on the clock.
+    ///
+    /// A step is worth so many forward passes over its batch; the factors were measured on the oscillators.
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "counts"
+    )]
+    pub(super) fn cadence(&self, outcomes: usize, parameters: usize) -> usize {
+        let passes = match self.optimizer {
+            OptimizerSettings::Adam { .. } | OptimizerSettings::Sgd { .. } => 2.0,
+            OptimizerSettings::Hig { solver: Solver::Krylov { vectors }, .. }
+            | OptimizerSettings::Gn { solver: Solver::Krylov { vectors }, .. } => 10.0 + vectors as f64,
+            OptimizerSettings::Hig { .. } | OptimizerSettings::Gn { .. } => {
+                let size = outcomes.min(parameters) as f64;
+                10.0 + size.powi(3) / (self.training.batch as f64 * parameters as f64)
+            }
+        };
+        let step = passes * self.training.batch as f64;
+        (20.0 * self.data.test as f64 / step).ceil().max(1.0) as usize
+    }
+}

@@ -1,0 +1,320 @@
+//! Training: mini-batches, steps, evaluation, stopping.
+//!
+//! The loop prints and writes nothing; an [`Observer`] sees every step and every evaluation. The clock decides
+//! nothing but the stop by time, so two runs with the same seed and threads make the same steps and the same rows.
+
+mod checkpoint;
+mod order;
+
+use std::time::{Duration, Instant};
+
+pub use checkpoint::{CheckpointError, read_parameters, write_checkpoint};
+
+use crate::error::{ShapeError, StepError};
+use crate::model::{Evaluator, Problem};
+use crate::optimizer::{Optimizer, StepReport};
+use crate::spectral::{SpectralError, singular_values};
+use crate::task::Task;
+use order::Order;
+
+/// One evaluation: a row of `metrics.csv`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// Steps made.
+    pub step: u64,
+    /// Passes through the training data, with fractions.
+    pub epoch: f64,
+    /// Time spent in steps.
+    pub wall: Duration,
+    /// Time since the run began, evaluation included.
+    pub elapsed: Duration,
+    /// Mean mini-batch loss since the row before; none at step 0.
+    pub train_loss: Option<f64>,
+    /// Loss on the whole test data.
+    pub test_loss: f64,
+    /// The last step before the evaluation; none at step 0.
+    pub last: Option<StepReport>,
+    /// Spectral steps since the row before that needed a fallback.
+    pub fallbacks: u64,
+}
+
+/// What an observer wants next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// Go on.
+    Continue,
+    /// Evaluate once more and stop.
+    Stop,
+}
+
+/// Somebody who watches a run.
+pub trait Observer {
+    /// After every step. Costs training time if it is slow.
+    fn step(&mut self, trainer: &Trainer, report: &StepReport) -> Flow;
+
+    /// After every evaluation, the one at step 0 included.
+    ///
+    /// # Errors
+    /// When the row cannot be kept, which ends the run.
+    fn row(&mut self, trainer: &Trainer, row: &Row) -> std::io::Result<()>;
+}
+
+/// Why a run ended.
+#[derive(Debug)]
+pub enum StopReason {
+    /// `stop.steps`.
+    Steps,
+    /// `stop.epochs`.
+    Epochs,
+    /// `stop.time`.
+    Time,
+    /// `stop.target_loss`.
+    TargetLoss,
+    /// The observer asked for it.
+    Interrupted,
+    /// A step failed; θ is as it was before that step.
+    Diverged(StepError),
+}
+
+/// A run that could not go on for reasons outside the numbers.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainingError {
+    /// The parts do not fit.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// A setting was refused.
+    #[error(transparent)]
+    Setting(#[from] crate::SettingError),
+    /// The threads could not be started.
+    #[error("cannot start {threads} threads: {source}")]
+    Threads {
+        /// As many as were asked for.
+        threads: usize,
+        /// Why not.
+        source: rayon::ThreadPoolBuildError,
+    },
+    /// A row could not be kept.
+    #[error("cannot keep the run's metrics: {0}")]
+    Observer(#[from] std::io::Error),
+}
+
+/// A run in progress.
+pub struct Trainer {
+    task: Task,
+    theta: Vec<f64>,
+    optimizer: Box<dyn Optimizer>,
+    problem: Problem,
+    evaluator: Evaluator,
+    order: Order,
+    pool: Option<rayon::ThreadPool>,
+    step: u64,
+    wall: Duration,
+    warm_up: (u64, Duration),
+    pending: Pending,
+}
+
+/// What has happened since the last row.
+#[derive(Default)]
+struct Pending {
+    losses: f64,
+    steps: u32,
+    fallbacks: u64,
+    last: Option<StepReport>,
+}
+
+/// Steps that `ms_per_step` leaves out, while caches and buffers fill.
+const WARM_UP: u64 = 3;
+
+impl Trainer {
+    /// A run from the given parameters, or from freshly drawn ones.
+    ///
+    /// # Errors
+    /// When the parameters do not fit the network, or the threads cannot be started.
+    pub fn new(task: &Task, theta: Option<Vec<f64>>) -> Result<Self, TrainingError> {
+        let theta = theta.unwrap_or_else(|| task.initial_parameters());
+        ShapeError::check("θ", "parameters", task.model().network().parameters(), theta.len())?;
+        let training = &task.settings().training;
+        let threads = training.threads;
+        let pool = match threads {
+            1 => None,
+            _ => Some(
+                rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .build()
+                    .map_err(|source| TrainingError::Threads { threads, source })?,
+            ),
+        };
+        Ok(Self {
+            problem: Problem::new(task.model(), task.train().zeros_like(training.batch), threads)?,
+            evaluator: Evaluator::new(task.model(), task.test().clone(), threads)?,
+            order: Order::new(task.train().len(), training.batch, training.shuffle, training.seed),
+            optimizer: task.optimizer()?,
+            theta,
+            pool,
+            step: 0,
+            wall: Duration::ZERO,
+            warm_up: (0, Duration::ZERO),
+            pending: Pending::default(),
+            task: task.clone(),
+        })
+    }
+
+    /// The task.
+    #[must_use]
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// θ as it stands.
+    #[must_use]
+    pub fn theta(&self) -> &[f64] {
+        &self.theta
+    }
+
+    /// The optimizer as it stands.
+    #[must_use]
+    pub fn optimizer(&self) -> &dyn Optimizer {
+        &*self.optimizer
+    }
+
+    /// Steps made.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.step
+    }
+
+    /// Passes through the training data, with fractions.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "counts")]
+    pub fn epochs(&self) -> f64 {
+        self.step as f64 / self.order.steps_per_epoch() as f64
+    }
+
+    /// Time spent in steps: batches drawn, simulated, stepped.
+    #[must_use]
+    pub fn wall(&self) -> Duration {
+        self.wall
+    }
+
+    /// Mean milliseconds of a step, the first few left out where there are more.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "counts")]
+    pub fn ms_per_step(&self) -> Option<f64> {
+        let (steps, wall) = match self.warm_up {
+            (warm, spent) if self.step > warm => (self.step - warm, self.wall.saturating_sub(spent)),
+            _ => (self.step, self.wall),
+        };
+        (steps > 0).then(|| 1e3 * wall.as_secs_f64() / steps as f64)
+    }
+
+    /// Trains until a stop is reached.
+    ///
+    /// # Errors
+    /// When the observer cannot keep a row. A step that fails is [`StopReason::Diverged`], not an error.
+    pub fn run(&mut self, observer: &mut dyn Observer) -> Result<StopReason, TrainingError> {
+        let begun = Instant::now();
+        let mut test_loss = self.evaluate(begun, observer)?;
+        let mut evaluated = self.step;
+        let every = self.task.settings().training.evaluate_every as u64;
+        let reason = loop {
+            if let Some(reason) = self.stop(test_loss) {
+                break reason;
+            }
+            match self.step_once() {
+                Err(error) => break StopReason::Diverged(error),
+                Ok(report) => {
+                    let flow = observer.step(self, &report);
+                    self.pending.last = Some(report);
+                    if flow == Flow::Stop {
+                        break StopReason::Interrupted;
+                    }
+                }
+            }
+            if self.step.is_multiple_of(every) {
+                test_loss = self.evaluate(begun, observer)?;
+                evaluated = self.step;
+            }
+        };
+        if evaluated != self.step {
+            self.evaluate(begun, observer)?;
+        }
+        Ok(reason)
+    }
+
+    /// The singular values of J at θ, descending, over the first samples of the training data.
+    ///
+    /// # Errors
+    /// When J cannot be formed there or its SVD does not converge.
+    pub fn spectrum(&mut self) -> Result<Vec<f64>, StepError> {
+        let samples = self.task.train().first(self.task.spectrum_samples());
+        let mut problem = Problem::new(self.task.model(), samples, 1).map_err(|error| {
+            StepError::Simulator(crate::simulator::SimulatorError::Failed { reason: error.to_string() })
+        })?;
+        let mut at = problem.linearize(&self.theta)?;
+        let sigmas: Result<_, SpectralError> = singular_values(&mut at.jacobian, faer::Par::Seq);
+        Ok(sigmas?)
+    }
+
+    /// One mini-batch, one step; on an error θ is as it was.
+    fn step_once(&mut self) -> Result<StepReport, StepError> {
+        let start = Instant::now();
+        let indices = self.order.indices(self.step);
+        self.task.train().gather(indices, self.problem.samples_mut());
+        let (optimizer, problem, theta) = (&mut self.optimizer, &mut self.problem, &mut self.theta);
+        let report = match &self.pool {
+            Some(pool) => pool.install(|| optimizer.step(problem, theta)),
+            None => optimizer.step(problem, theta),
+        };
+        self.wall += start.elapsed();
+        let report = report?;
+        self.step += 1;
+        if self.step <= WARM_UP {
+            self.warm_up = (self.step, self.wall);
+        }
+        self.pending.steps += 1;
+        self.pending.losses += report.loss;
+        if report.spectral.as_ref().is_some_and(|spectral| !spectral.fallbacks.is_empty()) {
+            self.pending.fallbacks += 1;
+        }
+        Ok(report)
+    }
+
+    fn evaluate(&mut self, begun: Instant, observer: &mut dyn Observer) -> Result<f64, TrainingError> {
+        let (evaluator, theta) = (&mut self.evaluator, &self.theta);
+        let loss = match &self.pool {
+            Some(pool) => pool.install(|| evaluator.loss(theta)),
+            None => evaluator.loss(theta),
+        };
+        let pending = std::mem::take(&mut self.pending);
+        let row = Row {
+            step: self.step,
+            epoch: self.epochs(),
+            wall: self.wall,
+            elapsed: begun.elapsed(),
+            train_loss: (pending.steps > 0).then(|| pending.losses / f64::from(pending.steps)),
+            test_loss: loss.unwrap_or(f64::NAN),
+            last: pending.last,
+            fallbacks: pending.fallbacks,
+        };
+        observer.row(self, &row)?;
+        Ok(row.test_loss)
+    }
+
+    fn stop(&self, test_loss: f64) -> Option<StopReason> {
+        let stop = &self.task.settings().stop;
+        if stop.target_loss.is_some_and(|target| test_loss <= target) {
+            Some(StopReason::TargetLoss)
+        } else if stop.steps.is_some_and(|steps| self.step >= steps) {
+            Some(StopReason::Steps)
+        } else if stop
+            .epochs
+            .is_some_and(|epochs| self.step >= epochs.saturating_mul(self.order.steps_per_epoch()))
+        {
+            Some(StopReason::Epochs)
+        } else if stop.time.is_some_and(|time| self.wall.as_secs_f64() >= time) {
+            Some(StopReason::Time)
+        } else {
+            None
+        }
+    }
+}
