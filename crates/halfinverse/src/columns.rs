@@ -4,7 +4,7 @@
 //! matrix products of a layer are `b × in` times `in × out` with unit stride in the long direction.
 
 use faer::prelude::ReborrowMut;
-use faer::{MatMut, MatRef};
+use faer::{MatMut, MatRef, Par};
 
 /// The samples of feature `j` as a slice.
 pub(crate) fn column(matrix: MatRef<'_, f64>, j: usize) -> &[f64] {
@@ -31,6 +31,12 @@ pub(crate) fn column_mut(matrix: MatMut<'_, f64>, j: usize) -> &mut [f64] {
 #[inline]
 pub(crate) fn vectorized<R>(kernel: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(kernel)
+}
+
+/// `par` for work on this many matrix entries, or one thread where starting several would cost more than it saves.
+pub(crate) fn worth_threads(par: Par, entries: usize) -> Par {
+    const LEAST: usize = 1 << 21;
+    if entries < LEAST { Par::Seq } else { par }
 }
 
 /// Copies an `m`-vector per sample, sample-major (`s·m + c`), into a batch matrix `b × m`.

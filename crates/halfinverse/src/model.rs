@@ -5,7 +5,7 @@ use std::sync::Arc;
 use faer::prelude::ReborrowMut;
 use faer::{Mat, MatRef, Par};
 
-use crate::columns::{column, column_mut, to_rows};
+use crate::columns::{column, column_mut, to_rows, worth_threads};
 use crate::error::{ShapeError, StepError};
 use crate::jacobian::{LayeredJacobian, Room};
 use crate::network::{Mlp, Pass};
@@ -155,9 +155,10 @@ impl Problem {
     /// When the samples' shapes do not fit the model.
     pub fn new(model: &Model, samples: Samples, threads: usize) -> Result<Self, ShapeError> {
         samples.check(model)?;
+        let par = if threads > 1 { Par::rayon(threads) } else { Par::Seq };
         let (b, m, q) = (samples.len(), model.simulator().outcomes(), model.network().outputs());
         Ok(Self {
-            par: if threads > 1 { Par::rayon(threads) } else { Par::Seq },
+            par: worth_threads(par, b * model.network().parameters()),
             pass: Pass::new(model.network(), b),
             batched: Batched::new(threads),
             outcome: Mat::zeros(b, m),
@@ -185,12 +186,6 @@ impl Problem {
     /// The mini-batch, to be replaced by another of the same size.
     pub fn samples_mut(&mut self) -> &mut Samples {
         &mut self.samples
-    }
-
-    /// How the linear algebra of a step may run in parallel.
-    #[must_use]
-    pub fn par(&self) -> Par {
-        self.par
     }
 
     /// The outcomes y (b × m) of the last evaluation.

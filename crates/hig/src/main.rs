@@ -1,1 +1,33 @@
-fn main() {}
+//! `hig`: train, check, time and draw half-inverse gradient runs.
+
+mod arguments;
+mod bench;
+mod check;
+mod failure;
+mod folder;
+mod report;
+mod settings;
+mod tasks;
+mod train;
+
+use std::process::ExitCode;
+
+use arguments::{Arguments, Command};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Tasks(arguments) => tasks::run(&arguments),
+        Command::Train(arguments) => train::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
+    };
+    match result {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("hig: {failure}");
+            ExitCode::from(2)
+        }
+    }
+}

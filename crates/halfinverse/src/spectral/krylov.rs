@@ -21,6 +21,7 @@ use faer::{Accum, Mat, MatMut, MatRef, Par};
 
 use super::decompose::{ThinSvd, thin_svd};
 use super::{Filter, Report, Solver, SpectralError};
+use crate::columns::worth_threads;
 use crate::jacobian::Jacobian;
 
 /// A Krylov space of the singular vectors of J that the gradient reaches; its memory is kept from one
@@ -68,6 +69,7 @@ impl KrylovSpace {
     ) -> Result<(), SpectralError> {
         let (n, p) = (jacobian.rows(), jacobian.columns());
         let vectors = vectors.min(n).min(p);
+        let par = worth_threads(par, (n + p) * vectors);
         if self.left.shape() != (n, vectors) || self.right.nrows() != p {
             self.left = Mat::zeros(n, vectors);
             self.right = Mat::zeros(p, vectors + 1);

@@ -53,7 +53,14 @@ fn oscillators(optimizer: OptimizerName) -> Settings {
         },
         data: DataSettings { train: 4096, test: 4096, seed: 0 },
         optimizer,
-        training: TrainingSettings { batch, shuffle: false, seed: 1, threads: 0, evaluate_every: 0, from: None },
+        training: TrainingSettings {
+            batch,
+            shuffle: false,
+            seed: 1,
+            threads: 0,
+            evaluate_every: 0,
+            from: None,
+        },
         stop: StopSettings { time: Some(20.0), ..StopSettings::default() },
     }
 }

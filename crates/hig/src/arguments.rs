@@ -1,0 +1,129 @@
+//! The command line, as it is typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Train networks through physics simulators with half-inverse gradients.
+#[derive(Debug, Parser)]
+#[command(name = "hig", version, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// What can be trained, with its settings
+    Tasks(TasksArguments),
+    /// One training run, with a report
+    Train(TrainArguments),
+    /// Every derivative of a task against finite differences
+    Check(CheckArguments),
+    /// Milliseconds per part of a step, and memory
+    Bench(BenchArguments),
+    /// Draw the reports of finished runs again
+    Report(ReportArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TasksArguments {
+    /// One JSON object on stdout
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Where settings come from; shared by all commands that need a task.
+#[derive(Debug, Args)]
+pub(crate) struct SettingArguments {
+    /// The task's name; may be left out with --config
+    pub(crate) task: Option<String>,
+    /// hig, gn, adam or sgd
+    #[arg(long, value_name = "NAME")]
+    pub(crate) optimizer: Option<String>,
+    /// Samples per mini-batch
+    #[arg(long, value_name = "N")]
+    pub(crate) batch: Option<String>,
+    /// Learning rate
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
+    pub(crate) lr: Option<String>,
+    /// Exponent of the inverted singular values, -1 to 1
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
+    pub(crate) kappa: Option<String>,
+    /// Singular values at or below X times the largest are dropped
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
+    pub(crate) truncation: Option<String>,
+    /// svd, gram, krylov:K or auto
+    #[arg(long, value_name = "NAME")]
+    pub(crate) solver: Option<String>,
+    /// Seed of initial weights and shuffling
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<String>,
+    /// Threads; 0 for all cores
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<String>,
+    /// Settings from a TOML file, such as a run's config.toml
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Any setting by its dotted name, such as network.hidden=[32,32]; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TrainArguments {
+    #[command(flatten)]
+    pub(crate) settings: SettingArguments,
+    /// Stop after so many steps
+    #[arg(long, value_name = "N")]
+    pub(crate) steps: Option<String>,
+    /// Stop after so many passes through the training data
+    #[arg(long, value_name = "N")]
+    pub(crate) epochs: Option<String>,
+    /// Stop after so much training time: 30s, 500ms, 5m, 1h
+    #[arg(long, value_name = "TIME")]
+    pub(crate) time: Option<String>,
+    /// Stop at this test loss
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
+    pub(crate) target_loss: Option<String>,
+    /// Start from the parameters of a checkpoint, or of a run's folder
+    #[arg(long, value_name = "CHECKPOINT")]
+    pub(crate) from: Option<PathBuf>,
+    /// Folder for the run's files; default: the next free runs/TASK-OPTIMIZER-N
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Say nothing but errors
+    #[arg(long)]
+    pub(crate) quiet: bool,
+    /// The summary as one JSON object on stdout
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArguments {
+    #[command(flatten)]
+    pub(crate) settings: SettingArguments,
+    /// One JSON object on stdout
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArguments {
+    #[command(flatten)]
+    pub(crate) settings: SettingArguments,
+    /// Repetitions of each part; the median is reported
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    pub(crate) repeats: usize,
+    /// One JSON object on stdout
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArguments {
+    /// Folders of runs
+    #[arg(required = true)]
+    pub(crate) folders: Vec<PathBuf>,
+}

@@ -1,0 +1,153 @@
+//! `hig bench TASK`: milliseconds per part of a step, and memory.
+//!
+//! Without an optimizer or a solver it times the steps that the documentation speaks of.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use halfinverse::Problem;
+use halfinverse::jacobian::Jacobian;
+use halfinverse::spectral::Solver;
+use halfinverse::task::{OptimizerSettings, Task};
+use serde_json::{Map, json};
+
+use crate::arguments::{BenchArguments, SettingArguments};
+use crate::failure::Failure;
+use crate::folder::peak_rss_bytes;
+use crate::settings;
+
+/// What is timed where nobody says: optimizer and solver.
+const STEPS: [(&str, Option<&str>); 5] = [
+    ("hig", Some("gram")),
+    ("hig", Some("krylov:16")),
+    ("hig", Some("krylov:32")),
+    ("hig", Some("svd")),
+    ("adam", None),
+];
+
+pub(crate) fn run(arguments: &BenchArguments) -> Result<ExitCode, Failure> {
+    if arguments.repeats == 0 {
+        return Err(Failure::new("--repeats 0 times nothing; give at least 1"));
+    }
+    let given = &arguments.settings;
+    let tasks = if given.optimizer.is_some() || given.solver.is_some() || given.config.is_some() {
+        vec![settings::for_task(given)?]
+    } else {
+        let with = |(optimizer, solver): (&str, Option<&str>)| {
+            settings::for_task(&SettingArguments {
+                task: given.task.clone(),
+                optimizer: Some(optimizer.to_owned()),
+                batch: given.batch.clone(),
+                lr: given.lr.clone(),
+                kappa: given.kappa.clone().filter(|_| optimizer == "hig"),
+                truncation: given.truncation.clone().filter(|_| optimizer == "hig"),
+                solver: solver.map(str::to_owned),
+                seed: given.seed.clone(),
+                threads: given.threads.clone(),
+                config: None,
+                set: given.set.clone(),
+            })
+        };
+        STEPS.into_iter().map(with).collect::<Result<Vec<_>, _>>()?
+    };
+    let mut all = Map::new();
+    for task in &tasks {
+        let settings = task.settings();
+        let solver = match &settings.optimizer {
+            OptimizerSettings::Hig { solver, .. } | OptimizerSettings::Gn { solver, .. } => Some(*solver),
+            OptimizerSettings::Adam { .. } | OptimizerSettings::Sgd { .. } => None,
+        };
+        let name = match solver {
+            Some(solver) => format!("{} {solver}", settings.optimizer.name()),
+            None => settings.optimizer.name().to_string(),
+        };
+        let parts = time(task, solver, arguments.repeats).map_err(|error| Failure::new(error.to_string()))?;
+        if !arguments.json {
+            let threads = settings.training.threads;
+            println!(
+                "{name}, batch {}, {threads} thread{}",
+                settings.training.batch,
+                if threads == 1 { "" } else { "s" }
+            );
+            for (part, ms) in &parts {
+                println!("  {part:<42} {ms:9.3} ms");
+            }
+        }
+        let parts = parts.into_iter().map(|(part, ms)| (part.to_owned(), json!(ms))).collect::<Map<_, _>>();
+        all.insert(
+            name,
+            json!({ "batch": settings.training.batch, "threads": settings.training.threads, "ms": parts }),
+        );
+    }
+    let peak = peak_rss_bytes();
+    if arguments.json {
+        all.insert("peak_rss_bytes".to_owned(), json!(peak));
+        println!("{}", serde_json::Value::from(all));
+    } else if let Some(peak) = peak {
+        println!("peak memory {} MiB", peak >> 20);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+type Parts = Vec<(&'static str, f64)>;
+
+fn time(task: &Task, solver: Option<Solver>, repeats: usize) -> Result<Parts, Box<dyn std::error::Error + Send + Sync>> {
+    let settings = &task.settings().training;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(settings.threads).build()?;
+    let mut problem = Problem::new(task.model(), task.train().first(settings.batch), settings.threads)?;
+    let theta = task.initial_parameters();
+    let mut optimizer = task.optimizer()?;
+    pool.install(|| {
+        let mut parts = Parts::new();
+        parts.push(("network and simulator forward", median(repeats, || problem.loss(&theta).map(drop))?));
+        let mut gradient = vec![0.0; theta.len()];
+        if let Some(solver) = solver {
+            parts.push((
+                "and the simulator's blocks, g",
+                median(repeats, || problem.linearize(&theta).map(drop))?,
+            ));
+            let mut at = problem.linearize(&theta)?;
+            let mut outcome = at.outcome_gradient.to_vec();
+            let jacobian = &mut at.jacobian;
+            parts.push(("one product J v", median(repeats, || Ok(jacobian.apply(&theta, &mut outcome)))?));
+            parts.push((
+                "one product J^T u",
+                median(repeats, || Ok(jacobian.apply_transpose(&outcome, &mut gradient)))?,
+            ));
+            if solver == Solver::Gram {
+                parts.push((
+                    "the Gram matrix",
+                    median(repeats, || Ok(drop(jacobian.row_gram(faer::Par::Seq))))?,
+                ));
+            }
+            if solver == Solver::Svd {
+                parts.push(("J itself", median(repeats, || Ok(drop(jacobian.dense_transpose())))?));
+            }
+        } else {
+            parts.push((
+                "and its gradient",
+                median(repeats, || problem.gradient(&theta, &mut gradient).map(drop))?,
+            ));
+        }
+        // Every step from the same θ: what is timed must not depend on where training has got to.
+        let step = median(repeats, || optimizer.step(&mut problem, &mut theta.clone()).map(drop))?;
+        parts.push(("a whole step", step));
+        Ok(parts)
+    })
+}
+
+/// Milliseconds of one call, median after a warm-up.
+fn median(
+    repeats: usize,
+    mut call: impl FnMut() -> Result<(), halfinverse::StepError>,
+) -> Result<f64, halfinverse::StepError> {
+    call()?;
+    let mut times = Vec::with_capacity(repeats);
+    for _ in 0..repeats {
+        let start = Instant::now();
+        call()?;
+        times.push(1e3 * start.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[repeats / 2])
+}

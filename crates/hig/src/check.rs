@@ -1,0 +1,54 @@
+//! `hig check TASK`: every derivative against finite differences.
+
+use std::process::ExitCode;
+
+use halfinverse::Problem;
+use halfinverse::check::{TOLERANCE, model, simulator};
+use serde_json::json;
+
+use crate::arguments::CheckArguments;
+use crate::failure::Failure;
+use crate::settings;
+
+/// Samples that the derivatives are compared on.
+const SAMPLES: usize = 8;
+
+pub(crate) fn run(arguments: &CheckArguments) -> Result<ExitCode, Failure> {
+    let task = settings::for_task(&arguments.settings)?;
+    let seed = task.settings().training.seed;
+    let failed = |error: &dyn std::fmt::Display| Failure::new(format!("the check cannot be made: {error}"));
+    let theta = task.initial_parameters();
+    let mut problem =
+        Problem::new(task.model(), task.train().first(SAMPLES), 1).map_err(|error| failed(&error))?;
+    let of_model = model(&mut problem, &theta, seed).map_err(|error| failed(&error))?;
+    let initial = problem.samples().initial.clone();
+    let of_simulator = simulator(task.model().simulator(), initial.as_ref(), problem.control(), seed)
+        .map_err(|error| failed(&error))?;
+    let comparisons = [of_simulator, of_model].concat();
+    let right = |error: f64| error <= TOLERANCE;
+    let all = comparisons.iter().all(|comparison| right(comparison.error));
+    if arguments.json {
+        let rows = comparisons
+            .iter()
+            .map(|row| json!({ "what": row.what, "error": row.error, "right": right(row.error) }));
+        println!(
+            "{}",
+            json!({ "tolerance": TOLERANCE, "right": all, "comparisons": rows.collect::<Vec<_>>() })
+        );
+    } else {
+        println!("relative error against central differences ({SAMPLES} samples, at most {TOLERANCE:.0e}):");
+        for row in &comparisons {
+            println!(
+                "  {:<28} {:8.1e}  {}",
+                row.what,
+                row.error,
+                if right(row.error) { "right" } else { "WRONG" }
+            );
+        }
+    }
+    if all {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("hig: a derivative is wrong");
+    Ok(ExitCode::FAILURE)
+}

@@ -1,0 +1,35 @@
+//! A refusal, worded for the person: what is wrong, where, and how to mend it, in one sentence.
+
+use std::fmt;
+
+/// What ends the program with exit code 2.
+#[derive(Debug)]
+pub(crate) struct Failure(String);
+
+impl Failure {
+    pub(crate) fn new(sentence: impl Into<String>) -> Self {
+        Self(sentence.into())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<halfinverse::SettingError> for Failure {
+    fn from(error: halfinverse::SettingError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// `; did you mean …?` for the nearest of `names`, or nothing where none is near.
+pub(crate) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    names
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(wanted, name), name))
+        .min()
+        .filter(|&(distance, name)| distance <= 2.max(name.len() / 3))
+        .map_or_else(String::new, |(_, name)| format!("; did you mean `{name}`?"))
+}

@@ -1,0 +1,223 @@
+//! A run's folder: its files, and what is read back from them.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use halfinverse::training::Row;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+
+pub(crate) const CONFIG: &str = "config.toml";
+pub(crate) const METRICS: &str = "metrics.csv";
+pub(crate) const SUMMARY: &str = "summary.json";
+pub(crate) const SPECTRUM: &str = "spectrum.csv";
+pub(crate) const CHECKPOINT: &str = "checkpoint.safetensors";
+pub(crate) const REPORT: &str = "report.html";
+
+/// One line of `metrics.csv`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Metrics {
+    pub(crate) step: u64,
+    pub(crate) epoch: f64,
+    pub(crate) wall_s: f64,
+    pub(crate) elapsed_s: f64,
+    pub(crate) train_loss: Option<f64>,
+    pub(crate) test_loss: f64,
+    pub(crate) learning_rate: Option<f64>,
+    pub(crate) kappa: Option<f64>,
+    pub(crate) rank: Option<usize>,
+    pub(crate) update_norm: Option<f64>,
+    pub(crate) sigma_max: Option<f64>,
+    pub(crate) sigma_min: Option<f64>,
+    pub(crate) krylov_steps: Option<usize>,
+    pub(crate) error_estimate: Option<f64>,
+    pub(crate) fallbacks: u64,
+}
+
+impl From<&Row> for Metrics {
+    fn from(row: &Row) -> Self {
+        let last = row.last.as_ref();
+        let spectral = last.and_then(|last| last.spectral.as_ref());
+        Self {
+            step: row.step,
+            epoch: row.epoch,
+            wall_s: row.wall.as_secs_f64(),
+            elapsed_s: row.elapsed.as_secs_f64(),
+            train_loss: row.train_loss,
+            test_loss: row.test_loss,
+            learning_rate: last.map(|last| last.learning_rate),
+            kappa: last.and_then(|last| last.kappa),
+            rank: spectral.map(|report| report.rank),
+            update_norm: last.map(|last| last.update_norm),
+            sigma_max: spectral.map(|report| report.sigma_max),
+            sigma_min: spectral.map(|report| report.sigma_min),
+            krylov_steps: spectral.and_then(|report| report.krylov_steps),
+            error_estimate: spectral.map(|report| report.error_estimate),
+            fallbacks: row.fallbacks,
+        }
+    }
+}
+
+/// `summary.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Summary {
+    pub(crate) task: String,
+    pub(crate) optimizer: String,
+    pub(crate) solver: Option<String>,
+    pub(crate) seed: u64,
+    pub(crate) threads: usize,
+    pub(crate) steps: u64,
+    pub(crate) epochs: f64,
+    pub(crate) wall_s: f64,
+    pub(crate) elapsed_s: f64,
+    pub(crate) train_loss: Option<f64>,
+    pub(crate) test_loss: Option<f64>,
+    pub(crate) best_test_loss: Option<f64>,
+    pub(crate) ms_per_step: Option<f64>,
+    pub(crate) peak_rss_bytes: Option<u64>,
+    pub(crate) stop_reason: String,
+    pub(crate) version: String,
+}
+
+/// Singular values of J over the first training samples, at the run's start and end.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Spectrum {
+    pub(crate) start: Vec<f64>,
+    pub(crate) end: Vec<f64>,
+}
+
+/// The folder of a run.
+#[derive(Debug, Clone)]
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    /// A new folder: the given one, which must be empty or not exist yet, or the next free one in `runs`.
+    pub(crate) fn create(wanted: Option<&Path>, name: &str) -> Result<Self, Failure> {
+        let path = match wanted {
+            Some(path) => path.to_owned(),
+            None => {
+                let numbered = |n: u32| Path::new("runs").join(format!("{name}-{n}"));
+                (1..).map(numbered).find(|path| !path.exists()).expect("some number is free")
+            }
+        };
+        let shown = path.display();
+        match fs::read_dir(&path) {
+            Ok(mut entries) => {
+                if entries.next().is_some() {
+                    return Err(Failure::new(format!(
+                        "the folder {shown} is not empty; name another with --out, or remove it"
+                    )));
+                }
+            }
+            Err(error) if path.exists() => {
+                return Err(Failure::new(format!(
+                    "{shown} cannot be the run's folder: {error}; name another with --out"
+                )));
+            }
+            Err(_) => {}
+        }
+        let unwritable = |error: std::io::Error| {
+            Failure::new(format!("cannot write into the folder {shown}: {error}; name another with --out"))
+        };
+        fs::create_dir_all(&path).map_err(unwritable)?;
+        let probe = path.join(".writable");
+        File::create(&probe).and_then(|_| fs::remove_file(&probe)).map_err(unwritable)?;
+        Ok(Self(path))
+    }
+
+    /// The folder of a finished run.
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        for name in [CONFIG, METRICS, CHECKPOINT] {
+            if !path.join(name).is_file() {
+                return Err(Failure::new(format!("{} is no run's folder: it has no {name}", path.display())));
+            }
+        }
+        Ok(Self(path.to_owned()))
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn write(&self, name: &str, contents: &str) -> Result<(), Failure> {
+        let path = self.file(name);
+        fs::write(&path, contents)
+            .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))
+    }
+
+    pub(crate) fn write_spectrum(&self, spectrum: &Spectrum) -> Result<(), Failure> {
+        let mut text = String::from("index,start,end\n");
+        let cell = |values: &[f64], i: usize| {
+            values.get(i).map_or_else(String::new, |value: &f64| format!("{value:e}"))
+        };
+        for i in 0..spectrum.start.len().max(spectrum.end.len()) {
+            text += &format!("{i},{},{}\n", cell(&spectrum.start, i), cell(&spectrum.end, i));
+        }
+        self.write(SPECTRUM, &text)
+    }
+
+    pub(crate) fn metrics(&self) -> Result<Vec<Metrics>, Failure> {
+        self.read_csv(METRICS)
+    }
+
+    /// Empty where the run has none.
+    pub(crate) fn spectrum(&self) -> Result<Spectrum, Failure> {
+        if !self.file(SPECTRUM).exists() {
+            return Ok(Spectrum::default());
+        }
+        let rows: Vec<(usize, Option<f64>, Option<f64>)> = self.read_csv(SPECTRUM)?;
+        Ok(Spectrum {
+            start: rows.iter().filter_map(|row| row.1).collect(),
+            end: rows.iter().filter_map(|row| row.2).collect(),
+        })
+    }
+
+    /// None where the run was not ended properly.
+    pub(crate) fn summary(&self) -> Option<Summary> {
+        let text = fs::read_to_string(self.file(SUMMARY)).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    fn read_csv<T: for<'a> Deserialize<'a>>(&self, name: &str) -> Result<Vec<T>, Failure> {
+        let path = self.file(name);
+        let bad = |error: csv::Error| Failure::new(format!("cannot read {}: {error}", path.display()));
+        csv::Reader::from_path(&path).map_err(bad)?.deserialize().map(|row| row.map_err(bad)).collect()
+    }
+}
+
+/// `metrics.csv`, one line at a time, each on disk before the next step.
+pub(crate) struct MetricsWriter(csv::Writer<File>);
+
+impl MetricsWriter {
+    pub(crate) fn create(folder: &Folder) -> Result<Self, Failure> {
+        let path = folder.file(METRICS);
+        let file = File::create(&path)
+            .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
+        Ok(Self(csv::Writer::from_writer(file)))
+    }
+
+    pub(crate) fn append(&mut self, row: &Metrics) -> std::io::Result<()> {
+        self.0.serialize(row).map_err(std::io::Error::other)?;
+        self.0.flush()
+    }
+}
+
+/// Most memory that the process has held so far, where the system tells.
+pub(crate) fn peak_rss_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// A line for people, on stderr, unless they asked for none.
+pub(crate) fn say(quiet: bool, line: &str) {
+    if !quiet {
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
+}

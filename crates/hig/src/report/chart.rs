@@ -1,0 +1,148 @@
+//! Line charts as SVG, with plotters.
+
+use plotters::coord::Shift;
+use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
+use plotters::prelude::*;
+
+/// An SVG under construction, or a part of it.
+pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+/// What drawing can fail with.
+pub(crate) type DrawError = Box<dyn std::error::Error>;
+
+/// Distinguishable with any colour vision (Okabe, Ito, 2008).
+pub(crate) const COLORS: [RGBColor; 6] = [
+    RGBColor(0, 114, 178),
+    RGBColor(230, 159, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(213, 94, 0),
+    RGBColor(204, 121, 167),
+    RGBColor(86, 180, 233),
+];
+
+/// A curve: points that are not finite, or not positive on a logarithmic axis, are left out.
+pub(crate) struct Line {
+    pub(crate) name: &'static str,
+    pub(crate) points: Vec<(f64, f64)>,
+    pub(crate) color: RGBColor,
+}
+
+impl Line {
+    pub(crate) fn new(name: &'static str, points: Vec<(f64, f64)>, color: usize) -> Self {
+        Self { name, points, color: COLORS[color % COLORS.len()] }
+    }
+}
+
+/// An axis with its name.
+pub(crate) struct Axis {
+    name: &'static str,
+    logarithmic: bool,
+}
+
+impl Axis {
+    pub(crate) fn linear(name: &'static str) -> Self {
+        Self { name, logarithmic: false }
+    }
+
+    pub(crate) fn logarithmic(name: &'static str) -> Self {
+        Self { name, logarithmic: true }
+    }
+}
+
+/// Curves over common axes.
+pub(crate) struct Chart {
+    pub(crate) x: Axis,
+    pub(crate) y: Axis,
+    pub(crate) lines: Vec<Line>,
+}
+
+const SIZE: (u32, u32) = (900, 420);
+
+impl Chart {
+    /// The picture.
+    pub(crate) fn svg(mut self) -> Result<String, DrawError> {
+        let (log_x, log_y) = (self.x.logarithmic, self.y.logarithmic);
+        let drawable = |value: f64, logarithmic: bool| value.is_finite() && (!logarithmic || value > 0.0);
+        for line in &mut self.lines {
+            line.points.retain(|&(x, y)| drawable(x, log_x) && drawable(y, log_y));
+        }
+        let points = || self.lines.iter().flat_map(|line| &line.points);
+        let x = range(points().map(|point| point.0), log_x);
+        let y = range(points().map(|point| point.1), log_y);
+        let mut text = String::new();
+        {
+            let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
+            area.fill(&WHITE)?;
+            match (log_x, log_y) {
+                (false, false) => self.lines_in(&area, x.0..x.1, y.0..y.1)?,
+                (false, true) => self.lines_in(&area, x.0..x.1, (y.0..y.1).log_scale())?,
+                (true, false) => self.lines_in(&area, (x.0..x.1).log_scale(), y.0..y.1)?,
+                (true, true) => self.lines_in(&area, (x.0..x.1).log_scale(), (y.0..y.1).log_scale())?,
+            }
+            area.present()?;
+        }
+        Ok(text)
+    }
+
+    fn lines_in<X, Y>(&self, area: &Area<'_>, x: X, y: Y) -> Result<(), DrawError>
+    where
+        X: AsRangedCoord<Value = f64>,
+        Y: AsRangedCoord<Value = f64>,
+        X::CoordDescType: ValueFormatter<f64>,
+        Y::CoordDescType: ValueFormatter<f64>,
+    {
+        let mut context = ChartBuilder::on(area)
+            .margin(12)
+            .margin_right(24)
+            .x_label_area_size(48)
+            .y_label_area_size(72)
+            .build_cartesian_2d(x, y)?;
+        context
+            .configure_mesh()
+            .x_desc(self.x.name)
+            .y_desc(self.y.name)
+            .x_label_formatter(&|&value| number(value))
+            .y_label_formatter(&|&value| number(value))
+            .light_line_style(WHITE)
+            .bold_line_style(RGBColor(225, 225, 225))
+            .label_style(("sans-serif", 15))
+            .axis_desc_style(("sans-serif", 17))
+            .draw()?;
+        for line in &self.lines {
+            let (color, style) = (line.color, line.color.stroke_width(2));
+            context
+                .draw_series(LineSeries::new(line.points.iter().copied(), style))?
+                .label(line.name)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], color.stroke_width(3)));
+        }
+        context
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperRight)
+            .background_style(WHITE.mix(0.85))
+            .border_style(RGBColor(200, 200, 200))
+            .label_font(("sans-serif", 16))
+            .draw()?;
+        Ok(())
+    }
+}
+
+/// Ends of an axis: the values' own, a little wider; whole decades apart where that is possible.
+fn range(values: impl Iterator<Item = f64>, logarithmic: bool) -> (f64, f64) {
+    let (low, high) = values
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+    match (low <= high, logarithmic) {
+        (false, _) => (0.1, 1.0),
+        (true, true) => (low / 1.5, high * 1.5),
+        (true, false) if low == high => (low - 0.5, high + 0.5),
+        (true, false) => (low, high),
+    }
+}
+
+/// A tick's label: short, with an exponent where the number is far from 1.
+pub(crate) fn number(value: f64) -> String {
+    let size = value.abs();
+    if size != 0.0 && !(1e-2..1e5).contains(&size) {
+        return format!("{value:.0e}");
+    }
+    let text = format!("{value:.2}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}

@@ -1,0 +1,143 @@
+//! `report.html` and its pictures, drawn from a run's folder alone.
+
+mod chart;
+mod oscillators;
+
+use std::process::ExitCode;
+
+use chart::{Axis, Chart, Line};
+use halfinverse::Problem;
+use halfinverse::task::{Task, TaskName};
+use halfinverse::training::read_parameters;
+
+use crate::arguments::ReportArguments;
+use crate::failure::Failure;
+use crate::folder::{CHECKPOINT, CONFIG, Folder, Metrics, REPORT, Spectrum};
+use crate::settings;
+
+/// `hig report DIR…`
+pub(crate) fn run(arguments: &ReportArguments) -> Result<ExitCode, Failure> {
+    for path in &arguments.folders {
+        let folder = Folder::open(path)?;
+        draw(&folder)?;
+        println!("{}", folder.file(REPORT).display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Draws all pictures of a run and puts them into one page.
+pub(crate) fn draw(folder: &Folder) -> Result<(), Failure> {
+    let task = settings::from_file(&folder.file(CONFIG))?;
+    let metrics = folder.metrics()?;
+    let spectrum = folder.spectrum()?;
+    let failed = |error: &dyn std::fmt::Display| Failure::new(format!("cannot draw the report: {error}"));
+    let mut figures = vec![
+        ("loss_time.svg", "Loss over training time (evaluation excluded)", losses(&metrics, true)),
+        ("loss_steps.svg", "Loss over steps", losses(&metrics, false)),
+    ];
+    if !spectrum.start.is_empty() {
+        figures.push(("spectrum.svg", "Singular values of J, first training samples", values(&spectrum)));
+    }
+    let mut pictures = Vec::new();
+    for (name, title, chart) in figures {
+        pictures.push((name, title, chart.svg().map_err(|error| failed(&error))?));
+    }
+    let (title, svg) = physics(&task, folder).map_err(|error| failed(&error))?;
+    pictures.push(("physics.svg", title, svg));
+    for (name, _, svg) in &pictures {
+        folder.write(name, svg)?;
+    }
+    folder.write(REPORT, &page(&task, folder, &pictures))
+}
+
+fn losses(metrics: &[Metrics], over_time: bool) -> Chart {
+    #[allow(clippy::cast_precision_loss, reason = "counts")]
+    let x = |row: &Metrics| if over_time { row.wall_s } else { row.step as f64 };
+    let test = metrics.iter().map(|row| (x(row), row.test_loss)).collect();
+    let train = metrics.iter().filter_map(|row| Some((x(row), row.train_loss?))).collect();
+    Chart {
+        x: Axis::linear(if over_time { "training time [s]" } else { "steps" }),
+        y: Axis::logarithmic("loss"),
+        lines: vec![Line::new("train (mini-batches)", train, 1), Line::new("test", test, 0)],
+    }
+}
+
+fn values(spectrum: &Spectrum) -> Chart {
+    #[allow(clippy::cast_precision_loss, reason = "counts")]
+    let points =
+        |values: &[f64]| values.iter().enumerate().map(|(i, &value)| ((i + 1) as f64, value)).collect();
+    Chart {
+        x: Axis::linear("index"),
+        y: Axis::logarithmic("singular value"),
+        lines: vec![
+            Line::new("start", points(&spectrum.start), 1),
+            Line::new("end", points(&spectrum.end), 0),
+        ],
+    }
+}
+
+/// The task's own picture: what the trained network does to a few test samples.
+fn physics(task: &Task, folder: &Folder) -> Result<(&'static str, String), Box<dyn std::error::Error>> {
+    let theta = read_parameters(task.model().network(), &folder.file(CHECKPOINT))?;
+    match task.settings().task {
+        TaskName::Oscillators => {
+            let mut problem = Problem::new(task.model(), task.test().first(oscillators::SAMPLES), 1)?;
+            problem.loss(&theta)?;
+            Ok((
+                "Six test samples: positions, velocities and control; dots mark the target",
+                oscillators::svg(task, &problem)?,
+            ))
+        }
+    }
+}
+
+fn page(task: &Task, folder: &Folder, pictures: &[(&str, &str, String)]) -> String {
+    let mut body = String::new();
+    if let Some(summary) = folder.summary() {
+        let number = |value: Option<f64>| {
+            value.map_or_else(|| "not finite".to_owned(), |value| format!("{value:.3e}"))
+        };
+        let rows = [
+            ("stopped by", summary.stop_reason.clone()),
+            ("steps", summary.steps.to_string()),
+            ("epochs", format!("{:.1}", summary.epochs)),
+            ("training time", format!("{:.2} s", summary.wall_s)),
+            ("per step", summary.ms_per_step.map_or_else(String::new, |ms| format!("{ms:.2} ms"))),
+            ("train loss", number(summary.train_loss)),
+            ("test loss", number(summary.test_loss)),
+            ("best test loss", number(summary.best_test_loss)),
+            ("solver", summary.solver.clone().unwrap_or_else(|| "none".to_owned())),
+            (
+                "peak memory",
+                summary.peak_rss_bytes.map_or_else(String::new, |bytes| format!("{} MiB", bytes >> 20)),
+            ),
+        ];
+        body += "<table>";
+        for (name, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
+            body += &format!("<tr><th>{name}</th><td>{}</td></tr>", escape(value));
+        }
+        body += "</table>\n";
+    }
+    for (_, title, svg) in pictures {
+        body += &format!("<figure><figcaption>{title}</figcaption>\n{svg}</figure>\n");
+    }
+    let settings = task.settings();
+    let heading =
+        format!("{} with {}, seed {}", settings.task, settings.optimizer.name(), settings.training.seed);
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{heading}</title>\n<style>{STYLE}</style></head>\n\
+         <body>\n<h1>{heading}</h1>\n{body}<h2>Settings</h2>\n<pre>{}</pre>\n\
+         <p>Drawn by hig {} from {}.</p>\n</body></html>\n",
+        escape(&settings::to_toml(settings)),
+        env!("CARGO_PKG_VERSION"),
+        escape(&folder.path().display().to_string()),
+    )
+}
+
+const STYLE: &str = "body{font-family:sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}\
+th{text-align:left;padding-right:2em;font-weight:normal;color:#666}figure{margin:2em 0}\
+figcaption{font-weight:bold;margin-bottom:.5em}svg{max-width:100%;height:auto}pre{background:#f5f5f5;padding:1em;overflow:auto}";
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}

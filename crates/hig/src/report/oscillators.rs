@@ -1,0 +1,116 @@
+//! The oscillators' picture: what the trained control does to six test samples.
+
+use halfinverse::Problem;
+use halfinverse::task::Task;
+use plotters::prelude::*;
+
+use super::chart::{Area, COLORS, DrawError, number};
+
+/// Test samples that are drawn.
+pub(crate) const SAMPLES: usize = 6;
+const COLUMNS: usize = 3;
+const SIZE: (u32, u32) = (1050, 1240);
+
+/// A curve over time, with the value it should end at.
+struct Curve {
+    points: Vec<(f64, f64)>,
+    target: Option<f64>,
+}
+
+/// Positions, velocities and control of the problem's samples over time, one column of three panels each.
+pub(crate) fn svg(task: &Task, problem: &Problem) -> Result<String, DrawError> {
+    let samples = problem.samples();
+    let masses = samples.target.ncols() / 2;
+    let mut text = String::new();
+    {
+        let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
+        area.fill(&WHITE)?;
+        let (body, legend) = area.split_vertically(i32::try_from(SIZE.1)? - 40);
+        let count = samples.len();
+        for (s, block) in
+            body.split_evenly((SAMPLES.div_ceil(COLUMNS), COLUMNS)).iter().enumerate().take(count)
+        {
+            let control = problem.control().subrows(s, 1);
+            let trajectory = task.trajectory(samples.initial.as_ref().subrows(s, 1), control);
+            let state = |i: usize| Curve {
+                points: trajectory
+                    .times
+                    .iter()
+                    .zip(&trajectory.states)
+                    .map(|(&t, state)| (t, state[i]))
+                    .collect(),
+                target: Some(samples.target[(s, i)]),
+            };
+            let pushes = trajectory.times.windows(2).enumerate();
+            let control = Curve {
+                points: pushes
+                    .flat_map(|(i, t)| [(t[0], control[(0, i)]), (t[1], control[(0, i)])])
+                    .collect(),
+                target: None,
+            };
+            let panels = block.split_evenly((3, 1));
+            panel(
+                &panels[0],
+                &format!("test sample {}", s + 1),
+                "x",
+                &(0..masses).map(state).collect::<Vec<_>>(),
+            )?;
+            panel(&panels[1], "", "v", &(masses..2 * masses).map(state).collect::<Vec<_>>())?;
+            panel(&panels[2], "", "u", &[control])?;
+        }
+        key(&legend, masses)?;
+        area.present()?;
+    }
+    Ok(text)
+}
+
+fn panel(area: &Area<'_>, title: &str, name: &str, curves: &[Curve]) -> Result<(), DrawError> {
+    let finite = |&value: &f64| value.is_finite();
+    let values = curves.iter().flat_map(|curve| curve.points.iter().map(|point| point.1).chain(curve.target));
+    let (low, high) = values
+        .filter(finite)
+        .fold((0.0_f64, 0.0_f64), |(low, high), value| (low.min(value), high.max(value)));
+    let margin = 0.08 * (high - low).max(1e-3);
+    let end = curves.iter().filter_map(|curve| curve.points.last()).map(|point| point.0).fold(0.0, f64::max);
+    let mut builder = ChartBuilder::on(area);
+    builder.margin(6).margin_right(14).x_label_area_size(30).y_label_area_size(52);
+    if !title.is_empty() {
+        builder.caption(title, ("sans-serif", 17));
+    }
+    let mut context = builder.build_cartesian_2d(0.0..end * 1.02, low - margin..high + margin)?;
+    context
+        .configure_mesh()
+        .x_desc("t")
+        .y_desc(name)
+        .x_labels(5)
+        .y_labels(5)
+        .x_label_formatter(&|&value| number(value))
+        .y_label_formatter(&|&value| number(value))
+        .light_line_style(WHITE)
+        .bold_line_style(RGBColor(230, 230, 230))
+        .label_style(("sans-serif", 13))
+        .axis_desc_style(("sans-serif", 15))
+        .draw()?;
+    for (i, curve) in curves.iter().enumerate() {
+        let color = if curve.target.is_some() { COLORS[i % COLORS.len()] } else { RGBColor(90, 90, 90) };
+        let points = curve.points.iter().copied().filter(|(_, value)| value.is_finite());
+        context.draw_series(LineSeries::new(points, color.stroke_width(2)))?;
+        if let Some(target) = curve.target {
+            context.draw_series([Circle::new((end, target), 5, color.filled())])?;
+        }
+    }
+    Ok(())
+}
+
+/// Which colour is which mass.
+fn key(area: &Area<'_>, masses: usize) -> Result<(), DrawError> {
+    let mut x = 60;
+    for i in 0..masses.min(COLORS.len()) {
+        area.draw(&PathElement::new([(x, 20), (x + 24, 20)], COLORS[i].stroke_width(3)))?;
+        area.draw(&Text::new(format!("mass {}", i + 1), (x + 30, 13), ("sans-serif", 16)))?;
+        x += 110;
+    }
+    area.draw(&Circle::new((x + 8, 20), 5, BLACK.filled()))?;
+    area.draw(&Text::new("target at the end", (x + 20, 13), ("sans-serif", 16)))?;
+    Ok(())
+}

@@ -1,0 +1,387 @@
+//! From defaults, file, flags and `--set` to checked settings, with every refusal naming where the value came from.
+//!
+//! A flag or `--set` wins over the file, the file over the task's defaults. Any stop that is given replaces the
+//! task's default stops.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use halfinverse::SettingError;
+use halfinverse::task::{OptimizerName, Settings, Task, TaskName};
+use toml::{Table, Value};
+
+use crate::arguments::{SettingArguments, TrainArguments};
+use crate::failure::{Failure, nearest};
+
+/// Settings that have no default value to tell their name and type.
+const OPTIONAL: [(&str, Kind); 5] = [
+    ("stop.steps", Kind::Count),
+    ("stop.epochs", Kind::Count),
+    ("stop.time", Kind::Number),
+    ("stop.target_loss", Kind::Number),
+    ("training.from", Kind::Text),
+];
+
+/// A value somebody gave, and where.
+#[derive(Debug, Clone, PartialEq)]
+struct Given {
+    value: Value,
+    place: String,
+}
+
+type Givens = BTreeMap<String, Given>;
+
+/// What a setting holds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    Count,
+    Number,
+    Flag,
+    Text,
+    List,
+}
+
+impl Kind {
+    fn of(value: &Value) -> Self {
+        match value {
+            Value::Integer(_) => Self::Count,
+            Value::Float(_) => Self::Number,
+            Value::Boolean(_) => Self::Flag,
+            Value::Array(_) => Self::List,
+            Value::String(_) | Value::Datetime(_) | Value::Table(_) => Self::Text,
+        }
+    }
+
+    /// The value as this kind, or what would have been accepted.
+    fn accept(self, value: &Value) -> Result<Value, &'static str> {
+        match (self, value) {
+            (Self::Count, Value::Integer(count)) if *count >= 0 => Ok(value.clone()),
+            (Self::Count, _) => Err("a whole number, 0 or more"),
+            #[allow(clippy::cast_precision_loss, reason = "a whole number typed where a real one is meant")]
+            (Self::Number, Value::Integer(number)) => Ok(Value::Float(*number as f64)),
+            (Self::Number, Value::Float(_))
+            | (Self::Flag, Value::Boolean(_))
+            | (Self::Text, Value::String(_)) => Ok(value.clone()),
+            (Self::List, Value::Array(items))
+                if items.iter().all(|item| Self::Count.accept(item).is_ok()) =>
+            {
+                Ok(value.clone())
+            }
+            (Self::Number, _) => Err("a number"),
+            (Self::Flag, _) => Err("true or false"),
+            (Self::Text, _) => Err("a text"),
+            (Self::List, _) => Err("a list of whole numbers such as [20, 20]"),
+        }
+    }
+}
+
+/// The task that the arguments of a training run describe, checked.
+pub(crate) fn for_training(arguments: &TrainArguments) -> Result<Task, Failure> {
+    let mut flags = setting_flags(&arguments.settings)?;
+    for (key, flag, text) in [
+        ("stop.steps", "--steps", &arguments.steps),
+        ("stop.epochs", "--epochs", &arguments.epochs),
+        ("stop.target_loss", "--target-loss", &arguments.target_loss),
+    ] {
+        if let Some(text) = text {
+            give(&mut flags, key, flag, parse(text))?;
+        }
+    }
+    if let Some(text) = &arguments.time {
+        give(&mut flags, "stop.time", "--time", Value::Float(seconds(text)?))?;
+    }
+    if let Some(path) = &arguments.from {
+        let full = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        give(&mut flags, "training.from", "--from", Value::String(full.display().to_string()))?;
+    }
+    resolve(&arguments.settings, flags)
+}
+
+/// The task that the arguments of any other command describe, checked.
+pub(crate) fn for_task(arguments: &SettingArguments) -> Result<Task, Failure> {
+    let flags = setting_flags(arguments)?;
+    resolve(arguments, flags)
+}
+
+/// `config.toml` of a run's folder.
+pub(crate) fn from_file(path: &Path) -> Result<Task, Failure> {
+    let arguments = SettingArguments {
+        task: None,
+        optimizer: None,
+        batch: None,
+        lr: None,
+        kappa: None,
+        truncation: None,
+        solver: None,
+        seed: None,
+        threads: None,
+        config: Some(path.to_owned()),
+        set: Vec::new(),
+    };
+    for_task(&arguments)
+}
+
+/// The settings of a run as TOML.
+pub(crate) fn to_toml(settings: &Settings) -> String {
+    toml::to_string(settings).expect("settings are plain tables")
+}
+
+/// All settings of a task with an optimizer, by dotted name, with their defaults.
+pub(crate) fn defaults(task: TaskName, optimizer: OptimizerName) -> BTreeMap<String, Value> {
+    let table = Table::try_from(Settings::new(task, optimizer)).expect("settings are plain tables");
+    let mut flat = BTreeMap::new();
+    flatten("", &table, &mut flat);
+    flat
+}
+
+fn setting_flags(arguments: &SettingArguments) -> Result<Givens, Failure> {
+    let mut flags = Givens::new();
+    for (key, flag, text) in [
+        ("optimizer.name", "--optimizer", &arguments.optimizer),
+        ("training.batch", "--batch", &arguments.batch),
+        ("optimizer.learning_rate", "--lr", &arguments.lr),
+        ("optimizer.kappa", "--kappa", &arguments.kappa),
+        ("optimizer.truncation", "--truncation", &arguments.truncation),
+        ("optimizer.solver", "--solver", &arguments.solver),
+        ("training.seed", "--seed", &arguments.seed),
+        ("training.threads", "--threads", &arguments.threads),
+    ] {
+        if let Some(text) = text {
+            give(&mut flags, key, flag, parse(text))?;
+        }
+    }
+    for pair in &arguments.set {
+        let Some((key, text)) = pair.split_once('=') else {
+            return Err(Failure::new(format!("`--set {pair}` has no value; write --set key=value")));
+        };
+        give(&mut flags, key.trim(), &format!("--set {pair}"), parse(text.trim()))?;
+    }
+    Ok(flags)
+}
+
+/// Keeps a value that was typed; two different ones for the same setting contradict each other.
+fn give(flags: &mut Givens, key: &str, place: &str, value: Value) -> Result<(), Failure> {
+    match flags.get(key) {
+        Some(other) if other.value != value => Err(Failure::new(format!(
+            "`{key}` is given twice: {} by {}, {value} by {place}; keep one",
+            other.value, other.place
+        ))),
+        _ => {
+            flags.insert(key.to_owned(), Given { value, place: place.to_owned() });
+            Ok(())
+        }
+    }
+}
+
+/// A value as TOML reads it, or the text itself.
+fn parse(text: &str) -> Value {
+    format!("value = {text}")
+        .parse::<Table>()
+        .ok()
+        .filter(|table| table.len() == 1)
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| Value::String(text.to_owned()))
+}
+
+/// `30s`, `500ms`, `5m`, `1h`, or a plain number of seconds.
+fn seconds(text: &str) -> Result<f64, Failure> {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[number.len()..] {
+        "ms" => Some(1e-3),
+        "" | "s" => Some(1.0),
+        "m" => Some(60.0),
+        "h" => Some(3600.0),
+        _ => None,
+    };
+    match (number.parse::<f64>(), unit) {
+        (Ok(number), Some(unit)) => Ok(number * unit),
+        _ => Err(Failure::new(format!("--time {text} is no time; write 30s, 500ms, 5m or 1h"))),
+    }
+}
+
+fn resolve(arguments: &SettingArguments, mut flags: Givens) -> Result<Task, Failure> {
+    let mut file = match &arguments.config {
+        Some(path) => read(path)?,
+        None => Givens::new(),
+    };
+    let task = task_name(arguments, file.remove("task"))?;
+    let named = |given: Option<Given>| match given {
+        None => Ok(None),
+        Some(Given { value, place }) => {
+            let name = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let known = || OptimizerName::ALL.iter().map(ToString::to_string).collect::<Vec<_>>();
+            name.parse::<OptimizerName>().map(Some).map_err(|_| {
+                let known = known();
+                let hint = nearest(&name, known.iter().map(String::as_str));
+                Failure::new(format!(
+                    "unknown optimizer `{name}` ({place}){hint} Known: {}",
+                    known.join(", ")
+                ))
+            })
+        }
+    };
+    let in_file = named(file.remove("optimizer.name"))?;
+    let optimizer = named(flags.remove("optimizer.name"))?.or(in_file).unwrap_or(OptimizerName::Hig);
+    if in_file.is_some_and(|in_file| in_file != optimizer) {
+        // Another optimizer than the file's: its hyper-parameters mean nothing to this one.
+        file.retain(|key, _| !key.starts_with("optimizer."));
+    }
+    file.append(&mut flags);
+    overlay(task, optimizer, &file)
+}
+
+fn task_name(arguments: &SettingArguments, in_file: Option<Given>) -> Result<TaskName, Failure> {
+    let in_file = in_file.map(|given| {
+        let name = given.value.as_str().map_or_else(|| given.value.to_string(), str::to_owned);
+        (name, given.place)
+    });
+    let (name, place) = match (&arguments.task, in_file) {
+        (Some(task), Some((other, place))) if *task != other => {
+            return Err(Failure::new(format!(
+                "the task is {task} on the command line and {other} in {place}; keep one"
+            )));
+        }
+        (Some(task), _) => (task.clone(), String::new()),
+        (None, Some((task, place))) => (task, format!(" ({place})")),
+        (None, None) => {
+            return Err(Failure::new(
+                "no task was named; `hig tasks` lists them, as in `hig train oscillators`",
+            ));
+        }
+    };
+    let known: Vec<String> = TaskName::ALL.iter().map(ToString::to_string).collect();
+    name.parse().map_err(|_| {
+        let hint = nearest(&name, known.iter().map(String::as_str));
+        Failure::new(format!("unknown task `{name}`{place}{hint} Known: {}", known.join(", ")))
+    })
+}
+
+/// The defaults with what was given on top, checked.
+fn overlay(task: TaskName, optimizer: OptimizerName, givens: &Givens) -> Result<Task, Failure> {
+    let defaults = defaults(task, optimizer);
+    let mut table = Table::try_from(Settings::new(task, optimizer)).expect("settings are plain tables");
+    if givens.keys().any(|key| key.starts_with("stop.")) {
+        table.remove("stop");
+    }
+    for (key, given) in givens {
+        let kind = match (defaults.get(key), OPTIONAL.iter().find(|(name, _)| name == key)) {
+            (_, Some(&(_, kind))) => kind,
+            (Some(default), None) => Kind::of(default),
+            (None, None) => return Err(unknown(task, optimizer, key, &given.place, &defaults)),
+        };
+        let refuse = |expected: &str| {
+            Failure::new(format!("`{key}` is {}, but must be {expected} ({})", given.value, given.place))
+        };
+        let value = kind.accept(&given.value).map_err(refuse)?;
+        insert(&mut table, key, value);
+        // One at a time, so that a word that is not among the choices is blamed on its own setting.
+        if let Err(error) = Settings::try_from_table(&table) {
+            return Err(refuse(error.trim_start_matches("unknown variant ").trim()));
+        }
+    }
+    let settings = Settings::try_from_table(&table).map_err(Failure::new)?;
+    Task::new(settings).map_err(|error: SettingError| match givens.get(&error.key) {
+        Some(given) => Failure::new(format!("{error} ({})", given.place)),
+        None => error.into(),
+    })
+}
+
+trait FromTable: Sized {
+    fn try_from_table(table: &Table) -> Result<Self, String>;
+}
+
+impl FromTable for Settings {
+    fn try_from_table(table: &Table) -> Result<Self, String> {
+        table.clone().try_into().map_err(|error: toml::de::Error| error.message().to_owned())
+    }
+}
+
+fn unknown(
+    task: TaskName,
+    optimizer: OptimizerName,
+    key: &str,
+    place: &str,
+    defaults: &BTreeMap<String, Value>,
+) -> Failure {
+    let of_another = OptimizerName::ALL.iter().any(|&name| self::defaults(task, name).contains_key(key));
+    if of_another {
+        let own: Vec<&str> = defaults.keys().filter_map(|key| key.strip_prefix("optimizer.")).collect();
+        let own = own.into_iter().filter(|&name| name != "name").collect::<Vec<_>>().join(", ");
+        return Failure::new(format!("`{key}` is no setting of {optimizer} ({place}); it has {own}"));
+    }
+    let names = defaults.keys().map(String::as_str).chain(OPTIONAL.iter().map(|&(name, _)| name));
+    let hint = nearest(key, names);
+    let mend = if hint.is_empty() { "; `hig tasks` lists the settings".to_owned() } else { hint };
+    Failure::new(format!("unknown setting `{key}` ({place}){mend}"))
+}
+
+/// The settings of a TOML file by dotted name, each with line and column.
+fn read(path: &Path) -> Result<Givens, Failure> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::new(format!("cannot read {name}: {error}")))?;
+    let place = |span: Option<std::ops::Range<usize>>| match span {
+        Some(span) => {
+            let before = &text[..span.start.min(text.len())];
+            let line = before.matches('\n').count() + 1;
+            let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
+            format!("{name}, line {line}, column {column}")
+        }
+        None => name.to_string(),
+    };
+    let table: Table = text.parse().map_err(|error: toml::de::Error| {
+        Failure::new(format!("{}: {}", place(error.span()), error.message()))
+    })?;
+    let mut flat = BTreeMap::new();
+    flatten("", &table, &mut flat);
+    let spans = toml::de::DeTable::parse(&text).map(|table| {
+        let mut spans = BTreeMap::new();
+        locate("", table.get_ref(), &mut spans);
+        spans
+    });
+    let spans = spans.unwrap_or_default();
+    Ok(flat
+        .into_iter()
+        .map(|(key, value)| {
+            let place = place(spans.get(&key).cloned());
+            (key, Given { value, place })
+        })
+        .collect())
+}
+
+/// Where each setting stands in its file.
+fn locate(prefix: &str, table: &toml::de::DeTable<'_>, spans: &mut BTreeMap<String, std::ops::Range<usize>>) {
+    for (key, value) in table {
+        let name = join(prefix, key.get_ref());
+        match value.get_ref() {
+            toml::de::DeValue::Table(table) => locate(&name, table, spans),
+            _ => drop(spans.insert(name, key.span())),
+        }
+    }
+}
+
+fn flatten(prefix: &str, table: &Table, flat: &mut BTreeMap<String, Value>) {
+    for (key, value) in table {
+        let name = join(prefix, key);
+        match value {
+            Value::Table(table) => flatten(&name, table, flat),
+            value => drop(flat.insert(name, value.clone())),
+        }
+    }
+}
+
+fn join(prefix: &str, key: &str) -> String {
+    if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") }
+}
+
+fn insert(table: &mut Table, key: &str, value: Value) {
+    match key.split_once('.') {
+        None => drop(table.insert(key.to_owned(), value)),
+        Some((section, rest)) => {
+            let section = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(section) = section {
+                insert(section, rest, value);
+            }
+        }
+    }
+}

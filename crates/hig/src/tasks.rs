@@ -1,0 +1,59 @@
+//! `hig tasks`: what can be trained, with its settings.
+
+use std::process::ExitCode;
+
+use halfinverse::task::{OptimizerName, TaskName};
+use serde_json::{Map, json};
+
+use crate::arguments::TasksArguments;
+use crate::failure::Failure;
+use crate::settings::defaults;
+
+pub(crate) fn run(arguments: &TasksArguments) -> Result<ExitCode, Failure> {
+    if arguments.json {
+        let mut tasks = Map::new();
+        for &task in TaskName::ALL {
+            let optimizers = OptimizerName::ALL
+                .iter()
+                .map(|&optimizer| (optimizer.to_string(), json!(defaults(task, optimizer))));
+            tasks.insert(
+                task.to_string(),
+                json!({ "about": about(task), "settings": optimizers.collect::<Map<_, _>>() }),
+            );
+        }
+        println!("{}", serde_json::Value::from(tasks));
+        return Ok(ExitCode::SUCCESS);
+    }
+    for &task in TaskName::ALL {
+        println!("{task}: {}", about(task));
+        let all = OptimizerName::ALL.iter().map(|&name| (name, defaults(task, name))).collect::<Vec<_>>();
+        let (_, first) = &all[0];
+        for (key, value) in first.iter().filter(|(key, _)| !key.starts_with("optimizer.")) {
+            let differing = all.iter().filter(|(_, settings)| settings.get(key) != Some(value));
+            let others =
+                differing.map(|(name, settings)| format!("{name}: {}", settings[key])).collect::<Vec<_>>();
+            let others =
+                if others.is_empty() { String::new() } else { format!("   ({})", others.join(", ")) };
+            println!("  {key} = {value}{others}");
+        }
+        for (name, settings) in &all {
+            let own = settings.iter().filter_map(|(key, value)| {
+                let key = key.strip_prefix("optimizer.").filter(|&key| key != "name")?;
+                Some(format!("{key} = {value}"))
+            });
+            println!("  --optimizer {name}: {}", own.collect::<Vec<_>>().join(", "));
+        }
+    }
+    println!(
+        "Settings go behind --set, as in --set network.hidden=[32,32]; optimizer settings as optimizer.NAME."
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn about(task: TaskName) -> &'static str {
+    match task {
+        TaskName::Oscillators => {
+            "a chain of nonlinear oscillators, to be steered back to the state it started in"
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! `hig train TASK`: one run, its files, and three lines on what was reached.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use halfinverse::optimizer::StepReport;
+use halfinverse::task::{StopSettings, Task};
+use halfinverse::training::{Flow, Observer, Row, StopReason, Trainer, read_parameters, write_checkpoint};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::arguments::TrainArguments;
+use crate::failure::Failure;
+use crate::folder::{
+    CHECKPOINT, CONFIG, Folder, Metrics, MetricsWriter, REPORT, SUMMARY, Spectrum, Summary, peak_rss_bytes,
+    say,
+};
+use crate::{report, settings};
+
+pub(crate) fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
+    let task = settings::for_training(arguments)?;
+    let theta = match &task.settings().training.from {
+        None => None,
+        Some(path) => Some(parameters(&task, Path::new(path))?),
+    };
+    let optimizer = task.settings().optimizer.name();
+    let folder = Folder::create(arguments.out.as_deref(), &format!("{}-{optimizer}", task.settings().task))?;
+    folder.write(CONFIG, &settings::to_toml(task.settings()))?;
+
+    let mut trainer = Trainer::new(&task, theta).map_err(|error| Failure::new(error.to_string()))?;
+    let mut watcher = Watcher::new(&task, &folder, arguments.quiet)?;
+    let start = trainer.spectrum().unwrap_or_default();
+    let reason = trainer.run(&mut watcher).map_err(|error| Failure::new(error.to_string()))?;
+    watcher.bar.finish_and_clear();
+    write_checkpoint(&trainer, &folder.file(CHECKPOINT)).map_err(|error| Failure::new(error.to_string()))?;
+    let summary = summarize(&trainer, &watcher, &reason);
+    let json = serde_json::to_string_pretty(&summary).map_err(|error| Failure::new(error.to_string()))?;
+    folder.write(SUMMARY, &(json.clone() + "\n"))?;
+    let end = trainer.spectrum().unwrap_or_default();
+    folder.write_spectrum(&Spectrum { start, end })?;
+    report::draw(&folder)?;
+
+    if arguments.json {
+        println!("{json}");
+    }
+    for line in closing_lines(&summary, &watcher.rows, &folder) {
+        say(arguments.quiet, &line);
+    }
+    Ok(match reason {
+        StopReason::Diverged(error) => {
+            eprintln!(
+                "hig: the run diverged at step {}: {error}; lower the learning rate with --lr",
+                summary.steps + 1
+            );
+            ExitCode::from(3)
+        }
+        StopReason::Interrupted => ExitCode::from(130),
+        _ => ExitCode::SUCCESS,
+    })
+}
+
+/// θ of a checkpoint, or of the checkpoint in a run's folder.
+fn parameters(task: &Task, path: &Path) -> Result<Vec<f64>, Failure> {
+    let file = if path.is_dir() { path.join(CHECKPOINT) } else { path.to_owned() };
+    read_parameters(task.model().network(), &file)
+        .map_err(|error| Failure::new(format!("cannot start from {error} (--from)")))
+}
+
+fn summarize(trainer: &Trainer, watcher: &Watcher, reason: &StopReason) -> Summary {
+    let settings = trainer.task().settings();
+    let last = watcher.rows.last();
+    let finite = |loss: f64| Some(loss).filter(|loss| loss.is_finite());
+    Summary {
+        task: settings.task.to_string(),
+        optimizer: settings.optimizer.name().to_string(),
+        solver: watcher.solver.clone(),
+        seed: settings.training.seed,
+        threads: settings.training.threads,
+        steps: trainer.steps(),
+        epochs: trainer.epochs(),
+        wall_s: trainer.wall().as_secs_f64(),
+        elapsed_s: last.map_or(0.0, |row| row.elapsed_s),
+        train_loss: last.and_then(|row| row.train_loss),
+        test_loss: last.and_then(|row| finite(row.test_loss)),
+        best_test_loss: watcher.rows.iter().filter_map(|row| finite(row.test_loss)).min_by(f64::total_cmp),
+        ms_per_step: trainer.ms_per_step(),
+        peak_rss_bytes: peak_rss_bytes(),
+        stop_reason: match reason {
+            StopReason::Steps => "steps".to_owned(),
+            StopReason::Epochs => "epochs".to_owned(),
+            StopReason::Time => "time".to_owned(),
+            StopReason::TargetLoss => "target_loss".to_owned(),
+            StopReason::Interrupted => "interrupted".to_owned(),
+            StopReason::Diverged(error) => format!("diverged: {error}"),
+        },
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+fn closing_lines(summary: &Summary, rows: &[Metrics], folder: &Folder) -> [String; 3] {
+    let solver = summary.solver.as_ref().map_or_else(String::new, |solver| format!(" ({solver})"));
+    let ms = summary.ms_per_step.map_or_else(String::new, |ms| format!(", {ms:.2} ms per step"));
+    let loss = |loss: Option<f64>| loss.map_or_else(|| "not finite".to_owned(), |loss| format!("{loss:.3e}"));
+    let first = rows.first().map(|row| row.test_loss);
+    let best =
+        rows.iter().filter(|row| Some(row.test_loss) == summary.best_test_loss).map(|row| row.step).next();
+    [
+        format!(
+            "{}, {}{solver}, seed {}: {} steps in {:.1} s of training{ms}; stopped by {}",
+            summary.task, summary.optimizer, summary.seed, summary.steps, summary.wall_s, summary.stop_reason
+        ),
+        format!(
+            "test loss {} at the start, {} at the end; best {} at step {}",
+            loss(first),
+            loss(summary.test_loss),
+            loss(summary.best_test_loss),
+            best.unwrap_or(0)
+        ),
+        format!("report: {}", folder.file(REPORT).display()),
+    ]
+}
+
+/// Keeps the rows, moves the bar, listens for Ctrl-C.
+struct Watcher {
+    metrics: MetricsWriter,
+    rows: Vec<Metrics>,
+    solver: Option<String>,
+    bar: ProgressBar,
+    stop: StopSettings,
+    steps_per_epoch: usize,
+    moved: Instant,
+    interrupted: Arc<AtomicBool>,
+}
+
+/// Positions of the bar.
+const BAR: u64 = 1000;
+/// Time between its moves.
+const MOVE: Duration = Duration::from_millis(100);
+
+impl Watcher {
+    fn new(task: &Task, folder: &Folder, quiet: bool) -> Result<Self, Failure> {
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&interrupted);
+        ctrlc::set_handler(move || {
+            if flag.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+        })
+        .map_err(|error| Failure::new(format!("cannot listen for Ctrl-C: {error}")))?;
+        let shown = !quiet && std::io::stderr().is_terminal();
+        let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(Some(BAR), target);
+        let style = ProgressStyle::with_template("{bar:30} {percent:>3}%  {msg}").expect("a valid template");
+        bar.set_style(style.progress_chars("━━ "));
+        Ok(Self {
+            metrics: MetricsWriter::create(folder)?,
+            rows: Vec::new(),
+            solver: None,
+            bar,
+            stop: task.settings().stop.clone(),
+            steps_per_epoch: task.settings().data.train / task.settings().training.batch,
+            moved: Instant::now(),
+            interrupted,
+        })
+    }
+
+    /// How far the run is towards its nearest stop, 0 to 1.
+    #[allow(clippy::cast_precision_loss, reason = "counts")]
+    fn progress(&self, trainer: &Trainer) -> f64 {
+        let steps = trainer.steps() as f64;
+        let parts = [
+            self.stop.steps.map(|all| steps / all as f64),
+            self.stop.epochs.map(|all| steps / (all as f64 * self.steps_per_epoch as f64)),
+            self.stop.time.map(|all| trainer.wall().as_secs_f64() / all),
+        ];
+        parts.into_iter().flatten().fold(0.0, f64::max).min(1.0)
+    }
+
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a bar"
+    )]
+    fn redraw(&mut self, trainer: &Trainer, report: &StepReport) {
+        self.moved = Instant::now();
+        let done = self.progress(trainer);
+        let wall = trainer.wall().as_secs_f64();
+        let left =
+            if done > 0.0 { format!(", {:.0} s left", wall * (1.0 - done) / done) } else { String::new() };
+        let test = self.rows.last().map_or(f64::NAN, |row| row.test_loss);
+        let rate = trainer.steps() as f64 / wall;
+        self.bar.set_position((done * BAR as f64) as u64);
+        self.bar.set_message(format!("{rate:.0} steps/s, train {:.2e}, test {test:.2e}{left}", report.loss));
+    }
+}
+
+impl Observer for Watcher {
+    fn step(&mut self, trainer: &Trainer, report: &StepReport) -> Flow {
+        if self.solver.is_none() {
+            self.solver = report.spectral.as_ref().map(|spectral| spectral.solver.to_string());
+        }
+        if self.moved.elapsed() >= MOVE {
+            self.redraw(trainer, report);
+        }
+        if self.interrupted.load(Ordering::Relaxed) { Flow::Stop } else { Flow::Continue }
+    }
+
+    fn row(&mut self, _: &Trainer, row: &Row) -> std::io::Result<()> {
+        let metrics = Metrics::from(row);
+        self.metrics.append(&metrics)?;
+        self.rows.push(metrics);
+        Ok(())
+    }
+}
