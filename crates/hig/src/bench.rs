@@ -91,7 +91,11 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<ExitCode, Failure> {
 
 type Parts = Vec<(&'static str, f64)>;
 
-fn time(task: &Task, solver: Option<Solver>, repeats: usize) -> Result<Parts, Box<dyn std::error::Error + Send + Sync>> {
+fn time(
+    task: &Task,
+    solver: Option<Solver>,
+    repeats: usize,
+) -> Result<Parts, Box<dyn std::error::Error + Send + Sync>> {
     let settings = &task.settings().training;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(settings.threads).build()?;
     let mut problem = Problem::new(task.model(), task.train().first(settings.batch), settings.threads)?;

@@ -96,6 +96,9 @@ fn error_bound(sigmas: &[f64], weights: &[f64], w: &Col<f64>, by_rows: bool) -> 
     };
     let s_max = sigmas[size - 1] * sigmas[size - 1];
     let slack = BACKWARD_ERROR * s_max;
+    // Where K has a null space its computed eigenvalues lie below this.
+    #[allow(clippy::cast_precision_loss, reason = "sizes")]
+    let noise = 2.0 * slack * (size as f64).sqrt();
     let dropped: f64 = w.iter().take(first).map(|w| w * w).sum();
     let dropped_at = if first == 0 { 0.0 } else { sigmas[first - 1] * sigmas[first - 1] };
     // Σ over smaller kept s of (f w)², and Σ over s at least as large of (w/s)².
@@ -108,8 +111,8 @@ fn error_bound(sigmas: &[f64], weights: &[f64], w: &Col<f64>, by_rows: bool) -> 
         let gap = (s - dropped_at).max(slack);
         let spread =
             above.max(0.0) * weights[i].powi(2) + below / (s * s) + dropped * (weights[i] / gap).powi(2);
-        // A kept component within the slack of the cut might as well have been dropped.
-        let doubt = if gap <= slack { (weights[i] * w[i]).powi(2) } else { 0.0 };
+        // A kept component within the slack of the cut, or in the noise, might as well have been dropped.
+        let doubt = if gap <= slack || s <= noise { (weights[i] * w[i]).powi(2) } else { 0.0 };
         error += outside * (slack * slack * spread + doubt);
         length += outside * (weights[i] * w[i]).powi(2);
         below += (weights[i] * w[i]).powi(2);

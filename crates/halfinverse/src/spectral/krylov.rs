@@ -20,6 +20,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 
 use super::decompose::{ThinSvd, thin_svd};
+use super::report::round_off;
 use super::{Filter, Report, Solver, SpectralError};
 use crate::columns::worth_threads;
 use crate::jacobian::Jacobian;
@@ -145,7 +146,7 @@ impl KrylovSpace {
         report.sigma_min = kept.last().copied().unwrap_or(0.0);
         let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
         let mut difference = other.iter().enumerate().map(|(i, c)| c - coefficients.get(i).unwrap_or(&0.0));
-        let round_off = f64::EPSILON * report.condition();
+        let round_off = round_off(self.left.nrows(), self.right.nrows(), report.condition());
         report.error_estimate = match norm(&mut coefficients.iter().copied()) {
             0.0 => 0.0,
             length => round_off + norm(&mut difference) / length,

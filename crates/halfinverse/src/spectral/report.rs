@@ -15,7 +15,7 @@ pub struct Report {
     pub sigma_min: f64,
     /// Dimension of the Krylov space, if that is what was used.
     pub krylov_steps: Option<usize>,
-    /// Error of the update relative to its length. Gram: a bound. Krylov: an estimate. SVD: round-off, as a bound.
+    /// Error of the update relative to its length. Gram: a bound. Krylov: an estimate. SVD: round-off.
     pub error_estimate: f64,
     /// What was tried before and why it was left, in order.
     pub fallbacks: Vec<Fallback>,
@@ -27,6 +27,12 @@ impl Report {
     pub fn condition(&self) -> f64 {
         if self.rank == 0 { 1.0 } else { self.sigma_max / self.sigma_min }
     }
+}
+
+/// Round-off of an update from an n × P matrix whose kept singular values span `condition`.
+#[allow(clippy::cast_precision_loss, reason = "sizes are far below 2^52")]
+pub(super) fn round_off(rows: usize, columns: usize, condition: f64) -> f64 {
+    f64::EPSILON * ((rows + columns) as f64).sqrt() * condition
 }
 
 /// Why an evaluation gave way to the next one.

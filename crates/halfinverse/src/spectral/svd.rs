@@ -5,6 +5,7 @@
 use faer::Par;
 
 use super::decompose::{NoConvergence, thin_svd};
+use super::report::round_off;
 use super::{Filter, Report, Solver, SpectralError};
 use crate::jacobian::Jacobian;
 
@@ -38,13 +39,17 @@ pub(super) fn update(
     let kept = svd.s.iter().filter(|&&sigma| filter.keeps(sigma, sigma_max));
     let sigma_min = kept.clone().last().copied().unwrap_or(0.0);
     let rank = kept.count();
-    Ok(Some(Report {
+    let mut report = Report {
         solver: Solver::Svd,
         rank,
         sigma_max,
         sigma_min,
         krylov_steps: None,
-        error_estimate: if rank == 0 { 0.0 } else { f64::EPSILON * sigma_max / sigma_min },
+        error_estimate: 0.0,
         fallbacks: Vec::new(),
-    }))
+    };
+    if rank > 0 {
+        report.error_estimate = round_off(g.len(), out.len(), report.condition());
+    }
+    Ok(Some(report))
 }

@@ -64,8 +64,12 @@ fn losses(metrics: &[Metrics], over_time: bool) -> Chart {
 
 fn values(spectrum: &Spectrum) -> Chart {
     #[allow(clippy::cast_precision_loss, reason = "counts")]
-    let points =
-        |values: &[f64]| values.iter().enumerate().map(|(i, &value)| ((i + 1) as f64, value)).collect();
+    let points = |values: &[f64]| {
+        // What lies below round-off of the largest value is noise, and would stretch the axis over it.
+        let least = f64::EPSILON * values.first().copied().unwrap_or(0.0);
+        let shown = values.iter().take_while(|&&value| value > least);
+        shown.enumerate().map(|(i, &value)| ((i + 1) as f64, value)).collect()
+    };
     Chart {
         x: Axis::linear("index"),
         y: Axis::logarithmic("singular value"),

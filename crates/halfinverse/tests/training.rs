@@ -1,0 +1,198 @@
+//! The training loop: reproducible, stopped when told, undisturbed by being watched.
+
+use std::path::PathBuf;
+
+use halfinverse::optimizer::StepReport;
+use halfinverse::spectral::Solver;
+use halfinverse::task::{OptimizerName, OptimizerSettings, Settings, StopSettings, Task, TaskName};
+use halfinverse::training::{
+    CheckpointError, Flow, Observer, Row, StopReason, Trainer, read_parameters, write_checkpoint,
+};
+
+/// Keeps rows; asks to stop after so many steps.
+#[derive(Default)]
+struct Watcher {
+    rows: Vec<Row>,
+    losses: Vec<f64>,
+    stop_after: Option<u64>,
+}
+
+impl Observer for Watcher {
+    fn step(&mut self, trainer: &Trainer, report: &StepReport) -> Flow {
+        self.losses.push(report.loss);
+        if self.stop_after == Some(trainer.steps()) { Flow::Stop } else { Flow::Continue }
+    }
+
+    fn row(&mut self, _: &Trainer, row: &Row) -> std::io::Result<()> {
+        self.rows.push(row.clone());
+        Ok(())
+    }
+}
+
+fn small(optimizer: OptimizerName) -> Settings {
+    let mut settings = Settings::new(TaskName::Oscillators, optimizer);
+    settings.data.train = 96;
+    settings.data.test = 70;
+    settings.training.batch = 32;
+    settings.training.threads = 1;
+    settings.training.evaluate_every = 4;
+    settings.stop = StopSettings { steps: Some(10), ..StopSettings::default() };
+    settings
+}
+
+fn run(settings: Settings) -> (Trainer, Watcher, StopReason) {
+    let mut trainer = Trainer::new(&Task::new(settings).unwrap(), None).unwrap();
+    let mut watcher = Watcher::default();
+    let reason = trainer.run(&mut watcher).unwrap();
+    (trainer, watcher, reason)
+}
+
+#[test]
+fn the_same_seed_makes_the_same_run_and_another_seed_another() {
+    for &optimizer in OptimizerName::ALL {
+        let (first, _, _) = run(small(optimizer));
+        let (second, _, _) = run(small(optimizer));
+        assert_eq!(first.theta(), second.theta(), "{optimizer}");
+        let mut other = small(optimizer);
+        other.training.seed = 2;
+        assert_ne!(first.theta(), run(other).0.theta(), "{optimizer}");
+    }
+}
+
+#[test]
+fn evaluation_does_not_change_training() {
+    let (often, watched, _) = run(small(OptimizerName::Adam));
+    let mut rarely = small(OptimizerName::Adam);
+    rarely.training.evaluate_every = 1000;
+    let (rarely, unwatched, _) = run(rarely);
+    assert_eq!(often.theta(), rarely.theta());
+    assert_eq!(watched.rows.iter().map(|row| row.step).collect::<Vec<_>>(), [0, 4, 8, 10]);
+    assert_eq!(unwatched.rows.iter().map(|row| row.step).collect::<Vec<_>>(), [0, 10]);
+    assert_eq!(watched.rows.last().unwrap().test_loss, unwatched.rows.last().unwrap().test_loss);
+}
+
+#[test]
+fn two_threads_train_as_one_does() {
+    let mut settings = small(OptimizerName::Hig);
+    let OptimizerSettings::Hig { solver, .. } = &mut settings.optimizer else { unreachable!() };
+    *solver = Solver::Krylov { vectors: 8 };
+    let (one, _, _) = run(settings.clone());
+    settings.training.threads = 2;
+    let (two, _, _) = run(settings);
+    let off = one.theta().iter().zip(two.theta()).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(off < 1e-9, "{off:e}");
+}
+
+#[test]
+fn rows_hold_the_mean_loss_since_the_row_before() {
+    let (_, watcher, _) = run(small(OptimizerName::Sgd));
+    assert_eq!(watcher.rows[0].train_loss, None);
+    let mean = watcher.losses[4..8].iter().sum::<f64>() / 4.0;
+    assert!((watcher.rows[2].train_loss.unwrap() - mean).abs() < 1e-12);
+    assert!((watcher.rows[2].epoch - 8.0 / 3.0).abs() < 1e-12);
+}
+
+#[test]
+fn every_stop_stops() {
+    let with = |stop: StopSettings| {
+        let mut settings = small(OptimizerName::Sgd);
+        settings.stop = stop;
+        let (trainer, watcher, reason) = run(settings);
+        (trainer.steps(), watcher, reason)
+    };
+    let none = StopSettings::default;
+    let (steps, _, reason) = with(StopSettings { epochs: Some(2), steps: Some(1000), ..none() });
+    assert!(steps == 6 && matches!(reason, StopReason::Epochs), "{steps}, {reason:?}");
+    let (steps, _, reason) = with(StopSettings { time: Some(1e-9), ..none() });
+    assert!(steps == 1 && matches!(reason, StopReason::Time), "{steps}, {reason:?}");
+    let (steps, watcher, reason) = with(StopSettings { target_loss: Some(1e9), ..none() });
+    assert!(steps == 0 && matches!(reason, StopReason::TargetLoss), "{steps}, {reason:?}");
+    assert_eq!(watcher.rows.len(), 1, "the row at step 0 is the last one");
+}
+
+#[test]
+fn an_interrupted_run_ends_with_a_row_of_where_it_is() {
+    let mut trainer = Trainer::new(&Task::new(small(OptimizerName::Sgd)).unwrap(), None).unwrap();
+    let mut watcher = Watcher { stop_after: Some(5), ..Watcher::default() };
+    assert!(matches!(trainer.run(&mut watcher).unwrap(), StopReason::Interrupted));
+    assert_eq!(watcher.rows.last().unwrap().step, 5);
+}
+
+#[test]
+fn a_run_that_blows_up_says_so_and_keeps_finite_parameters() {
+    let mut settings = small(OptimizerName::Sgd);
+    settings.optimizer = OptimizerSettings::Sgd { learning_rate: 1e6 };
+    let (trainer, watcher, reason) = run(settings);
+    assert!(matches!(reason, StopReason::Diverged(_)), "{reason:?}");
+    assert!(trainer.theta().iter().all(|theta| theta.is_finite()));
+    assert!(watcher.rows.last().unwrap().test_loss.is_nan());
+}
+
+#[test]
+fn training_lowers_the_loss_with_every_optimizer() {
+    for &optimizer in OptimizerName::ALL {
+        let mut settings = small(optimizer);
+        settings.stop.steps = Some(30);
+        if let OptimizerSettings::Gn { learning_rate, .. } = &mut settings.optimizer {
+            *learning_rate = 0.1;
+        }
+        let (_, watcher, _) = run(settings);
+        let (first, last) = (watcher.rows[0].test_loss, watcher.rows.last().unwrap().test_loss);
+        assert!(last < 0.9 * first, "{optimizer}: {first} to {last}");
+    }
+}
+
+#[test]
+fn checkpoints_come_back_bit_for_bit_and_only_into_their_own_network() {
+    let folder = std::env::temp_dir().join(format!("halfinverse-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path: PathBuf = folder.join("checkpoint.safetensors");
+    let (trainer, _, _) = run(small(OptimizerName::Adam));
+    write_checkpoint(&trainer, &path).unwrap();
+    let network = trainer.task().model().network();
+    assert_eq!(read_parameters(network, &path).unwrap(), trainer.theta());
+
+    let mut wider = small(OptimizerName::Adam);
+    wider.network.hidden = vec![20, 21, 20];
+    let wider = Task::new(wider).unwrap();
+    let error = read_parameters(wider.model().network(), &path).unwrap_err();
+    assert!(matches!(error, CheckpointError::Shape { .. }), "{error}");
+
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 8]).unwrap();
+    let error = read_parameters(network, &path).unwrap_err();
+    assert!(matches!(error, CheckpointError::Format { .. }), "{error}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn settings_out_of_range_are_refused_by_name() {
+    let refused = |change: fn(&mut Settings)| {
+        let mut settings = Settings::new(TaskName::Oscillators, OptimizerName::Hig);
+        change(&mut settings);
+        Task::new(settings).err().expect("refused").key
+    };
+    assert_eq!(refused(|s| s.training.batch = 0), "training.batch");
+    assert_eq!(refused(|s| s.training.batch = 5000), "training.batch");
+    assert_eq!(refused(|s| s.stop = StopSettings::default()), "stop");
+    assert_eq!(refused(|s| s.stop.steps = Some(0)), "stop.steps");
+    assert_eq!(refused(|s| s.stop.time = Some(f64::NAN)), "stop.time");
+    assert_eq!(refused(|s| s.network.hidden = vec![20, 0]), "network.hidden");
+    assert_eq!(refused(|s| s.data.test = 0), "data.test");
+    let hig = |kappa, truncation| OptimizerSettings::Hig {
+        learning_rate: 1.0,
+        kappa,
+        truncation,
+        solver: Solver::Auto,
+        gram_tolerance: 1e-2,
+    };
+    let with = |optimizer| {
+        let mut settings = Settings::new(TaskName::Oscillators, OptimizerName::Hig);
+        settings.optimizer = optimizer;
+        Task::new(settings).err().expect("refused").key
+    };
+    assert_eq!(with(hig(1.5, 1e-6)), "optimizer.kappa");
+    assert_eq!(with(hig(f64::NAN, 1e-6)), "optimizer.kappa");
+    assert_eq!(with(hig(0.5, 1.0)), "optimizer.truncation");
+    assert_eq!(with(OptimizerSettings::Sgd { learning_rate: -1.0 }), "optimizer.learning_rate");
+}
