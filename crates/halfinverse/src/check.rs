@@ -9,7 +9,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
-use crate::columns::from_rows;
+use crate::columns::{from_rows, norm, to_rows};
 use crate::error::StepError;
 use crate::jacobian::Jacobian;
 use crate::model::Problem;
@@ -88,7 +88,7 @@ pub fn model(problem: &mut Problem, theta: &[f64], seed: u64) -> Result<Vec<Comp
     let mut gradient = vec![0.0; theta.len()];
     problem.gradient(theta, &mut gradient)?;
     let along = dot(&gradient, &v);
-    let size = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
+    let size = norm(&gradient);
     let mut at = problem.linearize(theta)?;
     let mut g = Mat::zeros(b, m);
     from_rows(at.outcome_gradient, g.as_mut());
@@ -97,7 +97,7 @@ pub fn model(problem: &mut Problem, theta: &[f64], seed: u64) -> Result<Vec<Comp
     let mut tangent = Mat::zeros(b, m);
     from_rows(&product, tangent.as_mut());
     let mut rows = vec![0.0; b * m];
-    crate::columns::to_rows(u.as_ref(), &mut rows);
+    to_rows(u.as_ref(), &mut rows);
     let mut transpose = vec![0.0; theta.len()];
     at.jacobian.apply_transpose(&rows, &mut transpose);
     let transpose = Mat::from_fn(theta.len(), 1, |i, _| transpose[i]);

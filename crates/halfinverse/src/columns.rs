@@ -33,6 +33,11 @@ pub(crate) fn vectorized<R>(kernel: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(kernel)
 }
 
+/// |x|.
+pub(crate) fn norm(x: &[f64]) -> f64 {
+    x.iter().map(|x| x * x).sum::<f64>().sqrt()
+}
+
 /// `par` for work on this many matrix entries, or one thread where starting several would cost more than it saves.
 pub(crate) fn worth_threads(par: Par, entries: usize) -> Par {
     const LEAST: usize = 1 << 21;

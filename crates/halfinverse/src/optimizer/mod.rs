@@ -8,6 +8,7 @@ pub use adam::Adam;
 pub use half_inverse::HalfInverse;
 pub use sgd::Sgd;
 
+use crate::columns::norm;
 use crate::error::{SettingError, StepError};
 use crate::model::Problem;
 use crate::spectral::Report;
@@ -43,7 +44,7 @@ pub trait Optimizer: Send {
 
 /// θ ← θ − η·Δ; returns |η·Δ|. θ is left alone if Δ is not finite.
 fn descend(theta: &mut [f64], delta: &[f64], learning_rate: f64) -> Result<f64, StepError> {
-    let norm = learning_rate * delta.iter().map(|d| d * d).sum::<f64>().sqrt();
+    let norm = learning_rate * norm(delta);
     if !norm.is_finite() {
         let bad = delta.iter().enumerate().find(|(_, d)| !d.is_finite());
         let (index, &value) = bad.unwrap_or((0, &f64::INFINITY));

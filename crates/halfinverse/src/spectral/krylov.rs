@@ -20,9 +20,8 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 
 use super::decompose::{ThinSvd, thin_svd};
-use super::report::round_off;
 use super::{Filter, Report, Solver, SpectralError};
-use crate::columns::worth_threads;
+use crate::columns::{norm, worth_threads};
 use crate::jacobian::Jacobian;
 
 /// A Krylov space of the singular vectors of J that the gradient reaches; its memory is kept from one
@@ -41,6 +40,8 @@ pub struct KrylovSpace {
     beside: Vec<f64>,
     /// β₁ = |Jᵀg|.
     gradient_norm: f64,
+    /// |g|.
+    outcome_gradient_norm: f64,
 }
 
 impl Default for KrylovSpace {
@@ -52,6 +53,7 @@ impl Default for KrylovSpace {
             diagonal: Vec::new(),
             beside: Vec::new(),
             gradient_norm: 0.0,
+            outcome_gradient_norm: 0.0,
         }
     }
 }
@@ -79,6 +81,7 @@ impl KrylovSpace {
         let (left, right) = (&mut self.left, &mut self.right);
         self.diagonal.clear();
         self.beside.clear();
+        self.outcome_gradient_norm = norm(g);
 
         jacobian.apply_transpose(g, right.col_as_slice_mut(0));
         self.gradient_norm = normalize(right.as_mut().subcols_mut(0, 1));
@@ -144,13 +147,14 @@ impl KrylovSpace {
         report.rank = kept.clone().count();
         report.sigma_max = gauss.s[0];
         report.sigma_min = kept.last().copied().unwrap_or(0.0);
-        let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
-        let mut difference = other.iter().enumerate().map(|(i, c)| c - coefficients.get(i).unwrap_or(&0.0));
-        let round_off = round_off(self.left.nrows(), self.right.nrows(), report.condition());
-        report.error_estimate = match norm(&mut coefficients.iter().copied()) {
-            0.0 => 0.0,
-            length => round_off + norm(&mut difference) / length,
-        };
+        let length = norm(&coefficients);
+        let difference: f64 =
+            other.iter().enumerate().map(|(i, c)| (c - coefficients.get(i).unwrap_or(&0.0)).powi(2)).sum();
+        if length > 0.0 {
+            let shape = (self.left.nrows(), self.right.nrows());
+            report.error_estimate = difference.sqrt() / length
+                + report.round_off(shape, filter, self.outcome_gradient_norm, length);
+        }
         matmul(
             MatMut::from_column_major_slice_mut(out, self.right.nrows(), 1),
             Accum::Replace,

@@ -1,6 +1,6 @@
 //! What a spectral step says of itself.
 
-use super::Solver;
+use super::{Filter, Solver};
 
 /// How an update was computed, and how far it can be trusted.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,17 +22,22 @@ pub struct Report {
 }
 
 impl Report {
+    /// Relative error that round-off of size 8ε√(n+P)·σ_max in J (n × P) can make in an update of length `length`: the
+    /// component of g outside the kept singular vectors leaks in with φ(σ)/σ, which is largest at σ_min.
+    #[allow(clippy::cast_precision_loss, reason = "sizes are far below 2^52")]
+    pub(super) fn round_off(&self, shape: (usize, usize), filter: &Filter, g: f64, length: f64) -> f64 {
+        if self.rank == 0 || length == 0.0 {
+            return 0.0;
+        }
+        let noise = 8.0 * f64::EPSILON * ((shape.0 + shape.1) as f64).sqrt() * self.sigma_max;
+        noise * filter.evaluate(self.sigma_min, self.sigma_max) / self.sigma_min * g / length
+    }
+
     /// σ_max/σ_min of what was kept; 1 if nothing was.
     #[must_use]
     pub fn condition(&self) -> f64 {
         if self.rank == 0 { 1.0 } else { self.sigma_max / self.sigma_min }
     }
-}
-
-/// Round-off of an update from an n × P matrix whose kept singular values span `condition`.
-#[allow(clippy::cast_precision_loss, reason = "sizes are far below 2^52")]
-pub(super) fn round_off(rows: usize, columns: usize, condition: f64) -> f64 {
-    f64::EPSILON * ((rows + columns) as f64).sqrt() * condition
 }
 
 /// Why an evaluation gave way to the next one.

@@ -5,8 +5,8 @@
 use faer::Par;
 
 use super::decompose::{NoConvergence, thin_svd};
-use super::report::round_off;
 use super::{Filter, Report, Solver, SpectralError};
+use crate::columns::norm;
 use crate::jacobian::Jacobian;
 
 /// Writes the update and reports; `Ok(None)` when the SVD does not converge.
@@ -48,8 +48,6 @@ pub(super) fn update(
         error_estimate: 0.0,
         fallbacks: Vec::new(),
     };
-    if rank > 0 {
-        report.error_estimate = round_off(g.len(), out.len(), report.condition());
-    }
+    report.error_estimate = report.round_off((g.len(), out.len()), filter, norm(g), norm(out));
     Ok(Some(report))
 }
