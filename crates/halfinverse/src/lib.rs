@@ -4,11 +4,6 @@
 //! Δθ = −η·V φ(Σ) Uᵀ g for J = U Σ Vᵀ. φ(σ) = σ^−½ gives half-inverse gradients, between gradient descent (σ) and
 //! Gauss–Newton (σ^−1).
 
-#![allow(
-    clippy::inline_always,
-    reason = "kernels must be inlined into the copy that run-time SIMD dispatch compiles for wide vectors"
-)]
-
 pub mod check;
 mod columns;
 mod error;

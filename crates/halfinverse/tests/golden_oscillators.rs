@@ -65,7 +65,6 @@ fn jacobian_its_products_and_singular_values_agree() {
     let mut rows = vec![0.0; 4 * theta.len()];
     at.jacobian.fill_rows(0, &mut rows);
     assert!(distance(&rows, &golden.get("jacobian_sample0")) < TIGHT);
-    #[allow(clippy::cast_precision_loss)]
     let v: Vec<f64> = (0..theta.len()).map(|i| (i as f64).cos()).collect();
     let mut product = vec![0.0; 32];
     at.jacobian.apply(&v, &mut product);

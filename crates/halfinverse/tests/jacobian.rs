@@ -20,7 +20,9 @@ fn problem(hidden: &[usize], activation: Activation, masses: usize, samples: usi
     let network = Mlp::new(&widths, activation).unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(11);
     let mut theta = network.initialize(Init::LecunNormal, &mut rng);
-    theta.iter_mut().for_each(|theta| *theta += 0.1 * (rng.random::<f64>() - 0.5));
+    for theta in &mut theta {
+        *theta += 0.1 * (rng.random::<f64>() - 0.5);
+    }
     let mut states = Mat::zeros(samples, 2 * masses);
     for j in 0..2 * masses {
         states.col_as_slice_mut(j).fill_with(|| rng.random::<f64>());

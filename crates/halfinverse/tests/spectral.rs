@@ -53,7 +53,6 @@ fn known(n: usize, p: usize, sigmas: &[f64], filter: &Filter, seed: u64) -> (Mat
 }
 
 fn spread(count: usize, smallest: f64) -> Vec<f64> {
-    #[allow(clippy::cast_precision_loss)]
     (0..count).map(|k| 3.0 * smallest.powf(k as f64 / (count - 1) as f64)).collect()
 }
 

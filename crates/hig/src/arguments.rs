@@ -42,7 +42,7 @@ pub(crate) struct SettingArguments {
     #[arg(long, value_name = "NAME")]
     pub(crate) optimizer: Option<String>,
     /// Samples per mini-batch
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(crate) batch: Option<String>,
     /// Learning rate
     #[arg(long, value_name = "X", allow_hyphen_values = true)]
@@ -57,10 +57,10 @@ pub(crate) struct SettingArguments {
     #[arg(long, value_name = "NAME")]
     pub(crate) solver: Option<String>,
     /// Seed of initial weights and shuffling
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(crate) seed: Option<String>,
     /// Threads; 0 for all cores
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(crate) threads: Option<String>,
     /// Settings from a TOML file, such as a run's config.toml
     #[arg(long, value_name = "FILE")]
@@ -75,13 +75,13 @@ pub(crate) struct TrainArguments {
     #[command(flatten)]
     pub(crate) settings: SettingArguments,
     /// Stop after so many steps
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(crate) steps: Option<String>,
     /// Stop after so many passes through the training data
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(crate) epochs: Option<String>,
     /// Stop after so much training time: 30s, 500ms, 5m, 1h
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) time: Option<String>,
     /// Stop at this test loss
     #[arg(long, value_name = "X", allow_hyphen_values = true)]

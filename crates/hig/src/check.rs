@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::arguments::CheckArguments;
 use crate::failure::Failure;
 use crate::settings;
+use crate::voice::{put, say};
 
 /// Samples that the derivatives are compared on.
 const SAMPLES: usize = 8;
@@ -31,24 +32,26 @@ pub(crate) fn run(arguments: &CheckArguments) -> Result<ExitCode, Failure> {
         let rows = comparisons
             .iter()
             .map(|row| json!({ "what": row.what, "error": row.error, "right": right(row.error) }));
-        println!(
+        put(format_args!(
             "{}",
             json!({ "tolerance": TOLERANCE, "right": all, "comparisons": rows.collect::<Vec<_>>() })
-        );
+        ));
     } else {
-        println!("relative error against central differences ({SAMPLES} samples, at most {TOLERANCE:.0e}):");
+        put(format_args!(
+            "relative error against central differences ({SAMPLES} samples, at most {TOLERANCE:.0e}):"
+        ));
         for row in &comparisons {
-            println!(
+            put(format_args!(
                 "  {:<28} {:8.1e}  {}",
                 row.what,
                 row.error,
                 if right(row.error) { "right" } else { "WRONG" }
-            );
+            ));
         }
     }
     if all {
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("hig: a derivative is wrong");
+    say(false, "hig: a derivative is wrong");
     Ok(ExitCode::FAILURE)
 }

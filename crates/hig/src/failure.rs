@@ -24,12 +24,19 @@ impl From<halfinverse::SettingError> for Failure {
     }
 }
 
-/// `; did you mean …?` for the nearest of `names`, or nothing where none is near.
-pub(crate) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+/// `did you mean …?` for the nearest of `names`, if one is near.
+pub(crate) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
     names
         .into_iter()
         .map(|name| (strsim::damerau_levenshtein(wanted, name), name))
         .min()
         .filter(|&(distance, name)| distance <= 2.max(name.len() / 3))
-        .map_or_else(String::new, |(_, name)| format!("; did you mean `{name}`?"))
+        .map(|(_, name)| format!("did you mean `{name}`?"))
+}
+
+/// A name that is not among those known.
+pub(crate) fn unknown_name(what: &str, name: &str, place: &str, known: &[String]) -> Failure {
+    let mend = nearest(name, known.iter().map(String::as_str))
+        .unwrap_or_else(|| format!("known: {}", known.join(", ")));
+    Failure::new(format!("unknown {what} `{name}`{place}; {mend}"))
 }

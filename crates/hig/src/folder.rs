@@ -1,7 +1,6 @@
 //! A run's folder: its files, and what is read back from them.
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use halfinverse::training::Row;
@@ -95,13 +94,7 @@ pub(crate) struct Folder(PathBuf);
 impl Folder {
     /// A new folder: the given one, which must be empty or not exist yet, or the next free one in `runs`.
     pub(crate) fn create(wanted: Option<&Path>, name: &str) -> Result<Self, Failure> {
-        let path = match wanted {
-            Some(path) => path.to_owned(),
-            None => {
-                let numbered = |n: u32| Path::new("runs").join(format!("{name}-{n}"));
-                (1..).map(numbered).find(|path| !path.exists()).expect("some number is free")
-            }
-        };
+        let path = wanted.map_or_else(|| next_free(name), Path::to_owned);
         let shown = path.display();
         match fs::read_dir(&path) {
             Ok(mut entries) => {
@@ -215,9 +208,14 @@ pub(crate) fn peak_rss_bytes() -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// A line for people, on stderr, unless they asked for none.
-pub(crate) fn say(quiet: bool, line: &str) {
-    if !quiet {
-        let _ = writeln!(std::io::stderr(), "{line}");
+/// The first of `runs/NAME-1`, `runs/NAME-2`, … that does not exist.
+fn next_free(name: &str) -> PathBuf {
+    let mut number = 1;
+    loop {
+        let path = Path::new("runs").join(format!("{name}-{number}"));
+        if !path.exists() {
+            return path;
+        }
+        number += 1;
     }
 }

@@ -9,6 +9,7 @@ mod report;
 mod settings;
 mod tasks;
 mod train;
+mod voice;
 
 use std::process::ExitCode;
 
@@ -17,7 +18,7 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Tasks(arguments) => tasks::run(&arguments),
+        Command::Tasks(arguments) => Ok(tasks::run(&arguments)),
         Command::Train(arguments) => train::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("hig: {failure}");
+            voice::say(false, &format!("hig: {failure}"));
             ExitCode::from(2)
         }
     }

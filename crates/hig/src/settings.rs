@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use halfinverse::SettingError;
+use halfinverse::spectral::Solver;
 use halfinverse::task::{OptimizerName, Settings, Task, TaskName};
 use toml::{Table, Value};
 
 use crate::arguments::{SettingArguments, TrainArguments};
-use crate::failure::{Failure, nearest};
+use crate::failure::{Failure, nearest, unknown_name};
 
 /// Settings that have no default value to tell their name and type.
 const OPTIONAL: [(&str, Kind); 5] = [
@@ -57,7 +58,6 @@ impl Kind {
         match (self, value) {
             (Self::Count, Value::Integer(count)) if *count >= 0 => Ok(value.clone()),
             (Self::Count, _) => Err("a whole number, 0 or more"),
-            #[allow(clippy::cast_precision_loss, reason = "a whole number typed where a real one is meant")]
             (Self::Number, Value::Integer(number)) => Ok(Value::Float(*number as f64)),
             (Self::Number, Value::Float(_))
             | (Self::Flag, Value::Boolean(_))
@@ -154,6 +154,11 @@ fn setting_flags(arguments: &SettingArguments) -> Result<Givens, Failure> {
         let Some((key, text)) = pair.split_once('=') else {
             return Err(Failure::new(format!("`--set {pair}` has no value; write --set key=value")));
         };
+        if key.trim() == "task" {
+            return Err(Failure::new(
+                "the task is no setting; name it as the argument, as in `hig train oscillators`",
+            ));
+        }
         give(&mut flags, key.trim(), &format!("--set {pair}"), parse(text.trim()))?;
     }
     Ok(flags)
@@ -205,20 +210,12 @@ fn resolve(arguments: &SettingArguments, mut flags: Givens) -> Result<Task, Fail
         None => Givens::new(),
     };
     let task = task_name(arguments, file.remove("task"))?;
-    let named = |given: Option<Given>| match given {
-        None => Ok(None),
-        Some(Given { value, place }) => {
-            let name = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            let known = || OptimizerName::ALL.iter().map(ToString::to_string).collect::<Vec<_>>();
-            name.parse::<OptimizerName>().map(Some).map_err(|_| {
-                let known = known();
-                let hint = nearest(&name, known.iter().map(String::as_str));
-                Failure::new(format!(
-                    "unknown optimizer `{name}` ({place}){hint} Known: {}",
-                    known.join(", ")
-                ))
-            })
-        }
+    let named = |given: Option<Given>| {
+        let Some(Given { value, place }) = given else { return Ok(None) };
+        let name = text_of(&value);
+        let known: Vec<String> = OptimizerName::ALL.iter().map(ToString::to_string).collect();
+        let unknown = |_| unknown_name("optimizer", &name, &format!(" ({place})"), &known);
+        name.parse::<OptimizerName>().map(Some).map_err(unknown)
     };
     let in_file = named(file.remove("optimizer.name"))?;
     let optimizer = named(flags.remove("optimizer.name"))?.or(in_file).unwrap_or(OptimizerName::Hig);
@@ -231,10 +228,7 @@ fn resolve(arguments: &SettingArguments, mut flags: Givens) -> Result<Task, Fail
 }
 
 fn task_name(arguments: &SettingArguments, in_file: Option<Given>) -> Result<TaskName, Failure> {
-    let in_file = in_file.map(|given| {
-        let name = given.value.as_str().map_or_else(|| given.value.to_string(), str::to_owned);
-        (name, given.place)
-    });
+    let in_file = in_file.map(|given| (text_of(&given.value), given.place));
     let (name, place) = match (&arguments.task, in_file) {
         (Some(task), Some((other, place))) if *task != other => {
             return Err(Failure::new(format!(
@@ -250,10 +244,11 @@ fn task_name(arguments: &SettingArguments, in_file: Option<Given>) -> Result<Tas
         }
     };
     let known: Vec<String> = TaskName::ALL.iter().map(ToString::to_string).collect();
-    name.parse().map_err(|_| {
-        let hint = nearest(&name, known.iter().map(String::as_str));
-        Failure::new(format!("unknown task `{name}`{place}{hint} Known: {}", known.join(", ")))
-    })
+    name.parse().map_err(|_| unknown_name("task", &name, &place, &known))
+}
+
+fn text_of(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// The defaults with what was given on top, checked.
@@ -275,25 +270,34 @@ fn overlay(task: TaskName, optimizer: OptimizerName, givens: &Givens) -> Result<
         let value = kind.accept(&given.value).map_err(refuse)?;
         insert(&mut table, key, value);
         // One at a time, so that a word that is not among the choices is blamed on its own setting.
-        if let Err(error) = Settings::try_from_table(&table) {
-            return Err(refuse(error.trim_start_matches("unknown variant ").trim()));
+        if let Err(error) = deserialize(&table) {
+            return Err(refuse(&choices(&error, &text_of(&given.value))));
         }
     }
-    let settings = Settings::try_from_table(&table).map_err(Failure::new)?;
+    let settings = deserialize(&table).map_err(Failure::new)?;
     Task::new(settings).map_err(|error: SettingError| match givens.get(&error.key) {
         Some(given) => Failure::new(format!("{error} ({})", given.place)),
         None => error.into(),
     })
 }
 
-trait FromTable: Sized {
-    fn try_from_table(table: &Table) -> Result<Self, String>;
+fn deserialize(table: &Table) -> Result<Settings, String> {
+    table.clone().try_into().map_err(|error: toml::de::Error| error.message().to_owned())
 }
 
-impl FromTable for Settings {
-    fn try_from_table(table: &Table) -> Result<Self, String> {
-        table.clone().try_into().map_err(|error: toml::de::Error| error.message().to_owned())
+/// What a refused word should have been, from the words of the deserializer or of [`Solver`].
+fn choices(error: &str, word: &str) -> String {
+    if error.contains("no solver") {
+        let vectors = word.split_once(':').map_or("16", |(_, vectors)| vectors);
+        let names = ["svd".to_owned(), "gram".to_owned(), "auto".to_owned(), format!("krylov:{vectors}")];
+        let near =
+            nearest(word, names.iter().map(String::as_str).filter(|name| name.parse::<Solver>().is_ok()));
+        return format!("{}{}", Solver::SYNTAX, near.map_or_else(String::new, |near| format!("; {near}")));
     }
+    let listed = error.split_once("expected ").map_or(error, |(_, listed)| listed);
+    let names: Vec<&str> = listed.split('`').skip(1).step_by(2).collect();
+    let near = nearest(word, names.iter().copied());
+    format!("one of {}{}", names.join(", "), near.map_or_else(String::new, |near| format!("; {near}")))
 }
 
 fn unknown(
@@ -311,8 +315,8 @@ fn unknown(
     }
     let names = defaults.keys().map(String::as_str).chain(OPTIONAL.iter().map(|&(name, _)| name));
     let hint = nearest(key, names);
-    let mend = if hint.is_empty() { "; `hig tasks` lists the settings".to_owned() } else { hint };
-    Failure::new(format!("unknown setting `{key}` ({place}){mend}"))
+    let mend = hint.unwrap_or_else(|| "`hig tasks` lists the settings".to_owned());
+    Failure::new(format!("unknown setting `{key}` ({place}); {mend}"))
 }
 
 /// The settings of a TOML file by dotted name, each with line and column.

@@ -6,10 +6,10 @@ use halfinverse::task::{OptimizerName, TaskName};
 use serde_json::{Map, json};
 
 use crate::arguments::TasksArguments;
-use crate::failure::Failure;
 use crate::settings::defaults;
+use crate::voice::put;
 
-pub(crate) fn run(arguments: &TasksArguments) -> Result<ExitCode, Failure> {
+pub(crate) fn run(arguments: &TasksArguments) -> ExitCode {
     if arguments.json {
         let mut tasks = Map::new();
         for &task in TaskName::ALL {
@@ -21,11 +21,11 @@ pub(crate) fn run(arguments: &TasksArguments) -> Result<ExitCode, Failure> {
                 json!({ "about": about(task), "settings": optimizers.collect::<Map<_, _>>() }),
             );
         }
-        println!("{}", serde_json::Value::from(tasks));
-        return Ok(ExitCode::SUCCESS);
+        put(serde_json::Value::from(tasks));
+        return ExitCode::SUCCESS;
     }
     for &task in TaskName::ALL {
-        println!("{task}: {}", about(task));
+        put(format_args!("{task}: {}", about(task)));
         let all = OptimizerName::ALL.iter().map(|&name| (name, defaults(task, name))).collect::<Vec<_>>();
         let (_, first) = &all[0];
         for (key, value) in first.iter().filter(|(key, _)| !key.starts_with("optimizer.")) {
@@ -34,20 +34,26 @@ pub(crate) fn run(arguments: &TasksArguments) -> Result<ExitCode, Failure> {
                 differing.map(|(name, settings)| format!("{name}: {}", settings[key])).collect::<Vec<_>>();
             let others =
                 if others.is_empty() { String::new() } else { format!("   ({})", others.join(", ")) };
-            println!("  {key} = {value}{others}");
+            put(format_args!("  {key} = {value}{others}"));
         }
         for (name, settings) in &all {
             let own = settings.iter().filter_map(|(key, value)| {
                 let key = key.strip_prefix("optimizer.").filter(|&key| key != "name")?;
                 Some(format!("{key} = {value}"))
             });
-            println!("  --optimizer {name}: {}", own.collect::<Vec<_>>().join(", "));
+            put(format_args!("  --optimizer {name}: {}", own.collect::<Vec<_>>().join(", ")));
         }
     }
-    println!(
-        "Settings go behind --set, as in --set network.hidden=[32,32]; optimizer settings as optimizer.NAME."
+    put(
+        "Settings go behind --set, as in --set network.hidden=[32,32]; optimizer settings as optimizer.NAME.",
     );
-    Ok(ExitCode::SUCCESS)
+    put(
+        "0 stands for all cores in training.threads, and for at most 5 % of the time in training.evaluate_every.",
+    );
+    put(
+        "A run stops at the first of stop.steps, stop.epochs, stop.time (seconds) and stop.target_loss (test loss).",
+    );
+    ExitCode::SUCCESS
 }
 
 fn about(task: TaskName) -> &'static str {

@@ -16,8 +16,8 @@ use crate::arguments::TrainArguments;
 use crate::failure::Failure;
 use crate::folder::{
     CHECKPOINT, CONFIG, Folder, Metrics, MetricsWriter, REPORT, SUMMARY, Spectrum, Summary, peak_rss_bytes,
-    say,
 };
+use crate::voice::{put, say};
 use crate::{report, settings};
 
 pub(crate) fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
@@ -44,16 +44,19 @@ pub(crate) fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
     report::draw(&folder)?;
 
     if arguments.json {
-        println!("{json}");
+        put(&json);
     }
     for line in closing_lines(&summary, &watcher.rows, &folder) {
         say(arguments.quiet, &line);
     }
     Ok(match reason {
         StopReason::Diverged(error) => {
-            eprintln!(
-                "hig: the run diverged at step {}: {error}; lower the learning rate with --lr",
-                summary.steps + 1
+            say(
+                false,
+                &format!(
+                    "hig: the run diverged at step {}: {error}; lower the learning rate with --lr",
+                    summary.steps + 1
+                ),
             );
             ExitCode::from(3)
         }
@@ -66,7 +69,7 @@ pub(crate) fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
 fn parameters(task: &Task, path: &Path) -> Result<Vec<f64>, Failure> {
     let file = if path.is_dir() { path.join(CHECKPOINT) } else { path.to_owned() };
     read_parameters(task.model().network(), &file)
-        .map_err(|error| Failure::new(format!("cannot start from {error} (--from)")))
+        .map_err(|error| Failure::new(format!("cannot start from this checkpoint: {error} (--from)")))
 }
 
 fn summarize(trainer: &Trainer, watcher: &Watcher, reason: &StopReason) -> Summary {
@@ -168,7 +171,6 @@ impl Watcher {
     }
 
     /// How far the run is towards its nearest stop, 0 to 1.
-    #[allow(clippy::cast_precision_loss, reason = "counts")]
     fn progress(&self, trainer: &Trainer) -> f64 {
         let steps = trainer.steps() as f64;
         let parts = [
@@ -179,12 +181,7 @@ impl Watcher {
         parts.into_iter().flatten().fold(0.0, f64::max).min(1.0)
     }
 
-    #[allow(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a bar"
-    )]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a bar")]
     fn redraw(&mut self, trainer: &Trainer, report: &StepReport) {
         self.moved = Instant::now();
         let done = self.progress(trainer);

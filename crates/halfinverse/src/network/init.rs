@@ -38,7 +38,6 @@ impl Init {
 
     /// Variance of a weight of a layer with `inputs` and `outputs`.
     #[must_use]
-    #[allow(clippy::cast_precision_loss, reason = "widths are far below 2^52")]
     pub fn variance(self, inputs: usize, outputs: usize) -> f64 {
         match self {
             Self::GlorotUniform | Self::GlorotNormal => 2.0 / (inputs + outputs) as f64,
@@ -75,7 +74,6 @@ mod tests {
     use super::*;
 
     #[test]
-    #[allow(clippy::cast_precision_loss)]
     fn drawn_variance_is_the_stated_one() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         for init in Init::ALL {

@@ -18,7 +18,6 @@ pub enum Reduction {
 impl Reduction {
     /// Factor of the sum over `samples`.
     #[must_use]
-    #[allow(clippy::cast_precision_loss, reason = "batches are far below 2^52")]
     pub fn factor(self, samples: usize) -> f64 {
         match self {
             Self::Mean => 1.0 / samples as f64,

@@ -108,7 +108,6 @@ impl Oscillators {
 
     /// All states of the first sample in `initial` under its control.
     #[must_use]
-    #[allow(clippy::cast_precision_loss, reason = "step numbers are far below 2^52")]
     pub fn trajectory(&self, initial: MatRef<'_, f64>, control: MatRef<'_, f64>) -> Trajectory {
         let n = self.settings.masses;
         let mut states = vec![(0..2 * n).map(|i| initial[(0, i)]).collect()];

@@ -3,7 +3,7 @@
 use faer::diag::DiagRef;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::{evd, householder, qr, svd};
-use faer::{Col, Conj, Mat, MatRef, Par};
+use faer::{Col, Conj, Mat, MatRef, Par, Spec};
 
 /// A decomposition that did not converge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(crate) fn thin_svd(a: MatRef<'_, f64>, par: Par) -> Result<ThinSvd, NoConver
     let (mut u, mut v) = (Mat::zeros(rows, size), Mat::zeros(columns, size));
     let mut s = Col::<f64>::zeros(size);
     let vectors = svd::ComputeSvdVectors::Thin;
-    let scratch = svd::svd_scratch::<f64>(rows, columns, vectors, vectors, par, Default::default());
+    let scratch = svd::svd_scratch::<f64>(rows, columns, vectors, vectors, par, Spec::default());
     svd::svd(
         a,
         s.as_diagonal_mut(),
@@ -31,7 +31,7 @@ pub(crate) fn thin_svd(a: MatRef<'_, f64>, par: Par) -> Result<ThinSvd, NoConver
         Some(v.as_mut()),
         par,
         MemStack::new(&mut MemBuffer::new(scratch)),
-        Default::default(),
+        Spec::default(),
     )
     .map_err(|_| NoConvergence)?;
     let s = s.iter().copied().collect();
@@ -43,11 +43,10 @@ pub(crate) fn singular_values(a: MatRef<'_, f64>, par: Par) -> Result<Vec<f64>, 
     let (rows, columns) = a.shape();
     let mut s = Col::<f64>::zeros(rows.min(columns));
     let vectors = svd::ComputeSvdVectors::No;
-    let scratch = svd::svd_scratch::<f64>(rows, columns, vectors, vectors, par, Default::default());
+    let scratch = svd::svd_scratch::<f64>(rows, columns, vectors, vectors, par, Spec::default());
     let mut memory = MemBuffer::new(scratch);
     let stack = MemStack::new(&mut memory);
-    svd::svd(a, s.as_diagonal_mut(), None, None, par, stack, Default::default())
-        .map_err(|_| NoConvergence)?;
+    svd::svd(a, s.as_diagonal_mut(), None, None, par, stack, Spec::default()).map_err(|_| NoConvergence)?;
     Ok(s.iter().copied().collect())
 }
 
@@ -70,17 +69,17 @@ impl SymmetricEigen {
         let n = k.nrows();
         let block = qr::no_pivoting::factor::recommended_block_size::<f64>(n, n);
         let mut factors = Mat::zeros(block, n - 1);
-        let scratch = evd::tridiag::tridiag_in_place_scratch::<f64>(n, par, Default::default());
+        let scratch = evd::tridiag::tridiag_in_place_scratch::<f64>(n, par, Spec::default());
         let mut memory = MemBuffer::new(scratch);
         let stack = MemStack::new(&mut memory);
-        evd::tridiag::tridiag_in_place(k.as_mut(), factors.as_mut(), par, stack, Default::default());
+        evd::tridiag::tridiag_in_place(k.as_mut(), factors.as_mut(), par, stack, Spec::default());
 
         let diagonal: Vec<f64> = (0..n).map(|i| k[(i, i)]).collect();
         let beside: Vec<f64> = (0..n).map(|i| if i + 1 < n { k[(i + 1, i)] } else { 0.0 }).collect();
         let mut s = Col::<f64>::zeros(n);
         let mut z = Mat::zeros(n, n);
         let scratch =
-            evd::self_adjoint_evd_scratch::<f64>(n, evd::ComputeEigenvectors::Yes, par, Default::default());
+            evd::self_adjoint_evd_scratch::<f64>(n, evd::ComputeEigenvectors::Yes, par, Spec::default());
         let mut memory = MemBuffer::new(scratch);
         evd::tridiagonal_self_adjoint_evd(
             DiagRef::from_slice(&diagonal),
@@ -89,7 +88,7 @@ impl SymmetricEigen {
             Some(z.as_mut()),
             par,
             MemStack::new(&mut memory),
-            Default::default(),
+            Spec::default(),
         )
         .map_err(|_| NoConvergence)?;
         let s: Vec<f64> = s.iter().copied().collect();

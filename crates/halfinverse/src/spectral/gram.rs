@@ -15,7 +15,7 @@
 use faer::{Col, Mat, Par};
 
 use super::decompose::{NoConvergence, SymmetricEigen};
-use super::{Fallback, Filter, Report, Solver, SpectralError};
+use super::{Fallback, Filter, Report, Solver};
 use crate::jacobian::Jacobian;
 
 /// |E| in units of s_max: rounding in K's entries and in its tridiagonalization.
@@ -29,7 +29,7 @@ pub(super) fn update(
     tolerance: f64,
     par: Par,
     out: &mut [f64],
-) -> Result<Result<Report, Fallback>, SpectralError> {
+) -> Result<Report, Fallback> {
     let by_rows = jacobian.rows() <= jacobian.columns();
     let (gram, start) = if by_rows {
         (jacobian.row_gram(par), g.to_vec())
@@ -40,11 +40,11 @@ pub(super) fn update(
     };
     let largest = (0..gram.nrows()).map(|i| gram[(i, i)]).fold(0.0, f64::max);
     if !in_range(&gram, largest) {
-        return Ok(Err(Fallback::GramOutOfRange { largest }));
+        return Err(Fallback::GramOutOfRange { largest });
     }
     let eigen = match SymmetricEigen::new(gram, par) {
         Ok(eigen) => eigen,
-        Err(NoConvergence) => return Ok(Err(Fallback::NoConvergence { solver: Solver::Gram })),
+        Err(NoConvergence) => return Err(Fallback::NoConvergence { solver: Solver::Gram }),
     };
     let sigmas: Vec<f64> = eigen.s.iter().map(|s| s.max(0.0).sqrt()).collect();
     let sigma_max = sigmas.last().copied().unwrap_or(0.0);
@@ -58,7 +58,7 @@ pub(super) fn update(
     let mut w = eigen.coordinates(&start);
     let bound = error_bound(&sigmas, &weights, &w, by_rows);
     if bound > tolerance {
-        return Ok(Err(Fallback::GramInexact { bound, tolerance }));
+        return Err(Fallback::GramInexact { bound, tolerance });
     }
     for (w, weight) in w.iter_mut().zip(&weights) {
         *w *= weight;
@@ -70,7 +70,7 @@ pub(super) fn update(
         out.copy_from_slice(&combined);
     }
     let kept = sigmas.iter().filter(|&&sigma| filter.keeps(sigma, sigma_max));
-    Ok(Ok(Report {
+    Ok(Report {
         solver: Solver::Gram,
         rank: kept.clone().count(),
         sigma_max,
@@ -78,7 +78,7 @@ pub(super) fn update(
         krylov_steps: None,
         error_estimate: bound,
         fallbacks: Vec::new(),
-    }))
+    })
 }
 
 /// Whether squares of the entries of J survived: J = 0 gives K = 0, but so does a J of 1e-200.
@@ -97,7 +97,6 @@ fn error_bound(sigmas: &[f64], weights: &[f64], w: &Col<f64>, by_rows: bool) -> 
     let s_max = sigmas[size - 1] * sigmas[size - 1];
     let slack = BACKWARD_ERROR * s_max;
     // Where K has a null space its computed eigenvalues lie below this.
-    #[allow(clippy::cast_precision_loss, reason = "sizes")]
     let noise = 2.0 * slack * (size as f64).sqrt();
     let dropped: f64 = w.iter().take(first).map(|w| w * w).sum();
     let dropped_at = if first == 0 { 0.0 } else { sigmas[first - 1] * sigmas[first - 1] };

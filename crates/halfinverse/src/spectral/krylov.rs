@@ -146,7 +146,7 @@ impl KrylovSpace {
         let kept = gauss.s.iter().filter(|&&sigma| filter.keeps(sigma, gauss.s[0]));
         report.rank = kept.clone().count();
         report.sigma_max = gauss.s[0];
-        report.sigma_min = kept.last().copied().unwrap_or(0.0);
+        report.sigma_min = kept.clone().next_back().copied().unwrap_or(0.0);
         let length = norm(&coefficients);
         let difference: f64 =
             other.iter().enumerate().map(|(i, c)| (c - coefficients.get(i).unwrap_or(&0.0)).powi(2)).sum();

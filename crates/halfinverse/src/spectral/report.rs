@@ -24,7 +24,6 @@ pub struct Report {
 impl Report {
     /// Relative error that round-off of size 8ε√(n+P)·σ_max in J (n × P) can make in an update of length `length`: the
     /// component of g outside the kept singular vectors leaks in with φ(σ)/σ, which is largest at σ_min.
-    #[allow(clippy::cast_precision_loss, reason = "sizes are far below 2^52")]
     pub(super) fn round_off(&self, shape: (usize, usize), filter: &Filter, g: f64, length: f64) -> f64 {
         if self.rank == 0 || length == 0.0 {
             return 0.0;

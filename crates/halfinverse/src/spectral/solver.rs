@@ -34,6 +34,9 @@ const GRAM_RESOLVES: f64 = 1e-8;
 const AUTO_VECTORS: usize = 32;
 
 impl Solver {
+    /// How a solver is written.
+    pub const SYNTAX: &'static str = "svd, gram, auto, or krylov:K with K at least 1";
+
     /// What `auto` stands for: krylov:32 if min(n, P) > 1024, else svd if τ < 1e-8, else gram. The others are
     /// themselves.
     #[must_use]
@@ -204,7 +207,7 @@ impl Spectral {
         loop {
             let attempt = match solver {
                 Solver::Gram => {
-                    gram::update(jacobian, g, filter, self.options.gram_tolerance, self.options.par, out)?
+                    gram::update(jacobian, g, filter, self.options.gram_tolerance, self.options.par, out)
                 }
                 Solver::Svd => svd::update(jacobian, g, filter, self.options.par, out)?
                     .ok_or(Fallback::NoConvergence { solver }),

@@ -37,7 +37,7 @@ pub(super) fn update(
         }
     }
     let kept = svd.s.iter().filter(|&&sigma| filter.keeps(sigma, sigma_max));
-    let sigma_min = kept.clone().last().copied().unwrap_or(0.0);
+    let sigma_min = kept.clone().next_back().copied().unwrap_or(0.0);
     let rank = kept.count();
     let mut report = Report {
         solver: Solver::Svd,

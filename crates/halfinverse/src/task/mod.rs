@@ -22,6 +22,9 @@ use faer::Par;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+/// Parameters of the largest network that a task accepts: 2 GiB of them.
+const MOST_PARAMETERS: usize = 1 << 28;
+
 /// A problem whose settings have been checked, with its data.
 #[derive(Clone)]
 pub struct Task {
@@ -58,6 +61,14 @@ impl Task {
         widths.extend(&settings.network.hidden);
         widths.push(oscillators.controls());
         let network = Mlp::new(&widths, settings.network.activation)?;
+        if network.parameters() > MOST_PARAMETERS {
+            let expected = format!("widths that make at most {MOST_PARAMETERS} parameters");
+            return Err(SettingError::new(
+                "network.hidden",
+                format!("{:?}", settings.network.hidden),
+                expected,
+            ));
+        }
         build_optimizer(&settings.optimizer, Par::Seq)?;
         if settings.training.threads == 0 {
             settings.training.threads = std::thread::available_parallelism().map_or(1, usize::from);

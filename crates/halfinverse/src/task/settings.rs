@@ -231,12 +231,7 @@ impl Settings {
     /// a run's rows must not depend on the clock.
     ///
     /// A step is worth so many forward passes over its batch; the factors were measured on the oscillators.
-    #[allow(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "counts"
-    )]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts")]
     pub(super) fn cadence(&self, outcomes: usize, parameters: usize) -> usize {
         let passes = match self.optimizer {
             OptimizerSettings::Adam { .. } | OptimizerSettings::Sgd { .. } => 2.0,

@@ -73,14 +73,17 @@ pub fn write_checkpoint(trainer: &Trainer, path: &Path) -> Result<(), Checkpoint
     for (name, value) in [("step", trainer.step), ("seed", trainer.task.settings().training.seed)] {
         tensors.push((format!("training.{name}"), Dtype::U64, vec![1], value.to_le_bytes().to_vec()));
     }
-    let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
-        let view = TensorView::new(*dtype, shape.clone(), bytes).expect("shape and bytes were made together");
-        (name, view)
-    });
+    let format = |error: safetensors::SafeTensorError| CheckpointError::Format {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    };
+    let mut views = Vec::new();
+    for (name, dtype, shape, bytes) in &tensors {
+        views.push((name, TensorView::new(*dtype, shape.clone(), bytes).map_err(format)?));
+    }
     // One entry only: the order of several would change from run to run.
     let metadata = HashMap::from([("format".to_owned(), "halfinverse 1".to_owned())]);
-    let bytes = safetensors::serialize(views, Some(metadata))
-        .map_err(|error| CheckpointError::Format { path: path.to_owned(), reason: error.to_string() })?;
+    let bytes = safetensors::serialize(views, Some(metadata)).map_err(format)?;
     replace(path, &bytes).map_err(|source| CheckpointError::Io { path: path.to_owned(), source })
 }
 

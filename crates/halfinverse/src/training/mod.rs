@@ -185,7 +185,6 @@ impl Trainer {
 
     /// Passes through the training data, with fractions.
     #[must_use]
-    #[allow(clippy::cast_precision_loss, reason = "counts")]
     pub fn epochs(&self) -> f64 {
         self.step as f64 / self.order.steps_per_epoch() as f64
     }
@@ -198,7 +197,6 @@ impl Trainer {
 
     /// Mean milliseconds of a step, the first few left out where there are more.
     #[must_use]
-    #[allow(clippy::cast_precision_loss, reason = "counts")]
     pub fn ms_per_step(&self) -> Option<f64> {
         let (steps, wall) = match self.warm_up {
             (warm, spent) if self.step > warm => (self.step - warm, self.wall.saturating_sub(spent)),

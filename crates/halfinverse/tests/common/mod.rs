@@ -1,5 +1,7 @@
 //! Golden arrays: float64 reference numbers of an independent JAX derivation of the published formulas.
 
+#![allow(unreachable_pub, dead_code, reason = "each test file uses a part of this one")]
+
 use faer::Mat;
 use halfinverse::network::Mlp;
 use safetensors::SafeTensors;

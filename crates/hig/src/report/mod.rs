@@ -14,13 +14,14 @@ use crate::arguments::ReportArguments;
 use crate::failure::Failure;
 use crate::folder::{CHECKPOINT, CONFIG, Folder, Metrics, REPORT, Spectrum};
 use crate::settings;
+use crate::voice::put;
 
 /// `hig report DIR…`
 pub(crate) fn run(arguments: &ReportArguments) -> Result<ExitCode, Failure> {
     for path in &arguments.folders {
         let folder = Folder::open(path)?;
         draw(&folder)?;
-        println!("{}", folder.file(REPORT).display());
+        put(folder.file(REPORT).display());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -51,7 +52,6 @@ pub(crate) fn draw(folder: &Folder) -> Result<(), Failure> {
 }
 
 fn losses(metrics: &[Metrics], over_time: bool) -> Chart {
-    #[allow(clippy::cast_precision_loss, reason = "counts")]
     let x = |row: &Metrics| if over_time { row.wall_s } else { row.step as f64 };
     let test = metrics.iter().map(|row| (x(row), row.test_loss)).collect();
     let train = metrics.iter().filter_map(|row| Some((x(row), row.train_loss?))).collect();
@@ -63,7 +63,6 @@ fn losses(metrics: &[Metrics], over_time: bool) -> Chart {
 }
 
 fn values(spectrum: &Spectrum) -> Chart {
-    #[allow(clippy::cast_precision_loss, reason = "counts")]
     let points = |values: &[f64]| {
         // What lies below round-off of the largest value is noise, and would stretch the axis over it.
         let least = f64::EPSILON * values.first().copied().unwrap_or(0.0);

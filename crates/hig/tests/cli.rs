@@ -1,0 +1,282 @@
+//! The command line as people type it.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn hig(arguments: &[&str], folder: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_hig"))
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .output()
+        .expect("hig runs")
+}
+
+/// Settings that make a run take a moment.
+const SMALL: [&str; 8] =
+    ["train", "oscillators", "--set", "data.train=64", "--set", "data.test=32", "--batch", "16"];
+
+fn train(more: &[&str], folder: &Path) -> Output {
+    hig(&[&SMALL, more].concat(), folder)
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A line of `metrics.csv` without the columns that tell times.
+fn timeless(metrics: &str) -> Vec<String> {
+    let keep = |line: &str| {
+        let cells: Vec<&str> = line.split(',').collect();
+        [&cells[..2], &cells[4..]].concat().join(",")
+    };
+    metrics.lines().map(keep).collect()
+}
+
+#[test]
+fn a_run_leaves_a_complete_folder_and_three_lines() {
+    let home = tempfile::tempdir().unwrap();
+    let output = train(&["--steps", "5"], home.path());
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(output.stdout.is_empty(), "stdout is for data");
+    assert_eq!(stderr(&output).lines().count(), 3, "{}", stderr(&output));
+    let run = home.path().join("runs/oscillators-hig-1");
+    for name in [
+        "config.toml",
+        "metrics.csv",
+        "summary.json",
+        "spectrum.csv",
+        "checkpoint.safetensors",
+        "report.html",
+        "loss_time.svg",
+        "loss_steps.svg",
+        "spectrum.svg",
+        "physics.svg",
+    ] {
+        assert!(run.join(name).is_file(), "{name}");
+    }
+    let summary: serde_json::Value =
+        serde_json::from_slice(&fs::read(run.join("summary.json")).unwrap()).unwrap();
+    assert_eq!(summary["steps"], 5);
+    assert_eq!(summary["stop_reason"], "steps");
+    assert_eq!(summary["solver"], "gram");
+    let report = fs::read_to_string(run.join("report.html")).unwrap();
+    assert_eq!(report.matches("<svg").count(), 4, "four pictures");
+    assert!(!report.contains("src=") && !report.contains("href="), "self-contained");
+    let second = train(&["--steps", "5"], home.path());
+    assert!(stderr(&second).contains("oscillators-hig-2"), "the next free folder");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_and_config_toml_repeats_a_run() {
+    let home = tempfile::tempdir().unwrap();
+    for optimizer in ["hig", "adam"] {
+        let name = |run: &str| format!("{optimizer}-{run}");
+        let first = train(&["--optimizer", optimizer, "--steps", "9", "--out", &name("a")], home.path());
+        assert!(first.status.success(), "{}", stderr(&first));
+        train(&["--optimizer", optimizer, "--steps", "9", "--out", &name("b")], home.path());
+        let config = format!("{}/config.toml", name("a"));
+        let repeated = hig(&["train", "--config", &config, "--out", &name("c")], home.path());
+        assert!(repeated.status.success(), "{}", stderr(&repeated));
+        let read = |run: &str, file: &str| fs::read(home.path().join(name(run)).join(file)).unwrap();
+        let metrics = |run: &str| timeless(&String::from_utf8(read(run, "metrics.csv")).unwrap());
+        for other in ["b", "c"] {
+            assert_eq!(read("a", "checkpoint.safetensors"), read(other, "checkpoint.safetensors"));
+            assert_eq!(metrics("a"), metrics(other));
+            assert_eq!(read("a", "config.toml"), read(other, "config.toml"));
+            assert_eq!(read("a", "spectrum.csv"), read(other, "spectrum.csv"));
+        }
+    }
+}
+
+#[test]
+fn training_goes_on_from_the_parameters_of_a_checkpoint() {
+    let home = tempfile::tempdir().unwrap();
+    train(&["--steps", "6", "--out", "a", "--set", "training.evaluate_every=3"], home.path());
+    let output = train(&["--steps", "1", "--from", "a", "--optimizer", "adam", "--out", "b"], home.path());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let cell = |run: &str, line: usize| {
+        let metrics = fs::read_to_string(home.path().join(run).join("metrics.csv")).unwrap();
+        metrics.lines().nth(line).unwrap().split(',').nth(5).unwrap().to_owned()
+    };
+    assert_eq!(cell("b", 1), cell("a", 3), "step 0 of b is step 6 of a");
+    let config = fs::read_to_string(home.path().join("b/config.toml")).unwrap();
+    assert!(config.contains("from = "), "the run can be repeated");
+}
+
+#[test]
+fn every_solver_and_optimizer_trains_and_draws() {
+    let home = tempfile::tempdir().unwrap();
+    for (i, more) in [
+        vec!["--solver", "svd"],
+        vec!["--solver", "krylov:4"],
+        vec!["--solver", "auto", "--kappa", "-1", "--lr", "0.01"],
+        vec!["--optimizer", "gn", "--lr", "0.1"],
+        vec!["--optimizer", "sgd"],
+        vec!["--optimizer", "adam", "--set", "training.shuffle=true"],
+        vec!["--set", "simulator.masses=1"],
+        vec!["--set", "simulator.masses=3", "--set", "network.hidden=[]"],
+        vec!["--set", "network.hidden=[3]", "--threads", "2"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let output = train(&[&more[..], &["--steps", "2", "--out", &i.to_string()]].concat(), home.path());
+        assert!(output.status.success(), "{more:?}: {}", stderr(&output));
+        assert!(home.path().join(i.to_string()).join("report.html").is_file(), "{more:?}");
+    }
+}
+
+#[test]
+fn json_goes_to_stdout_and_quiet_says_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let output = train(&["--steps", "2", "--json", "--quiet"], home.path());
+    assert!(output.stderr.is_empty(), "{}", stderr(&output));
+    let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(summary["task"], "oscillators");
+    for arguments in [
+        vec!["tasks", "--json"],
+        vec!["check", "oscillators", "--json"],
+        vec!["bench", "oscillators", "--solver", "krylov:2", "--repeats", "1", "--json"],
+    ] {
+        let output = hig(&arguments, home.path());
+        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("one JSON object");
+    }
+}
+
+#[test]
+fn every_derivative_is_right_for_one_two_and_five_masses() {
+    let home = tempfile::tempdir().unwrap();
+    for masses in ["1", "2", "5"] {
+        let output =
+            hig(&["check", "oscillators", "--set", &format!("simulator.masses={masses}")], home.path());
+        let text = String::from_utf8(output.stdout.clone()).unwrap();
+        assert!(output.status.success(), "{text}");
+        assert_eq!(text.matches("right").count(), 9, "{text}");
+    }
+}
+
+#[test]
+fn reports_are_drawn_again() {
+    let home = tempfile::tempdir().unwrap();
+    train(&["--steps", "2", "--out", "a"], home.path());
+    let first = fs::read(home.path().join("a/report.html")).unwrap();
+    fs::remove_file(home.path().join("a/report.html")).unwrap();
+    let output = hig(&["report", "a"], home.path());
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(fs::read(home.path().join("a/report.html")).unwrap(), first);
+}
+
+#[test]
+fn a_run_that_diverges_exits_with_3_and_still_has_its_files() {
+    let home = tempfile::tempdir().unwrap();
+    let output = train(&["--optimizer", "sgd", "--lr", "1e9", "--steps", "50", "--out", "a"], home.path());
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(stderr(&output).contains("--lr"), "says the mend: {}", stderr(&output));
+    assert!(home.path().join("a/report.html").is_file());
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_a_run_with_130_and_a_complete_folder() {
+    let home = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hig"))
+        .args(SMALL)
+        .args(["--time", "1h", "--out", "a"])
+        .current_dir(home.path())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let metrics = home.path().join("a/metrics.csv");
+    for _ in 0..600 {
+        if fs::read_to_string(&metrics).is_ok_and(|text| text.lines().count() > 2) {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    for name in ["summary.json", "checkpoint.safetensors", "report.html"] {
+        assert!(home.path().join("a").join(name).is_file(), "{name}");
+    }
+}
+
+#[test]
+fn bad_input_is_refused_in_one_sentence_before_any_work() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("syntax.toml"), "task = \"oscillators\"\n[optimizer]\nkappa = = 2\n").unwrap();
+    fs::write(home.path().join("range.toml"), "task = \"oscillators\"\n[optimizer]\n  kappa = 2\n").unwrap();
+    fs::write(home.path().join("name.toml"), "task = \"oscillators\"\n[optimiser]\nkappa = 1\n").unwrap();
+    fs::write(home.path().join("other.toml"), "task = \"oscillators\"\n[network]\nhidden = [9]\n").unwrap();
+    fs::create_dir_all(home.path().join("full/inside")).unwrap();
+    train(&["--steps", "1", "--out", "trained"], home.path());
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["train", "oscilators"], &["`oscilators`", "did you mean `oscillators`?"]),
+        (&["train"], &["no task", "hig tasks"]),
+        (&["train", "oscillators", "--optimizer", "adm"], &["`adm`", "did you mean `adam`?"]),
+        (&["train", "oscillators", "--solver", "kryvol:8"], &["kryvol:8", "did you mean `krylov:8`?"]),
+        (&["train", "oscillators", "--solver", "krylov:0"], &["krylov:0", "K at least 1"]),
+        (&["train", "oscillators", "--set", "optimizer.kapa=1"], &["did you mean `optimizer.kappa`?"]),
+        (&["train", "oscillators", "--set", "network.activation=rel"], &["did you mean `relu`?"]),
+        (&["train", "oscillators", "--set", "nonsense"], &["key=value"]),
+        (
+            &["train", "oscillators", "--kappa", "1.5"],
+            &["`optimizer.kappa` is 1.5", "from -1 to 1", "--kappa"],
+        ),
+        (&["train", "oscillators", "--kappa", "half"], &["a number"]),
+        (&["train", "oscillators", "--truncation", "-1"], &["at least 0 and below 1"]),
+        (&["train", "oscillators", "--truncation", "1"], &["at least 0 and below 1"]),
+        (&["train", "oscillators", "--lr", "0"], &["positive"]),
+        (&["train", "oscillators", "--batch", "0"], &["`training.batch` is 0"]),
+        (&["train", "oscillators", "--batch", "5000"], &["data.train = 4096"]),
+        (&["train", "oscillators", "--steps", "0"], &["`stop.steps` is 0"]),
+        (&["train", "oscillators", "--steps", "-5"], &["whole number"]),
+        (&["train", "oscillators", "--steps", "1.5"], &["whole number"]),
+        (&["train", "oscillators", "--time", "soon"], &["30s"]),
+        (&["train", "oscillators", "--target-loss", "-1"], &["positive"]),
+        (&["train", "oscillators", "--steps", "5", "--set", "stop.steps=6"], &["given twice", "keep one"]),
+        (
+            &["train", "oscillators", "--optimizer", "adam", "--kappa", "0.5"],
+            &["no setting of adam", "beta1"],
+        ),
+        (&["train", "oscillators", "--out", "full"], &["not empty", "--out"]),
+        (&["train", "oscillators", "--out", "/proc/nowhere"], &["cannot write", "--out"]),
+        (&["train", "oscillators", "--out", "syntax.toml"], &["syntax.toml", "--out"]),
+        (&["train", "--config", "syntax.toml"], &["syntax.toml, line 3, column 9"]),
+        (&["train", "--config", "range.toml"], &["range.toml, line 3, column 3", "from -1 to 1"]),
+        (&["train", "--config", "name.toml"], &["line 3, column 1", "did you mean `optimizer.kappa`?"]),
+        (&["train", "--config", "missing.toml"], &["missing.toml"]),
+        (
+            &["train", "--config", "other.toml", "--from", "trained"],
+            &["layers.0.weight", "[20, 4]", "[9, 4]"],
+        ),
+        (
+            &["train", "oscillators", "--set", "simulator.steps=95", "--from", "trained"],
+            &["[96, 20]", "[95, 20]"],
+        ),
+        (&["train", "oscillators", "--set", "network.hidden=[20,0]"], &["widths"]),
+        (&["train", "oscillators", "--set", "network.hidden=20"], &["a list"]),
+        (&["train", "oscillators", "--set", "simulator.masses=0"], &["`simulator.masses` is 0"]),
+        (&["train", "oscillators", "--from", "nowhere"], &["nowhere", "--from"]),
+        (&["report", "full"], &["no run's folder"]),
+        (&["bench", "oscillators", "--repeats", "0"], &["--repeats"]),
+    ];
+    for (arguments, words) in cases {
+        let output = hig(arguments, home.path());
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{arguments:?}: one sentence, not {said}");
+        assert!(words.iter().all(|word| said.contains(word)), "{arguments:?}: {said}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+    assert!(!home.path().join("runs").exists(), "no folder was made for a run that never began");
+}
+
+#[test]
+fn tasks_lists_every_setting_with_its_default() {
+    let home = tempfile::tempdir().unwrap();
+    let output = hig(&["tasks"], home.path());
+    insta::assert_snapshot!(String::from_utf8(output.stdout).unwrap());
+}
