@@ -19,3 +19,8 @@ pub mod training;
 
 pub use error::{SettingError, ShapeError, StepError};
 pub use model::{Evaluator, Linearization, Model, Problem, Samples};
+
+/// The README's example, run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;

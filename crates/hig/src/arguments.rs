@@ -65,7 +65,7 @@ pub(crate) struct SettingArguments {
     /// Settings from a TOML file, such as a run's config.toml
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Any setting by its dotted name, such as network.hidden=[32,32]; may be repeated
+    /// Any setting by its dotted name, such as simulator.masses=5; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
 }

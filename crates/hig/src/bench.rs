@@ -80,12 +80,15 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<ExitCode, Failure> {
             json!({ "batch": settings.training.batch, "threads": settings.training.threads, "ms": parts }),
         );
     }
+    let yardstick = dense_gflops(arguments.repeats);
     let peak = peak_rss_bytes();
     if arguments.json {
+        all.insert("dense_gflops".to_owned(), json!(yardstick));
         all.insert("peak_rss_bytes".to_owned(), json!(peak));
         put(serde_json::Value::from(all));
-    } else if let Some(peak) = peak {
-        put(format_args!("peak memory {} MiB", peak >> 20));
+    } else {
+        put(format_args!("yardstick: a dense product of 512 x 512 on one thread, {yardstick:.1} GFLOP/s"));
+        put(format_args!("peak memory {} MiB", peak.unwrap_or(0) >> 20));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -157,6 +160,18 @@ fn time(
         parts.push(("a whole step", step));
         Ok(parts)
     })
+}
+
+/// Speed of a product of two matrices that fit the cache: what the machine could do.
+fn dense_gflops(repeats: usize) -> f64 {
+    const SIZE: usize = 512;
+    let a = faer::Mat::from_fn(SIZE, SIZE, |i, j| 1.0 / (1 + i + j) as f64);
+    let mut product = faer::Mat::zeros(SIZE, SIZE);
+    let ms = median(repeats, || {
+        faer::linalg::matmul::matmul(&mut product, faer::Accum::Replace, &a, &a, 1.0, faer::Par::Seq);
+        Ok(())
+    });
+    ms.map_or(0.0, |ms| 2.0 * SIZE.pow(3) as f64 / (1e6 * ms))
 }
 
 /// Milliseconds of one call, median after a warm-up.

@@ -3,7 +3,7 @@
 //! Rows are sample-major (sample s, component c: row s·m + c); columns are in the order of θ.
 
 mod dense;
-mod layered;
+pub mod layered;
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};

@@ -1,8 +1,8 @@
 //! The multi-layer perceptron z = f(x; θ) and its derivatives with respect to θ.
 
 mod activation;
-mod init;
-mod mlp;
+pub mod init;
+pub mod mlp;
 mod pass;
 
 pub use activation::Activation;

@@ -1,8 +1,8 @@
 //! Optimizers: from one mini-batch and θ to the next θ.
 
-mod adam;
-mod half_inverse;
-mod sgd;
+pub mod adam;
+pub mod half_inverse;
+pub mod sgd;
 
 pub use adam::Adam;
 pub use half_inverse::HalfInverse;

@@ -6,7 +6,7 @@
 //! with finite differences.
 
 mod batched;
-mod oscillators;
+pub mod oscillators;
 
 use faer::prelude::ReborrowMut;
 use faer::{Mat, MatMut, MatRef};

@@ -10,7 +10,7 @@
 //!
 //! The derivatives are those of the discrete scheme, to round-off: the forward pass records the tangent stiffness
 //! k + 3c·d² of every bond at the four stages of every step, and the reverse sweep is linear in it. For a batch of b
-//! samples a forward pass costs about 36·N·steps·b operations, a cotangent sweep as much again; the record holds
+//! samples a forward pass costs about 60·N·steps·b operations, a cotangent sweep about 50·N·steps·b; the record holds
 //! 4(N−1)·steps numbers per sample.
 //!
 //! Source: the two-oscillator problem of Schnell, Holl, Thuerey, ICLR 2022, and its published constants.
@@ -51,7 +51,7 @@ impl Default for OscillatorsSettings {
     }
 }
 
-/// The chain of oscillators; see the [module](self).
+/// The chain of oscillators; the [module](self) has its equations.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Oscillators {
     settings: OscillatorsSettings,

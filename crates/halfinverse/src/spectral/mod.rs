@@ -6,12 +6,12 @@
 //! Source: Arrigo, Benzi, Fenu, *Computation of generalized matrix functions*, SIAM J. Matrix Anal. Appl. 37(3), 2016.
 
 mod decompose;
-mod filter;
-mod gram;
-mod krylov;
+pub mod filter;
+pub mod gram;
+pub mod krylov;
 mod report;
 mod solver;
-mod svd;
+pub mod svd;
 
 pub use filter::{Filter, Shape};
 pub use krylov::KrylovSpace;

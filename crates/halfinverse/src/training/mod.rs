@@ -3,7 +3,7 @@
 //! The loop prints and writes nothing; an [`Observer`] sees every step and every evaluation. The clock decides
 //! nothing but the stop by time, so two runs with the same seed and threads make the same steps and the same rows.
 
-mod checkpoint;
+pub mod checkpoint;
 mod order;
 
 use std::time::{Duration, Instant};
