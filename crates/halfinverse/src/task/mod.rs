@@ -22,6 +22,10 @@ use faer::Par;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+/// Stream of the generator that draws initial weights: 0 and 1 draw the data, those above order the epochs, so that equal
+/// seeds of data and training share no numbers.
+pub(crate) const WEIGHTS: u64 = 2;
+
 /// Parameters of the largest network that a task accepts: 2 GiB of them.
 const MOST_PARAMETERS: usize = 1 << 28;
 
@@ -112,6 +116,7 @@ impl Task {
     #[must_use]
     pub fn initial_parameters(&self) -> Vec<f64> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.settings.training.seed);
+        rng.set_stream(WEIGHTS);
         self.model.network().initialize(self.settings.network.init, &mut rng)
     }
 

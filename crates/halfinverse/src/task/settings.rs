@@ -227,7 +227,7 @@ impl Settings {
         Ok(())
     }
 
-    /// Steps between evaluations so that these cost at most about 5 % of the time, from counts of operations alone:
+    /// Steps between evaluations so that these cost less than 5 % of the time, from counts of operations alone:
     /// a run's rows must not depend on the clock.
     ///
     /// A step is worth so many forward passes over its batch; the factors were measured on the oscillators.
@@ -243,6 +243,6 @@ impl Settings {
             }
         };
         let step = passes * self.training.batch as f64;
-        (20.0 * self.data.test as f64 / step).ceil().max(1.0) as usize
+        (25.0 * self.data.test as f64 / step).ceil().max(1.0) as usize
     }
 }

@@ -7,6 +7,8 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+use crate::task::WEIGHTS;
+
 /// The order of the training data.
 pub(super) struct Order {
     indices: Vec<usize>,
@@ -40,9 +42,8 @@ impl Order {
 
     fn arrange(&mut self) {
         let Some(seed) = self.shuffle else { return };
-        // Stream 0 of this seed draws the initial weights.
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(self.epoch + 1);
+        rng.set_stream(WEIGHTS + 1 + self.epoch);
         for (i, index) in self.indices.iter_mut().enumerate() {
             *index = i;
         }
