@@ -61,5 +61,8 @@ fn about(task: TaskName) -> &'static str {
         TaskName::Oscillators => {
             "a chain of nonlinear oscillators, to be steered back to the state it started in"
         }
+        TaskName::Dipole => {
+            "a quantum state in a box, to be steered to another by the strength of a dipole field"
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! Objectives L(y, target) of a mini-batch, and their gradient g = ∂L/∂y.
 
+mod overlap;
 mod squared_error;
 
 use faer::{MatMut, MatRef};
 
+pub use overlap::Overlap;
 pub use squared_error::SquaredError;
 
 /// How the losses of the samples become the loss of a mini-batch.

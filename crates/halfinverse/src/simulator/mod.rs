@@ -6,12 +6,15 @@
 //! with finite differences.
 
 mod batched;
+pub mod dipole;
+mod lanes;
 pub mod oscillators;
 
 use faer::prelude::ReborrowMut;
 use faer::{Mat, MatMut, MatRef};
 
 pub(crate) use batched::Batched;
+pub use dipole::{Dipole, DipoleSettings};
 pub use oscillators::{Oscillators, OscillatorsSettings, Trajectory};
 
 use crate::columns::{column, column_mut, vectorized};

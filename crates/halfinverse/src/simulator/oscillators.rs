@@ -19,13 +19,10 @@ use faer::prelude::ReborrowMut;
 use faer::{MatMut, MatRef};
 use serde::{Deserialize, Serialize};
 
+use super::lanes::{Lanes, WIDTH, combine, load, scale, store};
 use super::{Derivative, Point, Simulator, SimulatorError};
 use crate::columns::{column, column_mut, vectorized};
 use crate::error::SettingError;
-
-/// Samples per vector of the kernels.
-const WIDTH: usize = 8;
-type Lanes = [f64; WIDTH];
 
 /// Constants of the chain; the default is the paper's pair of masses.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -439,43 +436,4 @@ fn transpose_forces(a: &[Lanes], stiffness: &[Lanes], out: &mut [Lanes]) {
             out[i][l] -= pull;
         }
     }
-}
-
-/// The samples from `start` on, with zeros past the last.
-#[inline(always)]
-fn load(column: &[f64], start: usize) -> Lanes {
-    let rest = &column[start..];
-    if let Some(lanes) = rest.first_chunk() {
-        return *lanes;
-    }
-    let mut lanes = [0.0; WIDTH];
-    lanes[..rest.len()].copy_from_slice(rest);
-    lanes
-}
-
-#[inline(always)]
-fn store(lanes: Lanes, column: &mut [f64], start: usize) {
-    let rest = &mut column[start..];
-    let count = rest.len().min(WIDTH);
-    if let Some(all) = rest.first_chunk_mut() {
-        *all = lanes;
-    } else {
-        rest[..count].copy_from_slice(&lanes[..count]);
-    }
-}
-
-/// s·a.
-#[inline(always)]
-fn scale(s: f64, a: Lanes) -> Lanes {
-    a.map(|a| s * a)
-}
-
-/// a + s·b.
-#[inline(always)]
-fn combine(a: Lanes, s: f64, b: Lanes) -> Lanes {
-    let mut out = a;
-    for l in 0..WIDTH {
-        out[l] += s * b[l];
-    }
-    out
 }

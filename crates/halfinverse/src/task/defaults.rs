@@ -5,8 +5,19 @@ use super::settings::{
     StopSettings, TaskName, TrainingSettings,
 };
 use crate::network::{Activation, Init};
-use crate::simulator::OscillatorsSettings;
+use crate::simulator::{DipoleSettings, OscillatorsSettings};
 use crate::spectral::{Options, Solver};
+
+/// What differs from task to task among the optimizers: learning rate and batch.
+struct Rates {
+    hig: f64,
+    gn: f64,
+    truncation: f64,
+    spectral_batch: usize,
+    adam: f64,
+    sgd: f64,
+    first_order_batch: usize,
+}
 
 impl Settings {
     /// The defaults of a task with an optimizer.
@@ -14,53 +25,86 @@ impl Settings {
     pub fn new(task: TaskName, optimizer: OptimizerName) -> Self {
         match task {
             TaskName::Oscillators => oscillators(optimizer),
+            TaskName::Dipole => dipole(optimizer),
         }
     }
 }
 
 fn oscillators(optimizer: OptimizerName) -> Settings {
-    let gram_tolerance = Options::default().gram_tolerance;
-    let (optimizer, batch) = match optimizer {
-        OptimizerName::Hig => {
-            let solver = Solver::Auto;
-            (
-                OptimizerSettings::Hig {
-                    learning_rate: 1.0,
-                    kappa: 0.5,
-                    truncation: 1e-6,
-                    solver,
-                    gram_tolerance,
-                },
-                128,
-            )
-        }
-        OptimizerName::Gn => {
-            let solver = Solver::Auto;
-            (OptimizerSettings::Gn { learning_rate: 1.0, truncation: 1e-6, solver, gram_tolerance }, 128)
-        }
-        OptimizerName::Adam => {
-            (OptimizerSettings::Adam { learning_rate: 3e-4, beta1: 0.9, beta2: 0.999, epsilon: 1e-7 }, 512)
-        }
-        OptimizerName::Sgd => (OptimizerSettings::Sgd { learning_rate: 0.01 }, 512),
+    let rates = Rates {
+        hig: 1.0,
+        gn: 1.0,
+        truncation: 1e-6,
+        spectral_batch: 128,
+        adam: 3e-4,
+        sgd: 0.01,
+        first_order_batch: 512,
     };
+    let (optimizer, batch) = rates.of(optimizer);
     Settings {
         task: TaskName::Oscillators,
         simulator: SimulatorSettings::Oscillators(OscillatorsSettings::default()),
-        network: NetworkSettings {
-            hidden: vec![20, 20, 20],
-            activation: Activation::Relu,
-            init: Init::GlorotUniform,
-        },
+        network: network(&[20, 20, 20], Activation::Relu),
         data: DataSettings { train: 4096, test: 4096, seed: 0 },
         optimizer,
-        training: TrainingSettings {
-            batch,
-            shuffle: false,
-            seed: 1,
-            threads: 0,
-            evaluate_every: 0,
-            from: None,
-        },
+        training: training(batch),
         stop: StopSettings { time: Some(20.0), ..StopSettings::default() },
     }
+}
+
+fn dipole(optimizer: OptimizerName) -> Settings {
+    let rates = Rates {
+        hig: 0.5,
+        gn: 0.5,
+        truncation: 1e-5,
+        spectral_batch: 16,
+        adam: 5e-4,
+        sgd: 0.01,
+        first_order_batch: 256,
+    };
+    let (optimizer, batch) = rates.of(optimizer);
+    Settings {
+        task: TaskName::Dipole,
+        simulator: SimulatorSettings::Dipole(DipoleSettings::default()),
+        network: network(&[20, 20, 20], Activation::Tanh),
+        data: DataSettings { train: 1024, test: 1024, seed: 0 },
+        optimizer,
+        training: training(batch),
+        stop: StopSettings { time: Some(20.0), ..StopSettings::default() },
+    }
+}
+
+impl Rates {
+    fn of(&self, optimizer: OptimizerName) -> (OptimizerSettings, usize) {
+        let (truncation, solver) = (self.truncation, Solver::Auto);
+        let gram_tolerance = Options::default().gram_tolerance;
+        match optimizer {
+            OptimizerName::Hig => {
+                let (learning_rate, kappa) = (self.hig, 0.5);
+                let hig = OptimizerSettings::Hig { learning_rate, kappa, truncation, solver, gram_tolerance };
+                (hig, self.spectral_batch)
+            }
+            OptimizerName::Gn => {
+                let learning_rate = self.gn;
+                let gn = OptimizerSettings::Gn { learning_rate, truncation, solver, gram_tolerance };
+                (gn, self.spectral_batch)
+            }
+            OptimizerName::Adam => {
+                let learning_rate = self.adam;
+                let adam = OptimizerSettings::Adam { learning_rate, beta1: 0.9, beta2: 0.999, epsilon: 1e-7 };
+                (adam, self.first_order_batch)
+            }
+            OptimizerName::Sgd => {
+                (OptimizerSettings::Sgd { learning_rate: self.sgd }, self.first_order_batch)
+            }
+        }
+    }
+}
+
+fn network(hidden: &[usize], activation: Activation) -> NetworkSettings {
+    NetworkSettings { hidden: hidden.to_vec(), activation, init: Init::GlorotUniform }
+}
+
+fn training(batch: usize) -> TrainingSettings {
+    TrainingSettings { batch, shuffle: false, seed: 1, threads: 0, evaluate_every: 0, from: None }
 }

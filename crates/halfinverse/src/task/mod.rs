@@ -4,19 +4,17 @@ mod data;
 mod defaults;
 mod settings;
 
-use std::sync::Arc;
-
 pub use settings::{
     DataSettings, NetworkSettings, OptimizerName, OptimizerSettings, Settings, SimulatorSettings,
     StopSettings, TaskName, TrainingSettings,
 };
 
-use crate::error::SettingError;
+use crate::error::{SettingError, ShapeError};
 use crate::model::{Model, Samples};
 use crate::network::Mlp;
-use crate::objective::{Reduction, SquaredError};
+use crate::objective::{Overlap, Reduction, SquaredError};
 use crate::optimizer::{Adam, HalfInverse, Optimizer, Sgd};
-use crate::simulator::{Oscillators, Simulator, Trajectory};
+use crate::simulator::{Dipole, Oscillators, Simulator};
 use crate::spectral::{Filter, Options};
 use faer::Par;
 use rand::SeedableRng;
@@ -29,12 +27,57 @@ pub(crate) const WEIGHTS: u64 = 2;
 /// Parameters of the largest network that a task accepts: 2 GiB of them.
 const MOST_PARAMETERS: usize = 1 << 28;
 
+/// The simulator of a task, by kind.
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "each names its simulator")]
+pub enum Simulation {
+    Oscillators(Oscillators),
+    Dipole(Dipole),
+}
+
+impl Simulation {
+    fn new(settings: &SimulatorSettings) -> Result<Self, SettingError> {
+        Ok(match settings {
+            SimulatorSettings::Oscillators(constants) => {
+                Self::Oscillators(Oscillators::new(constants.clone())?)
+            }
+            SimulatorSettings::Dipole(constants) => Self::Dipole(Dipole::new(constants.clone())?),
+        })
+    }
+
+    fn simulator(&self) -> &dyn Simulator {
+        match self {
+            Self::Oscillators(simulator) => simulator,
+            Self::Dipole(simulator) => simulator,
+        }
+    }
+
+    /// With its objective.
+    fn model(&self, network: Mlp) -> Result<Model, ShapeError> {
+        let mean = Reduction::Mean;
+        match self.clone() {
+            Self::Oscillators(simulator) => {
+                Model::new(network, simulator, SquaredError { factor: 1.0, reduction: mean })
+            }
+            Self::Dipole(simulator) => Model::new(network, simulator, Overlap { reduction: mean }),
+        }
+    }
+
+    /// Training and test data.
+    fn data(&self, settings: &DataSettings) -> (Samples, Samples) {
+        match self {
+            Self::Oscillators(simulator) => data::oscillators(simulator, settings),
+            Self::Dipole(simulator) => data::dipole(simulator, settings),
+        }
+    }
+}
+
 /// A problem whose settings have been checked, with its data.
 #[derive(Clone)]
 pub struct Task {
     settings: Settings,
     model: Model,
-    oscillators: Arc<Oscillators>,
+    simulation: Simulation,
     train: Samples,
     test: Samples,
 }
@@ -59,11 +102,12 @@ impl Task {
     /// ```
     pub fn new(mut settings: Settings) -> Result<Self, SettingError> {
         settings.check()?;
-        let SimulatorSettings::Oscillators(constants) = &settings.simulator;
-        let oscillators = Oscillators::new(constants.clone())?;
-        let mut widths = vec![oscillators.initials()];
+        let simulation = Simulation::new(&settings.simulator)?;
+        let simulator = simulation.simulator();
+        // The network sees the target.
+        let mut widths = vec![simulator.outcomes()];
         widths.extend(&settings.network.hidden);
-        widths.push(oscillators.controls());
+        widths.push(simulator.controls());
         let network = Mlp::new(&widths, settings.network.activation)?;
         if network.parameters() > MOST_PARAMETERS {
             let expected = format!("widths that make at most {MOST_PARAMETERS} parameters");
@@ -78,14 +122,14 @@ impl Task {
             settings.training.threads = std::thread::available_parallelism().map_or(1, usize::from);
         }
         if settings.training.evaluate_every == 0 {
-            let outcomes = settings.training.batch * oscillators.outcomes();
+            let outcomes = settings.training.batch * simulator.outcomes();
             settings.training.evaluate_every = settings.cadence(outcomes, network.parameters());
         }
-        let objective = SquaredError { factor: 1.0, reduction: Reduction::Mean };
-        let model = Model::new(network, oscillators.clone(), objective)
+        let model = simulation
+            .model(network)
             .map_err(|error| SettingError::new("network.hidden", error, "fitting"))?;
-        let (train, test) = data::oscillators(&oscillators, &settings.data);
-        Ok(Self { settings, model, oscillators: Arc::new(oscillators), train, test })
+        let (train, test) = simulation.data(&settings.data);
+        Ok(Self { settings, model, simulation, train, test })
     }
 
     /// The settings, every default resolved.
@@ -128,10 +172,10 @@ impl Task {
         build_optimizer(&self.settings.optimizer, self.par())
     }
 
-    /// What one sample does under its control: states over time.
+    /// The simulator by kind, for what only that kind can tell.
     #[must_use]
-    pub fn trajectory(&self, initial: faer::MatRef<'_, f64>, control: faer::MatRef<'_, f64>) -> Trajectory {
-        self.oscillators.trajectory(initial, control)
+    pub fn simulation(&self) -> &Simulation {
+        &self.simulation
     }
 
     /// How many samples of the training data a spectrum is taken of: at most a mini-batch, and at most 512 rows of J.

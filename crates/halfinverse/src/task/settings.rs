@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::SettingError;
 use crate::network::{Activation, Init};
-use crate::simulator::OscillatorsSettings;
+use crate::simulator::{DipoleSettings, OscillatorsSettings};
 use crate::spectral::Solver;
 
 /// The problems that can be trained.
@@ -16,6 +16,8 @@ use crate::spectral::Solver;
 pub enum TaskName {
     /// Coupled oscillators, to be steered back to where they started.
     Oscillators,
+    /// A quantum state in a box, to be steered to another by a dipole field.
+    Dipole,
 }
 
 /// The optimizers.
@@ -59,7 +61,7 @@ macro_rules! names {
     };
 }
 
-names!(TaskName, "task", "oscillators" => Oscillators);
+names!(TaskName, "task", "oscillators" => Oscillators, "dipole" => Dipole);
 names!(OptimizerName, "optimizer.name", "hig" => Hig, "gn" => Gn, "adam" => Adam, "sgd" => Sgd);
 
 /// All settings of a run: the contents of `config.toml`.
@@ -89,6 +91,8 @@ pub struct Settings {
 pub enum SimulatorSettings {
     /// Of [`TaskName::Oscillators`].
     Oscillators(OscillatorsSettings),
+    /// Of [`TaskName::Dipole`].
+    Dipole(DipoleSettings),
 }
 
 /// The network between a sample and its control; input and output widths follow from the task.

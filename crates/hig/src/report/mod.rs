@@ -1,13 +1,14 @@
 //! `report.html` and its pictures, drawn from a run's folder alone.
 
 mod chart;
+mod dipole;
 mod oscillators;
 
 use std::process::ExitCode;
 
 use chart::{Axis, Chart, Line};
 use halfinverse::Problem;
-use halfinverse::task::{Task, TaskName};
+use halfinverse::task::{Simulation, Task};
 use halfinverse::training::read_parameters;
 
 use crate::arguments::ReportArguments;
@@ -82,16 +83,21 @@ fn values(spectrum: &Spectrum) -> Chart {
 /// The task's own picture: what the trained network does to a few test samples.
 fn physics(task: &Task, folder: &Folder) -> Result<(&'static str, String), Box<dyn std::error::Error>> {
     let theta = read_parameters(task.model().network(), &folder.file(CHECKPOINT))?;
-    match task.settings().task {
-        TaskName::Oscillators => {
-            let mut problem = Problem::new(task.model(), task.test().first(oscillators::SAMPLES), 1)?;
-            problem.loss(&theta)?;
-            Ok((
-                "Six test samples: positions, velocities and control; dots mark the target",
-                oscillators::svg(task, &problem)?,
-            ))
-        }
-    }
+    let simulated = |samples: usize| {
+        let mut problem = Problem::new(task.model(), task.test().first(samples), 1)?;
+        problem.loss(&theta)?;
+        Ok::<_, Box<dyn std::error::Error>>(problem)
+    };
+    Ok(match task.simulation() {
+        Simulation::Oscillators(simulator) => (
+            "Six test samples: positions, velocities and control; dots mark the target",
+            oscillators::svg(simulator, &simulated(oscillators::SAMPLES)?)?,
+        ),
+        Simulation::Dipole(simulator) => (
+            "Three test samples: field u, probability |ψ|² in the box, overlap with the target",
+            dipole::svg(simulator, &simulated(dipole::SAMPLES)?)?,
+        ),
+    })
 }
 
 fn page(task: &Task, folder: &Folder, pictures: &[(&str, &str, String)]) -> String {

@@ -1,7 +1,7 @@
 //! The oscillators' picture: what the trained control does to six test samples.
 
 use halfinverse::Problem;
-use halfinverse::task::Task;
+use halfinverse::simulator::Oscillators;
 use plotters::prelude::*;
 
 use super::chart::{Area, COLORS, DrawError, number};
@@ -18,7 +18,7 @@ struct Curve {
 }
 
 /// Positions, velocities and control of the problem's samples over time, one column of three panels each.
-pub(crate) fn svg(task: &Task, problem: &Problem) -> Result<String, DrawError> {
+pub(crate) fn svg(simulator: &Oscillators, problem: &Problem) -> Result<String, DrawError> {
     let samples = problem.samples();
     let masses = samples.target.ncols() / 2;
     let mut text = String::new();
@@ -31,7 +31,7 @@ pub(crate) fn svg(task: &Task, problem: &Problem) -> Result<String, DrawError> {
             body.split_evenly((SAMPLES.div_ceil(COLUMNS), COLUMNS)).iter().enumerate().take(count)
         {
             let control = problem.control().subrows(s, 1);
-            let trajectory = task.trajectory(samples.initial.as_ref().subrows(s, 1), control);
+            let trajectory = simulator.trajectory(samples.initial.as_ref().subrows(s, 1), control);
             let state = |i: usize| Curve {
                 points: trajectory
                     .times

@@ -1,0 +1,127 @@
+//! The dipole's picture: the field, what it does to the state, and how close that comes to the target.
+
+use halfinverse::Problem;
+use halfinverse::simulator::Dipole;
+use plotters::prelude::*;
+
+use super::chart::{Area, COLORS, DrawError, number};
+
+/// Test samples that are drawn.
+pub(crate) const SAMPLES: usize = 3;
+const SIZE: (u32, u32) = (1050, 760);
+/// Columns of the map of |ψ|²: more time steps than this share one.
+const COLUMNS: usize = 96;
+
+/// Field, probability over space and time, and overlap of the problem's samples, one column each.
+pub(crate) fn svg(simulator: &Dipole, problem: &Problem) -> Result<String, DrawError> {
+    let samples = problem.samples();
+    let settings = simulator.settings();
+    let end = settings.steps as f64 * settings.dt;
+    let time = |step: usize| step as f64 * settings.dt;
+    let mut text = String::new();
+    {
+        let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
+        area.fill(&WHITE)?;
+        for (s, block) in area.split_evenly((1, SAMPLES)).iter().enumerate().take(samples.len()) {
+            let control = problem.control().subrows(s, 1);
+            let states = simulator.trajectory(samples.initial.as_ref().subrows(s, 1), control);
+            let target: Vec<f64> = (0..samples.target.ncols()).map(|c| samples.target[(s, c)]).collect();
+            let u = (0..settings.steps).flat_map(|t| [t, t + 1].map(|edge| (time(edge), control[(0, t)])));
+            let overlaps = states.iter().enumerate().map(|(t, state)| (time(t), overlap(state, &target)));
+            let (top, rest) = block.split_vertically(SIZE.1 / 4);
+            let (middle, bottom) = rest.split_vertically(SIZE.1 / 2);
+            curve(&top, &format!("test sample {}", s + 1), "u", end, &u.collect::<Vec<_>>(), None)?;
+            map(&middle, simulator, end, &states)?;
+            curve(&bottom, "", "overlap", end, &overlaps.collect::<Vec<_>>(), Some((0.0, 1.0)))?;
+        }
+        area.present()?;
+    }
+    Ok(text)
+}
+
+/// |⟨target|state⟩|² of states given as real and imaginary parts by grid point.
+fn overlap(state: &[f64], target: &[f64]) -> f64 {
+    let (mut re, mut im) = (0.0, 0.0);
+    for (y, t) in state.chunks_exact(2).zip(target.chunks_exact(2)) {
+        re += t[0] * y[0] + t[1] * y[1];
+        im += t[0] * y[1] - t[1] * y[0];
+    }
+    re * re + im * im
+}
+
+fn curve(
+    area: &Area<'_>,
+    title: &str,
+    name: &str,
+    end: f64,
+    points: &[(f64, f64)],
+    range: Option<(f64, f64)>,
+) -> Result<(), DrawError> {
+    let values = points.iter().map(|point| point.1).filter(|value| value.is_finite());
+    let (low, high) = range.unwrap_or_else(|| {
+        let (low, high) =
+            values.fold((0.0_f64, 0.0_f64), |(low, high), value| (low.min(value), high.max(value)));
+        let margin = 0.08 * (high - low).max(1e-3);
+        (low - margin, high + margin)
+    });
+    let mut builder = ChartBuilder::on(area);
+    builder.margin(6).margin_right(14).x_label_area_size(30).y_label_area_size(52);
+    if !title.is_empty() {
+        builder.caption(title, ("sans-serif", 17));
+    }
+    let mut context = builder.build_cartesian_2d(0.0..end, low..high)?;
+    context
+        .configure_mesh()
+        .x_desc("t")
+        .y_desc(name)
+        .x_labels(5)
+        .y_labels(5)
+        .x_label_formatter(&|&value| number(value))
+        .y_label_formatter(&|&value| number(value))
+        .light_line_style(WHITE)
+        .bold_line_style(RGBColor(230, 230, 230))
+        .label_style(("sans-serif", 13))
+        .axis_desc_style(("sans-serif", 15))
+        .draw()?;
+    let points = points.iter().copied().filter(|(_, value)| value.is_finite());
+    context.draw_series(LineSeries::new(points, COLORS[0].stroke_width(1)))?;
+    Ok(())
+}
+
+/// |ψ(x, t)|² as colours, dark for none.
+fn map(area: &Area<'_>, simulator: &Dipole, end: f64, states: &[Vec<f64>]) -> Result<(), DrawError> {
+    let settings = simulator.settings();
+    let probability = |state: &[f64], j: usize| state[2 * j].powi(2) + state[2 * j + 1].powi(2);
+    let all = states.iter().flat_map(|state| (0..settings.points).map(move |j| probability(state, j)));
+    let most = all.filter(|value| value.is_finite()).fold(0.0, f64::max);
+    let mut context = ChartBuilder::on(area)
+        .margin(6)
+        .margin_right(14)
+        .x_label_area_size(30)
+        .y_label_area_size(52)
+        .build_cartesian_2d(0.0..end, 0.0..settings.length)?;
+    context
+        .configure_mesh()
+        .disable_mesh()
+        .x_desc("t")
+        .y_desc(format!("x  (|ψ|² from 0 to {})", number(most)))
+        .x_labels(5)
+        .y_labels(5)
+        .x_label_formatter(&|&value| number(value))
+        .y_label_formatter(&|&value| number(value))
+        .label_style(("sans-serif", 13))
+        .axis_desc_style(("sans-serif", 15))
+        .draw()?;
+    let dx = settings.length / (settings.points + 1) as f64;
+    let stride = states.len().div_ceil(COLUMNS);
+    let cells = states.iter().enumerate().step_by(stride).flat_map(|(t, state)| {
+        (0..settings.points).map(move |j| {
+            let x = (j + 1) as f64 * dx;
+            let until = ((t + stride) as f64 * settings.dt).min(end);
+            let color = ViridisRGB.get_color(probability(state, j) / most.max(f64::MIN_POSITIVE));
+            Rectangle::new([(t as f64 * settings.dt, x - 0.5 * dx), (until, x + 0.5 * dx)], color.filled())
+        })
+    });
+    context.draw_series(cells)?;
+    Ok(())
+}
