@@ -19,7 +19,7 @@ use super::{Fallback, Filter, Report, Solver};
 use crate::jacobian::Jacobian;
 
 /// |E| in units of s_max: rounding in K's entries and in its tridiagonalization.
-const BACKWARD_ERROR: f64 = 4.0 * f64::EPSILON;
+const BACKWARD_ERROR: f64 = f64::EPSILON;
 
 /// Writes the update and reports, or says why another evaluation is needed.
 pub(super) fn update(
@@ -88,7 +88,7 @@ fn in_range(gram: &Mat<f64>, largest: f64) -> bool {
         && (0..gram.ncols()).all(|j| gram.col_as_slice(j).iter().all(|k| k.is_finite()))
 }
 
-/// First-order bound of |error|/|update|; see the [module](self). O(rank) after sorting, which the eigenvalues are.
+/// First-order bound of |error|/|update|; see the [module](self). O(rank·(n − rank)).
 fn error_bound(sigmas: &[f64], weights: &[f64], w: &Col<f64>, by_rows: bool) -> f64 {
     let size = sigmas.len();
     let Some(first) = weights.iter().position(|&f| f != 0.0) else {
@@ -97,8 +97,7 @@ fn error_bound(sigmas: &[f64], weights: &[f64], w: &Col<f64>, by_rows: bool) -> 
     let s_max = sigmas[size - 1] * sigmas[size - 1];
     let slack = BACKWARD_ERROR * s_max;
     // Where K has a null space its computed eigenvalues lie below this.
-    let noise = 2.0 * slack * (size as f64).sqrt();
-    let dropped: f64 = w.iter().take(first).map(|w| w * w).sum();
+    let noise = 4.0 * slack * (size as f64).sqrt();
     let dropped_at = if first == 0 { 0.0 } else { sigmas[first - 1] * sigmas[first - 1] };
     // Σ over smaller kept s of (f w)², and Σ over s at least as large of (w/s)².
     let mut below = 0.0;
@@ -108,8 +107,9 @@ fn error_bound(sigmas: &[f64], weights: &[f64], w: &Col<f64>, by_rows: bool) -> 
         let s = sigmas[i] * sigmas[i];
         let outside = if by_rows { s } else { 1.0 };
         let gap = (s - dropped_at).max(slack);
-        let spread =
-            above.max(0.0) * weights[i].powi(2) + below / (s * s) + dropped * (weights[i] / gap).powi(2);
+        let dropped = sigmas[..first].iter().zip(w.iter());
+        let leak: f64 = dropped.map(|(below, w)| (w / (s - below * below).max(slack)).powi(2)).sum();
+        let spread = above.max(0.0) * weights[i].powi(2) + below / (s * s) + leak * weights[i].powi(2);
         // A kept component within the slack of the cut, or in the noise, might as well have been dropped.
         let doubt = if gap <= slack || s <= noise { (weights[i] * w[i]).powi(2) } else { 0.0 };
         error += outside * (slack * slack * spread + doubt);
