@@ -285,6 +285,12 @@ impl Problem {
         Ok(())
     }
 
+    /// What makes a mean loss per sample of the mini-batch's loss.
+    #[must_use]
+    pub fn per_sample(&self) -> f64 {
+        1.0 / (self.factor() * self.samples.len() as f64)
+    }
+
     fn factor(&self) -> f64 {
         self.model.objective.reduction().factor(self.samples.len())
     }
@@ -315,7 +321,7 @@ impl Evaluator {
         })
     }
 
-    /// L(θ) over all samples, reduced as a mini-batch's.
+    /// Mean loss per sample at θ.
     ///
     /// # Errors
     /// When the simulator fails.
@@ -330,7 +336,7 @@ impl Evaluator {
             self.samples.copy_range(start, &mut problem.samples);
             sum += problem.loss(theta)? / problem.factor();
         }
-        Ok(sum * self.problem.model.objective.reduction().factor(total))
+        Ok(sum / total as f64)
     }
 }
 

@@ -6,7 +6,9 @@ use common::{Golden, distance};
 use halfinverse::jacobian::Jacobian;
 use halfinverse::network::{Activation, Mlp};
 use halfinverse::objective::{Overlap, Reduction, SquaredError};
-use halfinverse::simulator::{Dipole, DipoleSettings, Oscillators, OscillatorsSettings};
+use halfinverse::simulator::{
+    Dipole, DipoleSettings, Oscillators, OscillatorsSettings, Poisson, PoissonSettings,
+};
 use halfinverse::spectral::{Filter, Options, Solver, singular_values, update};
 use halfinverse::{Model, Problem, Samples};
 
@@ -52,8 +54,21 @@ fn dipole() -> Case {
     Case { golden, theta, problem, update: 1e-6, solvers: &[Solver::Svd] }
 }
 
-fn all() -> [(&'static str, Case); 2] {
-    [("oscillators", oscillators()), ("dipole", dipole())]
+fn poisson() -> Case {
+    let golden = Golden::load("poisson");
+    let network = Mlp::new(&[64, 64, 128, 64, 64], Activation::Tanh).unwrap();
+    let theta = golden.theta(&network);
+    let simulator = Poisson::new(PoissonSettings::default()).unwrap();
+    let objective = SquaredError { factor: 0.5, reduction: Reduction::Sum };
+    let model = Model::new(network, simulator, objective).unwrap();
+    let samples = Samples { initial: faer::Mat::zeros(4, 0), ..samples(&golden, 4) };
+    let problem = Problem::new(&model, samples, 1).unwrap();
+    let solvers = &[Solver::Svd, Solver::Gram, Solver::Krylov { vectors: 256 }];
+    Case { golden, theta, problem, update: TIGHT, solvers }
+}
+
+fn all() -> [(&'static str, Case); 3] {
+    [("oscillators", oscillators()), ("dipole", dipole()), ("poisson", poisson())]
 }
 
 fn flat(matrix: faer::MatRef<'_, f64>) -> Vec<f64> {
@@ -76,7 +91,7 @@ fn forward_pass_and_gradient_agree() {
 fn trajectories_agree_at_every_step() {
     let of_oscillators = Oscillators::new(OscillatorsSettings::default()).unwrap();
     let of_dipole = Dipole::new(DipoleSettings::default()).unwrap();
-    for (name, Case { golden, theta, mut problem, .. }) in all() {
+    for (name, Case { golden, theta, mut problem, .. }) in all().into_iter().take(2) {
         problem.loss(&theta).unwrap();
         let expected = golden.get("trajectory");
         for s in 0..problem.samples().len() {
@@ -135,7 +150,10 @@ fn updates_and_the_loss_after_them_agree() {
                 let report =
                     update(&mut at.jacobian, at.outcome_gradient, &filter, &options, &mut delta).unwrap();
                 assert_eq!(report.solver, solver, "{name}");
-                assert_eq!(report.rank, golden.count(&format!("n_kept_{method}")), "{name}, {method}");
+                let rank = golden.count(&format!("n_kept_{method}"));
+                // A Krylov space may say the same with fewer vectors.
+                let fewer = matches!(solver, Solver::Krylov { .. }) && report.rank < rank;
+                assert!(report.rank == rank || fewer, "{name}, {method}: {} of {rank}", report.rank);
                 let error = distance(&delta, &golden.get(&format!("{method}_update")));
                 println!(
                     "{name}, {method} by {solver}: off by {error:.1e}, reported {:.1e}, condition {:.1e}",

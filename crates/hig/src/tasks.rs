@@ -64,5 +64,6 @@ fn about(task: TaskName) -> &'static str {
         TaskName::Dipole => {
             "a quantum state in a box, to be steered to another by the strength of a dipole field"
         }
+        TaskName::Poisson => "a field, to be found from its Laplacian; every step sees fresh noise",
     }
 }

@@ -7,6 +7,7 @@
 //! Source: Kingma, Ba, ICLR 2015.
 
 use super::{Optimizer, StepReport, check_learning_rate, descend};
+use crate::columns::vectorized;
 use crate::error::{SettingError, StepError};
 use crate::model::Problem;
 
@@ -60,11 +61,17 @@ impl Optimizer for Adam {
         self.steps += 1;
         let exponent = i32::try_from(self.steps).unwrap_or(i32::MAX);
         let (correct1, correct2) = (1.0 - self.beta1.powi(exponent), 1.0 - self.beta2.powi(exponent));
-        for ((m, v), g) in self.first.iter_mut().zip(&mut self.second).zip(&mut self.gradient) {
-            *m = self.beta1 * *m + (1.0 - self.beta1) * *g;
-            *v = self.beta2 * *v + (1.0 - self.beta2) * *g * *g;
-            *g = *m / correct1 / ((*v / correct2).sqrt() + self.epsilon);
-        }
+        let (beta1, beta2, epsilon) = (self.beta1, self.beta2, self.epsilon);
+        vectorized(
+            #[inline(always)]
+            || {
+                for ((m, v), g) in self.first.iter_mut().zip(&mut self.second).zip(&mut self.gradient) {
+                    *m = beta1 * *m + (1.0 - beta1) * *g;
+                    *v = beta2 * *v + (1.0 - beta2) * *g * *g;
+                    *g = *m / correct1 / ((*v / correct2).sqrt() + epsilon);
+                }
+            },
+        );
         let update_norm = descend(theta, &self.gradient, self.learning_rate)?;
         Ok(StepReport { loss, update_norm, learning_rate: self.learning_rate, kappa: None, spectral: None })
     }

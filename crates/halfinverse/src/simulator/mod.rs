@@ -9,6 +9,7 @@ mod batched;
 pub mod dipole;
 mod lanes;
 pub mod oscillators;
+pub mod poisson;
 
 use faer::prelude::ReborrowMut;
 use faer::{Mat, MatMut, MatRef};
@@ -16,6 +17,7 @@ use faer::{Mat, MatMut, MatRef};
 pub(crate) use batched::Batched;
 pub use dipole::{Dipole, DipoleSettings};
 pub use oscillators::{Oscillators, OscillatorsSettings, Trajectory};
+pub use poisson::{Boundary, Poisson, PoissonSettings};
 
 use crate::columns::{column, column_mut, vectorized};
 

@@ -5,7 +5,7 @@ use super::settings::{
     StopSettings, TaskName, TrainingSettings,
 };
 use crate::network::{Activation, Init};
-use crate::simulator::{DipoleSettings, OscillatorsSettings};
+use crate::simulator::{DipoleSettings, OscillatorsSettings, PoissonSettings};
 use crate::spectral::{Options, Solver};
 
 /// What differs from task to task among the optimizers: learning rate and batch.
@@ -26,6 +26,7 @@ impl Settings {
         match task {
             TaskName::Oscillators => oscillators(optimizer),
             TaskName::Dipole => dipole(optimizer),
+            TaskName::Poisson => poisson(optimizer),
         }
     }
 }
@@ -45,7 +46,7 @@ fn oscillators(optimizer: OptimizerName) -> Settings {
         task: TaskName::Oscillators,
         simulator: SimulatorSettings::Oscillators(OscillatorsSettings::default()),
         network: network(&[20, 20, 20], Activation::Relu),
-        data: DataSettings { train: 4096, test: 4096, seed: 0 },
+        data: DataSettings { train: 4096, test: 4096, seed: 0, fresh: false },
         optimizer,
         training: training(batch),
         stop: StopSettings { time: Some(20.0), ..StopSettings::default() },
@@ -67,7 +68,29 @@ fn dipole(optimizer: OptimizerName) -> Settings {
         task: TaskName::Dipole,
         simulator: SimulatorSettings::Dipole(DipoleSettings::default()),
         network: network(&[20, 20, 20], Activation::Tanh),
-        data: DataSettings { train: 1024, test: 1024, seed: 0 },
+        data: DataSettings { train: 1024, test: 1024, seed: 0, fresh: false },
+        optimizer,
+        training: training(batch),
+        stop: StopSettings { time: Some(20.0), ..StopSettings::default() },
+    }
+}
+
+fn poisson(optimizer: OptimizerName) -> Settings {
+    let rates = Rates {
+        hig: 0.01,
+        gn: 0.01,
+        truncation: 1e-5,
+        spectral_batch: 64,
+        adam: 3e-4,
+        sgd: 1e-6,
+        first_order_batch: 64,
+    };
+    let (optimizer, batch) = rates.of(optimizer);
+    Settings {
+        task: TaskName::Poisson,
+        simulator: SimulatorSettings::Poisson(PoissonSettings::default()),
+        network: network(&[64, 128, 64], Activation::Tanh),
+        data: DataSettings { train: 4096, test: 256, seed: 0, fresh: true },
         optimizer,
         training: training(batch),
         stop: StopSettings { time: Some(20.0), ..StopSettings::default() },

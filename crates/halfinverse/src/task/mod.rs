@@ -1,6 +1,6 @@
 //! The named problems: network, simulator, objective, data, and the settings that they come with.
 
-mod data;
+pub(crate) mod data;
 mod defaults;
 mod settings;
 
@@ -14,15 +14,11 @@ use crate::model::{Model, Samples};
 use crate::network::Mlp;
 use crate::objective::{Overlap, Reduction, SquaredError};
 use crate::optimizer::{Adam, HalfInverse, Optimizer, Sgd};
-use crate::simulator::{Dipole, Oscillators, Simulator};
+use crate::simulator::{Dipole, Oscillators, Poisson, Simulator};
 use crate::spectral::{Filter, Options};
 use faer::Par;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-
-/// Stream of the generator that draws initial weights: 0 and 1 draw the data, those above order the epochs, so that equal
-/// seeds of data and training share no numbers.
-pub(crate) const WEIGHTS: u64 = 2;
 
 /// Parameters of the largest network that a task accepts: 2 GiB of them.
 const MOST_PARAMETERS: usize = 1 << 28;
@@ -33,6 +29,7 @@ const MOST_PARAMETERS: usize = 1 << 28;
 pub enum Simulation {
     Oscillators(Oscillators),
     Dipole(Dipole),
+    Poisson(Poisson),
 }
 
 impl Simulation {
@@ -42,6 +39,7 @@ impl Simulation {
                 Self::Oscillators(Oscillators::new(constants.clone())?)
             }
             SimulatorSettings::Dipole(constants) => Self::Dipole(Dipole::new(constants.clone())?),
+            SimulatorSettings::Poisson(constants) => Self::Poisson(Poisson::new(constants.clone())?),
         })
     }
 
@@ -49,6 +47,7 @@ impl Simulation {
         match self {
             Self::Oscillators(simulator) => simulator,
             Self::Dipole(simulator) => simulator,
+            Self::Poisson(simulator) => simulator,
         }
     }
 
@@ -60,14 +59,9 @@ impl Simulation {
                 Model::new(network, simulator, SquaredError { factor: 1.0, reduction: mean })
             }
             Self::Dipole(simulator) => Model::new(network, simulator, Overlap { reduction: mean }),
-        }
-    }
-
-    /// Training and test data.
-    fn data(&self, settings: &DataSettings) -> (Samples, Samples) {
-        match self {
-            Self::Oscillators(simulator) => data::oscillators(simulator, settings),
-            Self::Dipole(simulator) => data::dipole(simulator, settings),
+            Self::Poisson(simulator) => {
+                Model::new(network, simulator, SquaredError { factor: 0.5, reduction: Reduction::Sum })
+            }
         }
     }
 }
@@ -128,7 +122,8 @@ impl Task {
         let model = simulation
             .model(network)
             .map_err(|error| SettingError::new("network.hidden", error, "fitting"))?;
-        let (train, test) = simulation.data(&settings.data);
+        let draw = |stream, count| data::draw(&simulation, settings.data.seed, stream, count);
+        let (train, test) = (draw(data::TRAIN, settings.data.train), draw(data::TEST, settings.data.test));
         Ok(Self { settings, model, simulation, train, test })
     }
 
@@ -156,11 +151,19 @@ impl Task {
         &self.test
     }
 
+    /// A mini-batch of its own for a step, where `data.fresh` is set.
+    #[must_use]
+    pub fn fresh_batch(&self, step: u64) -> Option<Samples> {
+        let data = &self.settings.data;
+        let batch = self.settings.training.batch;
+        data.fresh.then(|| data::draw(&self.simulation, data.seed, data::FRESH + step, batch))
+    }
+
     /// Fresh parameters, drawn with `training.seed`.
     #[must_use]
     pub fn initial_parameters(&self) -> Vec<f64> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.settings.training.seed);
-        rng.set_stream(WEIGHTS);
+        rng.set_stream(data::WEIGHTS);
         self.model.network().initialize(self.settings.network.init, &mut rng)
     }
 

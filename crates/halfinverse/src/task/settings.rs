@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::SettingError;
 use crate::network::{Activation, Init};
-use crate::simulator::{DipoleSettings, OscillatorsSettings};
+use crate::simulator::{DipoleSettings, OscillatorsSettings, PoissonSettings};
 use crate::spectral::Solver;
 
 /// The problems that can be trained.
@@ -18,6 +18,8 @@ pub enum TaskName {
     Oscillators,
     /// A quantum state in a box, to be steered to another by a dipole field.
     Dipole,
+    /// A field, to be found from its Laplacian.
+    Poisson,
 }
 
 /// The optimizers.
@@ -61,7 +63,7 @@ macro_rules! names {
     };
 }
 
-names!(TaskName, "task", "oscillators" => Oscillators, "dipole" => Dipole);
+names!(TaskName, "task", "oscillators" => Oscillators, "dipole" => Dipole, "poisson" => Poisson);
 names!(OptimizerName, "optimizer.name", "hig" => Hig, "gn" => Gn, "adam" => Adam, "sgd" => Sgd);
 
 /// All settings of a run: the contents of `config.toml`.
@@ -93,6 +95,8 @@ pub enum SimulatorSettings {
     Oscillators(OscillatorsSettings),
     /// Of [`TaskName::Dipole`].
     Dipole(DipoleSettings),
+    /// Of [`TaskName::Poisson`].
+    Poisson(PoissonSettings),
 }
 
 /// The network between a sample and its control; input and output widths follow from the task.
@@ -117,6 +121,8 @@ pub struct DataSettings {
     pub test: usize,
     /// Seed of both.
     pub seed: u64,
+    /// Whether every step draws its mini-batch anew; `train` samples then make an epoch.
+    pub fresh: bool,
 }
 
 /// The optimizer and its hyper-parameters.

@@ -28,9 +28,9 @@ pub struct Row {
     pub wall: Duration,
     /// Time since the run began, evaluation included.
     pub elapsed: Duration,
-    /// Mean mini-batch loss since the row before; none at step 0.
+    /// Mean loss per sample of the mini-batches since the row before; none at step 0.
     pub train_loss: Option<f64>,
-    /// Loss on the whole test data.
+    /// Mean loss per sample on the whole test data.
     pub test_loss: f64,
     /// The last step before the evaluation; none at step 0.
     pub last: Option<StepReport>,
@@ -256,8 +256,10 @@ impl Trainer {
     /// One mini-batch, one step; on an error θ is as it was.
     fn step_once(&mut self) -> Result<StepReport, StepError> {
         let start = Instant::now();
-        let indices = self.order.indices(self.step);
-        self.task.train().gather(indices, self.problem.samples_mut());
+        match self.task.fresh_batch(self.step) {
+            Some(batch) => *self.problem.samples_mut() = batch,
+            None => self.task.train().gather(self.order.indices(self.step), self.problem.samples_mut()),
+        }
         let (optimizer, problem, theta) = (&mut self.optimizer, &mut self.problem, &mut self.theta);
         let report = match &self.pool {
             Some(pool) => pool.install(|| optimizer.step(problem, theta)),
@@ -270,7 +272,7 @@ impl Trainer {
             self.warm_up = (self.step, self.wall);
         }
         self.pending.steps += 1;
-        self.pending.losses += report.loss;
+        self.pending.losses += report.loss * self.problem.per_sample();
         if report.spectral.as_ref().is_some_and(|spectral| !spectral.fallbacks.is_empty()) {
             self.pending.fallbacks += 1;
         }

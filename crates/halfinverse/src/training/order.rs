@@ -7,7 +7,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::task::WEIGHTS;
+use crate::task::data::EPOCHS;
 
 /// The order of the training data.
 pub(super) struct Order {
@@ -43,7 +43,7 @@ impl Order {
     fn arrange(&mut self) {
         let Some(seed) = self.shuffle else { return };
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(WEIGHTS + 1 + self.epoch);
+        rng.set_stream(EPOCHS + self.epoch);
         for (i, index) in self.indices.iter_mut().enumerate() {
             *index = i;
         }

@@ -65,7 +65,7 @@ fn curve(
         (low - margin, high + margin)
     });
     let mut builder = ChartBuilder::on(area);
-    builder.margin(6).margin_right(14).x_label_area_size(30).y_label_area_size(52);
+    builder.margin(6).margin_right(14).x_label_area_size(38).y_label_area_size(52);
     if !title.is_empty() {
         builder.caption(title, ("sans-serif", 17));
     }
@@ -97,7 +97,7 @@ fn map(area: &Area<'_>, simulator: &Dipole, end: f64, states: &[Vec<f64>]) -> Re
     let mut context = ChartBuilder::on(area)
         .margin(6)
         .margin_right(14)
-        .x_label_area_size(30)
+        .x_label_area_size(38)
         .y_label_area_size(52)
         .build_cartesian_2d(0.0..end, 0.0..settings.length)?;
     context

@@ -3,6 +3,7 @@
 mod chart;
 mod dipole;
 mod oscillators;
+mod poisson;
 
 use std::process::ExitCode;
 
@@ -96,6 +97,10 @@ fn physics(task: &Task, folder: &Folder) -> Result<(&'static str, String), Box<d
         Simulation::Dipole(simulator) => (
             "Three test samples: field u, probability |ψ|² in the box, overlap with the target",
             dipole::svg(simulator, &simulated(dipole::SAMPLES)?)?,
+        ),
+        Simulation::Poisson(simulator) => (
+            "Three test samples: target, the network's field, the field's Laplacian, and what it misses",
+            poisson::svg(simulator, &simulated(poisson::SAMPLES)?)?,
         ),
     })
 }

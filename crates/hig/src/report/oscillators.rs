@@ -73,7 +73,7 @@ fn panel(area: &Area<'_>, title: &str, name: &str, curves: &[Curve]) -> Result<(
     let margin = 0.08 * (high - low).max(1e-3);
     let end = curves.iter().filter_map(|curve| curve.points.last()).map(|point| point.0).fold(0.0, f64::max);
     let mut builder = ChartBuilder::on(area);
-    builder.margin(6).margin_right(14).x_label_area_size(30).y_label_area_size(52);
+    builder.margin(6).margin_right(14).x_label_area_size(38).y_label_area_size(52);
     if !title.is_empty() {
         builder.caption(title, ("sans-serif", 17));
     }
