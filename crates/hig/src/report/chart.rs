@@ -2,6 +2,7 @@
 
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 /// An SVG under construction, or a part of it.
@@ -123,6 +124,47 @@ impl Chart {
             .draw()?;
         Ok(())
     }
+}
+
+/// A small chart with linear axes.
+pub(crate) type Panel<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+/// One of several small charts over time: its axes and mesh, to be drawn into.
+pub(crate) fn panel<'a, 'b>(
+    area: &Area<'b>,
+    title: &str,
+    name: &str,
+    end: f64,
+    (low, high): (f64, f64),
+) -> Result<Panel<'a, 'b>, DrawError> {
+    let mut builder = ChartBuilder::on(area);
+    builder.margin(6).margin_right(14).x_label_area_size(38).y_label_area_size(52);
+    if !title.is_empty() {
+        builder.caption(title, ("sans-serif", 17));
+    }
+    let mut context = builder.build_cartesian_2d(0.0..end, low..high)?;
+    context
+        .configure_mesh()
+        .x_desc("t")
+        .y_desc(name)
+        .x_labels(5)
+        .y_labels(5)
+        .x_label_formatter(&|&value| number(value))
+        .y_label_formatter(&|&value| number(value))
+        .light_line_style(WHITE)
+        .bold_line_style(RGBColor(230, 230, 230))
+        .label_style(("sans-serif", 13))
+        .axis_desc_style(("sans-serif", 15))
+        .draw()?;
+    Ok(context)
+}
+
+/// Room around values, 0 included.
+pub(crate) fn around(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let finite = values.filter(|value| value.is_finite());
+    let (low, high) = finite.fold((0.0_f64, 0.0_f64), |(low, high), value| (low.min(value), high.max(value)));
+    let margin = 0.08 * (high - low).max(1e-3);
+    (low - margin, high + margin)
 }
 
 /// Ends of an axis: the values' own, a little wider; whole decades apart where that is possible.

@@ -4,7 +4,7 @@ use halfinverse::Problem;
 use halfinverse::simulator::Dipole;
 use plotters::prelude::*;
 
-use super::chart::{Area, COLORS, DrawError, number};
+use super::chart::{Area, COLORS, DrawError, Panel, around, number, panel};
 
 /// Test samples that are drawn.
 pub(crate) const SAMPLES: usize = 3;
@@ -30,9 +30,10 @@ pub(crate) fn svg(simulator: &Dipole, problem: &Problem) -> Result<String, DrawE
             let overlaps = states.iter().enumerate().map(|(t, state)| (time(t), overlap(state, &target)));
             let (top, rest) = block.split_vertically(SIZE.1 / 4);
             let (middle, bottom) = rest.split_vertically(SIZE.1 / 2);
-            curve(&top, &format!("test sample {}", s + 1), "u", end, &u.collect::<Vec<_>>(), None)?;
+            let range = around((0..settings.steps).map(|t| control[(0, t)]));
+            curve(panel(&top, &format!("test sample {}", s + 1), "u", end, range)?, u)?;
             map(&middle, simulator, end, &states)?;
-            curve(&bottom, "", "overlap", end, &overlaps.collect::<Vec<_>>(), Some((0.0, 1.0)))?;
+            curve(panel(&bottom, "", "overlap", end, (0.0, 1.0))?, overlaps)?;
         }
         area.present()?;
     }
@@ -49,42 +50,9 @@ fn overlap(state: &[f64], target: &[f64]) -> f64 {
     re * re + im * im
 }
 
-fn curve(
-    area: &Area<'_>,
-    title: &str,
-    name: &str,
-    end: f64,
-    points: &[(f64, f64)],
-    range: Option<(f64, f64)>,
-) -> Result<(), DrawError> {
-    let values = points.iter().map(|point| point.1).filter(|value| value.is_finite());
-    let (low, high) = range.unwrap_or_else(|| {
-        let (low, high) =
-            values.fold((0.0_f64, 0.0_f64), |(low, high), value| (low.min(value), high.max(value)));
-        let margin = 0.08 * (high - low).max(1e-3);
-        (low - margin, high + margin)
-    });
-    let mut builder = ChartBuilder::on(area);
-    builder.margin(6).margin_right(14).x_label_area_size(38).y_label_area_size(52);
-    if !title.is_empty() {
-        builder.caption(title, ("sans-serif", 17));
-    }
-    let mut context = builder.build_cartesian_2d(0.0..end, low..high)?;
-    context
-        .configure_mesh()
-        .x_desc("t")
-        .y_desc(name)
-        .x_labels(5)
-        .y_labels(5)
-        .x_label_formatter(&|&value| number(value))
-        .y_label_formatter(&|&value| number(value))
-        .light_line_style(WHITE)
-        .bold_line_style(RGBColor(230, 230, 230))
-        .label_style(("sans-serif", 13))
-        .axis_desc_style(("sans-serif", 15))
-        .draw()?;
-    let points = points.iter().copied().filter(|(_, value)| value.is_finite());
-    context.draw_series(LineSeries::new(points, COLORS[0].stroke_width(1)))?;
+fn curve(mut panel: Panel<'_, '_>, points: impl Iterator<Item = (f64, f64)>) -> Result<(), DrawError> {
+    let finite = points.filter(|(_, value)| value.is_finite());
+    panel.draw_series(LineSeries::new(finite, COLORS[0].stroke_width(1)))?;
     Ok(())
 }
 
@@ -94,24 +62,8 @@ fn map(area: &Area<'_>, simulator: &Dipole, end: f64, states: &[Vec<f64>]) -> Re
     let probability = |state: &[f64], j: usize| state[2 * j].powi(2) + state[2 * j + 1].powi(2);
     let all = states.iter().flat_map(|state| (0..settings.points).map(move |j| probability(state, j)));
     let most = all.filter(|value| value.is_finite()).fold(0.0, f64::max);
-    let mut context = ChartBuilder::on(area)
-        .margin(6)
-        .margin_right(14)
-        .x_label_area_size(38)
-        .y_label_area_size(52)
-        .build_cartesian_2d(0.0..end, 0.0..settings.length)?;
-    context
-        .configure_mesh()
-        .disable_mesh()
-        .x_desc("t")
-        .y_desc(format!("x  (|ψ|² from 0 to {})", number(most)))
-        .x_labels(5)
-        .y_labels(5)
-        .x_label_formatter(&|&value| number(value))
-        .y_label_formatter(&|&value| number(value))
-        .label_style(("sans-serif", 13))
-        .axis_desc_style(("sans-serif", 15))
-        .draw()?;
+    let name = format!("x  (|ψ|² from 0 to {})", number(most));
+    let mut context = panel(area, "", &name, end, (0.0, settings.length))?;
     let dx = settings.length / (settings.points + 1) as f64;
     let stride = states.len().div_ceil(COLUMNS);
     let cells = states.iter().enumerate().step_by(stride).flat_map(|(t, state)| {

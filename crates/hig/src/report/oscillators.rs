@@ -4,7 +4,7 @@ use halfinverse::Problem;
 use halfinverse::simulator::Oscillators;
 use plotters::prelude::*;
 
-use super::chart::{Area, COLORS, DrawError, number};
+use super::chart::{Area, COLORS, DrawError, around, panel};
 
 /// Test samples that are drawn.
 pub(crate) const SAMPLES: usize = 6;
@@ -49,14 +49,14 @@ pub(crate) fn svg(simulator: &Oscillators, problem: &Problem) -> Result<String, 
                 target: None,
             };
             let panels = block.split_evenly((3, 1));
-            panel(
+            draw(
                 &panels[0],
                 &format!("test sample {}", s + 1),
                 "x",
                 &(0..masses).map(state).collect::<Vec<_>>(),
             )?;
-            panel(&panels[1], "", "v", &(masses..2 * masses).map(state).collect::<Vec<_>>())?;
-            panel(&panels[2], "", "u", &[control])?;
+            draw(&panels[1], "", "v", &(masses..2 * masses).map(state).collect::<Vec<_>>())?;
+            draw(&panels[2], "", "u", &[control])?;
         }
         key(&legend, masses)?;
         area.present()?;
@@ -64,33 +64,10 @@ pub(crate) fn svg(simulator: &Oscillators, problem: &Problem) -> Result<String, 
     Ok(text)
 }
 
-fn panel(area: &Area<'_>, title: &str, name: &str, curves: &[Curve]) -> Result<(), DrawError> {
-    let finite = |&value: &f64| value.is_finite();
+fn draw(area: &Area<'_>, title: &str, name: &str, curves: &[Curve]) -> Result<(), DrawError> {
     let values = curves.iter().flat_map(|curve| curve.points.iter().map(|point| point.1).chain(curve.target));
-    let (low, high) = values
-        .filter(finite)
-        .fold((0.0_f64, 0.0_f64), |(low, high), value| (low.min(value), high.max(value)));
-    let margin = 0.08 * (high - low).max(1e-3);
     let end = curves.iter().filter_map(|curve| curve.points.last()).map(|point| point.0).fold(0.0, f64::max);
-    let mut builder = ChartBuilder::on(area);
-    builder.margin(6).margin_right(14).x_label_area_size(38).y_label_area_size(52);
-    if !title.is_empty() {
-        builder.caption(title, ("sans-serif", 17));
-    }
-    let mut context = builder.build_cartesian_2d(0.0..end * 1.02, low - margin..high + margin)?;
-    context
-        .configure_mesh()
-        .x_desc("t")
-        .y_desc(name)
-        .x_labels(5)
-        .y_labels(5)
-        .x_label_formatter(&|&value| number(value))
-        .y_label_formatter(&|&value| number(value))
-        .light_line_style(WHITE)
-        .bold_line_style(RGBColor(230, 230, 230))
-        .label_style(("sans-serif", 13))
-        .axis_desc_style(("sans-serif", 15))
-        .draw()?;
+    let mut context = panel(area, title, name, end * 1.02, around(values))?;
     for (i, curve) in curves.iter().enumerate() {
         let color = if curve.target.is_some() { COLORS[i % COLORS.len()] } else { RGBColor(90, 90, 90) };
         let points = curve.points.iter().copied().filter(|(_, value)| value.is_finite());
