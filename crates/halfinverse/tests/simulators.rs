@@ -4,7 +4,8 @@ use faer::prelude::ReborrowMut;
 use faer::{Mat, MatMut, MatRef};
 use halfinverse::check::{TOLERANCE, simulator};
 use halfinverse::simulator::{
-    Derivative, Oscillators, OscillatorsSettings, Point, Simulator, SimulatorError,
+    Boundary, Derivative, Dipole, DipoleSettings, Oscillators, OscillatorsSettings, Point, Poisson,
+    PoissonSettings, Simulator, SimulatorError,
 };
 
 #[test]
@@ -169,4 +170,80 @@ fn a_missing_derivative_is_an_error_and_no_endless_recursion() {
     let (initial, control) = (Mat::zeros(2, 1), Mat::zeros(2, 3));
     let error = simulator(&Forgetful, initial.as_ref(), control.as_ref(), 3).unwrap_err();
     assert_eq!(error, SimulatorError::Missing { natural: Derivative::Jvp });
+}
+
+#[test]
+fn crank_nicolson_keeps_the_norm_of_the_state() {
+    let dipole = Dipole::new(DipoleSettings::default()).unwrap();
+    let start = dipole.eigenstate(1);
+    let initial = Mat::from_fn(1, 28, |_, c| if c % 2 == 0 { start[c / 2] } else { 0.0 });
+    let control = Mat::from_fn(1, 384, |_, t| 5.0 * (0.3 * t as f64).sin());
+    for state in dipole.trajectory(initial.as_ref(), control.as_ref()) {
+        let norm: f64 = state.iter().map(|part| part * part).sum();
+        assert!((norm - 1.0).abs() < 1e-12, "{norm}");
+    }
+}
+
+#[test]
+fn without_a_field_an_eigenstate_only_turns_its_phase() {
+    let settings =
+        DipoleSettings { points: 9, length: 3.0, dt: 0.02, steps: 100, ..DipoleSettings::default() };
+    let dipole = Dipole::new(settings).unwrap();
+    for n in [1, 2, 9] {
+        let state = dipole.eigenstate(n);
+        let initial = Mat::from_fn(1, 18, |_, c| if c % 2 == 0 { state[c / 2] } else { 0.0 });
+        let last = dipole.trajectory(initial.as_ref(), Mat::zeros(1, 100).as_ref()).pop().unwrap();
+        let dx: f64 = 0.3;
+        let energy = (2.0 - 2.0 * (std::f64::consts::PI * n as f64 / 10.0).cos()) / (dx * dx);
+        // Each step multiplies by (1 − i dt/2 E)/(1 + i dt/2 E), a turn by −2 atan(dt/2 E).
+        let phase = -200.0 * (0.01 * energy).atan();
+        for (j, amplitude) in state.iter().enumerate() {
+            assert!((last[2 * j] - amplitude * phase.cos()).abs() < 1e-11, "state {n}");
+            assert!((last[2 * j + 1] - amplitude * phase.sin()).abs() < 1e-11, "state {n}");
+        }
+    }
+}
+
+#[test]
+fn the_laplacian_knows_its_eigenfunctions_at_every_boundary() {
+    let (width, height, dx) = (6, 5, 0.5);
+    let pi = std::f64::consts::PI;
+    for boundary in [Boundary::Zero, Boundary::Periodic, Boundary::Neumann] {
+        let poisson = Poisson::new(PoissonSettings { width, height, dx, boundary }).unwrap();
+        // Wave numbers per cell, and where in its cell the wave starts.
+        let wave = |i: usize, n: usize, mode: f64| match boundary {
+            Boundary::Zero => (pi * mode * (i + 1) as f64 / (n + 1) as f64).sin(),
+            Boundary::Periodic => (2.0 * pi * mode * i as f64 / n as f64).sin(),
+            Boundary::Neumann => (pi * mode * (i as f64 + 0.5) / n as f64).cos(),
+        };
+        let number = |n: usize, mode: f64| match boundary {
+            Boundary::Zero => pi * mode / (n + 1) as f64,
+            Boundary::Periodic => 2.0 * pi * mode / n as f64,
+            Boundary::Neumann => pi * mode / n as f64,
+        };
+        let field = Mat::from_fn(1, 30, |_, cell| wave(cell % 6, 6, 2.0) * wave(cell / 6, 5, 1.0));
+        let value = (2.0 * number(6, 2.0).cos() + 2.0 * number(5, 1.0).cos() - 4.0) / (dx * dx);
+        let mut laplacian = Mat::zeros(1, 30);
+        poisson.laplacian(field.as_ref(), laplacian.as_mut());
+        for cell in 0..30 {
+            let off = (laplacian[(0, cell)] - value * field[(0, cell)]).abs();
+            assert!(off < 1e-12, "{boundary:?}, cell {cell}: {off:e}");
+        }
+    }
+}
+
+#[test]
+fn every_boundary_and_grid_passes_the_derivative_check() {
+    for boundary in [Boundary::Zero, Boundary::Periodic, Boundary::Neumann] {
+        for (width, height) in [(1, 1), (1, 4), (3, 2), (5, 5)] {
+            let poisson = Poisson::new(PoissonSettings { width, height, dx: 0.7, boundary }).unwrap();
+            let control = Mat::from_fn(5, width * height, |s, cell| ((3 * s + cell) as f64).cos());
+            for comparison in simulator(&poisson, Mat::zeros(5, 0).as_ref(), control.as_ref(), 2).unwrap() {
+                // A constant field's Laplacian is 0 at one cell with edges that repeat it.
+                let right =
+                    comparison.error <= TOLERANCE || (width * height == 1 && boundary != Boundary::Zero);
+                assert!(right, "{boundary:?}, {width} x {height}: {comparison:?}");
+            }
+        }
+    }
 }

@@ -280,3 +280,30 @@ fn tasks_lists_every_setting_with_its_default() {
     let output = hig(&["tasks"], home.path());
     insta::assert_snapshot!(String::from_utf8(output.stdout).unwrap());
 }
+
+#[test]
+fn every_task_is_right_trains_and_draws() {
+    let home = tempfile::tempdir().unwrap();
+    for (task, set) in [
+        ("dipole", vec!["--set", "simulator.steps=40", "--set", "simulator.points=5"]),
+        ("dipole", vec!["--set", "simulator.target_states=[2,3,4]", "--set", "data.fresh=true"]),
+        (
+            "poisson",
+            vec!["--set", "simulator.width=5", "--set", "simulator.boundary=neumann", "--optimizer", "adam"],
+        ),
+        (
+            "poisson",
+            vec!["--set", "simulator.boundary=periodic", "--set", "data.fresh=false", "--solver", "krylov:3"],
+        ),
+    ] {
+        let sizes = ["--set", "data.train=24", "--set", "data.test=10", "--batch", "8", "--out", "run"];
+        let arguments = [&["train", task, "--steps", "3"], &set[..], &sizes].concat();
+        let output = hig(&arguments, home.path());
+        assert!(output.status.success(), "{task} {set:?}: {}", stderr(&output));
+        let report = fs::read_to_string(home.path().join("run/report.html")).unwrap();
+        assert_eq!(report.matches("<svg").count(), 4, "{task}");
+        fs::remove_dir_all(home.path().join("run")).unwrap();
+        let output = hig(&["check", task], home.path());
+        assert!(output.status.success(), "{task}: {}", String::from_utf8_lossy(&output.stdout));
+    }
+}
