@@ -75,9 +75,11 @@ impl Dipole {
     /// # Ok::<(), halfinverse::SettingError>(())
     /// ```
     pub fn new(settings: DipoleSettings) -> Result<Self, SettingError> {
-        for (key, count) in [("simulator.points", settings.points), ("simulator.steps", settings.steps)] {
-            if count == 0 || count > 100_000 {
-                return Err(SettingError::new(key, count, "from 1 to 100000"));
+        for (key, count, most) in
+            [("simulator.points", settings.points, 4096), ("simulator.steps", settings.steps, 100_000)]
+        {
+            if count == 0 || count > most {
+                return Err(SettingError::new(key, count, format!("from 1 to {most}")));
             }
         }
         for (key, length) in [("simulator.length", settings.length), ("simulator.dt", settings.dt)] {

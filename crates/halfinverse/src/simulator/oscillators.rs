@@ -77,9 +77,11 @@ impl Oscillators {
     /// # Ok::<(), halfinverse::SettingError>(())
     /// ```
     pub fn new(settings: OscillatorsSettings) -> Result<Self, SettingError> {
-        for (key, count) in [("simulator.masses", settings.masses), ("simulator.steps", settings.steps)] {
-            if count == 0 || count > 100_000 {
-                return Err(SettingError::new(key, count, "from 1 to 100000"));
+        for (key, count, most) in
+            [("simulator.masses", settings.masses, 10_000), ("simulator.steps", settings.steps, 100_000)]
+        {
+            if count == 0 || count > most {
+                return Err(SettingError::new(key, count, format!("from 1 to {most}")));
             }
         }
         if !(settings.dt > 0.0 && settings.dt.is_finite()) {

@@ -71,8 +71,8 @@ impl Poisson {
     /// ```
     pub fn new(settings: PoissonSettings) -> Result<Self, SettingError> {
         for (key, count) in [("simulator.width", settings.width), ("simulator.height", settings.height)] {
-            if count == 0 || count > 1024 {
-                return Err(SettingError::new(key, count, "from 1 to 1024"));
+            if count == 0 || count > 256 {
+                return Err(SettingError::new(key, count, "from 1 to 256"));
             }
         }
         if !(settings.dx > 0.0 && settings.dx.is_finite()) {

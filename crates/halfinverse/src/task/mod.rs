@@ -20,6 +20,9 @@ use faer::Par;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+/// Numbers in the largest set of simulator blocks ∂y/∂z that a mini-batch may need: 2 GiB of them.
+const MOST_BLOCKS: usize = 1 << 28;
+
 /// Parameters of the largest network that a task accepts: 2 GiB of them.
 const MOST_PARAMETERS: usize = 1 << 28;
 
@@ -110,6 +113,17 @@ impl Task {
                 format!("{:?}", settings.network.hidden),
                 expected,
             ));
+        }
+        let spectral = matches!(settings.optimizer.name(), OptimizerName::Hig | OptimizerName::Gn);
+        let block = simulator.outcomes() * simulator.controls();
+        if spectral && settings.training.batch.saturating_mul(block) > MOST_BLOCKS {
+            let expected = format!(
+                "at most {}: each sample has a block of {} outcomes by {} controls",
+                MOST_BLOCKS / block,
+                simulator.outcomes(),
+                simulator.controls()
+            );
+            return Err(SettingError::new("training.batch", settings.training.batch, expected));
         }
         build_optimizer(&settings.optimizer, Par::Seq)?;
         if settings.training.threads == 0 {

@@ -186,12 +186,15 @@ pub struct StopSettings {
     pub target_loss: Option<f64>,
 }
 
+/// Samples of the largest data set that a task accepts.
+const MOST_SAMPLES: usize = 10_000_000;
+
 impl Settings {
     /// Checks what needs no simulator or network.
     pub(super) fn check(&self) -> Result<(), SettingError> {
         for (key, count) in [("data.train", self.data.train), ("data.test", self.data.test)] {
-            if count == 0 {
-                return Err(SettingError::new(key, count, "at least 1"));
+            if count == 0 || count > MOST_SAMPLES {
+                return Err(SettingError::new(key, count, format!("from 1 to {MOST_SAMPLES}")));
             }
         }
         let (batch, train) = (self.training.batch, self.data.train);
@@ -201,6 +204,13 @@ impl Settings {
         if batch > train {
             let expected = format!("at most the number of training samples, data.train = {train}");
             return Err(SettingError::new("training.batch", batch, expected));
+        }
+        if self.training.shuffle && self.data.fresh {
+            return Err(SettingError::new(
+                "training.shuffle",
+                true,
+                "false where data.fresh draws every mini-batch anew",
+            ));
         }
         if self.training.threads > 1024 {
             return Err(SettingError::new("training.threads", self.training.threads, "at most 1024"));
