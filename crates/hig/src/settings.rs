@@ -57,7 +57,7 @@ impl Kind {
     fn accept(self, value: &Value) -> Result<Value, &'static str> {
         match (self, value) {
             (Self::Count, Value::Integer(count)) if *count >= 0 => Ok(value.clone()),
-            (Self::Count, _) => Err("a whole number, 0 or more"),
+            (Self::Count, _) => Err("a whole number from 0 to 9223372036854775807"),
             (Self::Number, Value::Integer(number)) => Ok(Value::Float(*number as f64)),
             (Self::Number, Value::Float(_))
             | (Self::Flag, Value::Boolean(_))

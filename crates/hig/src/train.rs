@@ -107,7 +107,7 @@ fn closing_lines(summary: &Summary, rows: &[Metrics], folder: &Folder) -> [Strin
     let solver = summary.solver.as_ref().map_or_else(String::new, |solver| format!(" ({solver})"));
     let ms = summary.ms_per_step.map_or_else(String::new, |ms| format!(", {ms:.2} ms per step"));
     let loss = |loss: Option<f64>| loss.map_or_else(|| "not finite".to_owned(), |loss| format!("{loss:.3e}"));
-    let first = rows.first().map(|row| row.test_loss);
+    let first = rows.first().map(|row| row.test_loss).filter(|loss| loss.is_finite());
     let best =
         rows.iter().filter(|row| Some(row.test_loss) == summary.best_test_loss).map(|row| row.step).next();
     [

@@ -211,8 +211,11 @@ impl Task {
 }
 
 fn build_optimizer(settings: &OptimizerSettings, par: Par) -> Result<Box<dyn Optimizer>, SettingError> {
-    let half_inverse = |learning_rate, kappa, truncation, solver, gram_tolerance| {
+    let half_inverse = |learning_rate, kappa, truncation, solver, gram_tolerance: f64| {
         let filter = Filter::power(kappa, truncation)?;
+        if gram_tolerance.is_nan() || gram_tolerance <= 0.0 {
+            return Err(SettingError::new("optimizer.gram_tolerance", gram_tolerance, "positive"));
+        }
         let options = Options { solver, gram_tolerance, par };
         Ok::<Box<dyn Optimizer>, _>(Box::new(HalfInverse::new(learning_rate, filter, options)?))
     };
