@@ -13,7 +13,7 @@ use crate::columns::{from_rows, norm, to_rows};
 use crate::error::StepError;
 use crate::jacobian::Jacobian;
 use crate::model::Problem;
-use crate::simulator::{Point, Simulator, SimulatorError, block_tangent};
+use crate::simulator::{Point, Simulator, SimulatorError, block_tangent, coupled_pairs};
 
 /// One comparison.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,7 +60,7 @@ pub fn simulator(
     let mut block = vec![0.0; b * q * m];
     simulator.block(at, MatMut::from_column_major_slice_mut(&mut block, b, q * m))?;
     let mut by_block = Mat::zeros(b, m);
-    block_tangent(&block, v.as_ref(), by_block.as_mut());
+    block_tangent(&block, &coupled_pairs(simulator), v.as_ref(), by_block.as_mut());
     Ok(vec![
         compare("simulator: jvp", tangent.as_ref(), quotient.as_ref()),
         compare_transpose("simulator: vjp", (&cotangent, &v), (&u, &quotient)),

@@ -65,6 +65,9 @@ pub enum StepError {
         /// The value found.
         value: f64,
     },
+    /// Parts do not fit.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
     /// The spectral step failed.
     #[error(transparent)]
     Spectral(#[from] SpectralError),

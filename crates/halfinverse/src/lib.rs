@@ -4,6 +4,7 @@
 //! Δθ = −η·V φ(Σ) Uᵀ g for J = U Σ Vᵀ. φ(σ) = σ^−½ gives half-inverse gradients, between gradient descent (σ) and
 //! Gauss–Newton (σ^−1).
 
+pub mod anatomy;
 pub mod check;
 mod columns;
 mod error;

@@ -165,7 +165,7 @@ impl Problem {
             outcome_gradient: Mat::zeros(b, m),
             control_gradient: Mat::zeros(b, q),
             rows: vec![0.0; b * m],
-            room: Room::new(model.network(), m, b),
+            room: Room::new(model.network(), model.simulator(), b),
             model: model.clone(),
             samples,
         })
@@ -289,6 +289,23 @@ impl Problem {
     #[must_use]
     pub fn per_sample(&self) -> f64 {
         1.0 / (self.factor() * self.samples.len() as f64)
+    }
+
+    /// h of the mini-batch's loss: the objective's curvature times what the reduction makes of it.
+    #[must_use]
+    pub fn curvature(&self) -> f64 {
+        self.factor() * self.model.objective.curvature()
+    }
+
+    /// Activations of the hidden layers (b × width each) at the last evaluation.
+    #[must_use]
+    pub fn hidden(&self) -> Vec<MatRef<'_, f64>> {
+        self.pass.inputs[1..].iter().map(Mat::as_ref).collect()
+    }
+
+    /// Activations and slopes of the last evaluation.
+    pub(crate) fn pass(&self) -> &Pass {
+        &self.pass
     }
 
     fn factor(&self) -> f64 {

@@ -5,7 +5,7 @@ use faer::{Mat, MatMut, MatRef};
 use halfinverse::check::{TOLERANCE, simulator};
 use halfinverse::simulator::{
     Boundary, Derivative, Dipole, DipoleSettings, Oscillators, OscillatorsSettings, Point, Poisson,
-    PoissonSettings, Simulator, SimulatorError,
+    PoissonSettings, Scaling, Simulator, SimulatorError,
 };
 
 #[test]
@@ -246,4 +246,62 @@ fn every_boundary_and_grid_passes_the_derivative_check() {
             }
         }
     }
+}
+
+/// y = z₁·(1, 1): denies that the second outcome depends on the control.
+struct Denying;
+
+impl Simulator for Denying {
+    fn controls(&self) -> usize {
+        1
+    }
+
+    fn outcomes(&self) -> usize {
+        2
+    }
+
+    fn initials(&self) -> usize {
+        0
+    }
+
+    fn forward(
+        &self,
+        _: MatRef<'_, f64>,
+        control: MatRef<'_, f64>,
+        mut outcome: MatMut<'_, f64>,
+        _: &mut [f64],
+    ) -> Result<(), SimulatorError> {
+        outcome.rb_mut().col_mut(0).copy_from(control.col(0));
+        outcome.col_mut(1).copy_from(control.col(0));
+        Ok(())
+    }
+
+    fn natural(&self) -> Derivative {
+        Derivative::Jvp
+    }
+
+    fn jvp(
+        &self,
+        at: Point<'_>,
+        tangent: MatRef<'_, f64>,
+        out: MatMut<'_, f64>,
+    ) -> Result<(), SimulatorError> {
+        self.forward(at.initial, tangent, out, &mut [])
+    }
+
+    fn couples(&self, _: usize, outcome: usize) -> bool {
+        outcome == 0
+    }
+}
+
+#[test]
+fn a_simulator_that_denies_a_pair_it_couples_is_found_out() {
+    let initial = Mat::zeros(4, 0);
+    let right = |model: &dyn Simulator| {
+        let control = Mat::from_fn(4, model.controls(), |s, j| (s + 3 * j) as f64 / 7.0 - 0.5);
+        let comparisons = simulator(model, initial.as_ref(), control.as_ref(), 1).unwrap();
+        comparisons.iter().all(|comparison| comparison.error <= TOLERANCE)
+    };
+    assert!(right(&Scaling::new(vec![1.0, 0.01, -3.0])));
+    assert!(!right(&Denying));
 }

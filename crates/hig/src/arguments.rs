@@ -38,7 +38,7 @@ pub(crate) struct TasksArguments {
 pub(crate) struct SettingArguments {
     /// The task's name; may be left out with --config
     pub(crate) task: Option<String>,
-    /// hig, gn, adam or sgd
+    /// An optimizer (`hig tasks` lists them), or several in turn: adam:2000,hig
     #[arg(long, value_name = "NAME")]
     pub(crate) optimizer: Option<String>,
     /// Samples per mini-batch

@@ -8,7 +8,7 @@ use std::time::Instant;
 use halfinverse::Problem;
 use halfinverse::jacobian::Jacobian;
 use halfinverse::spectral::Solver;
-use halfinverse::task::{OptimizerSettings, Task};
+use halfinverse::task::Task;
 use serde_json::{Map, json};
 
 use crate::arguments::{BenchArguments, SettingArguments};
@@ -54,10 +54,7 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<ExitCode, Failure> {
     let mut all = Map::new();
     for task in &tasks {
         let settings = task.settings();
-        let solver = match &settings.optimizer {
-            OptimizerSettings::Hig { solver, .. } | OptimizerSettings::Gn { solver, .. } => Some(*solver),
-            OptimizerSettings::Adam { .. } | OptimizerSettings::Sgd { .. } => None,
-        };
+        let solver = settings.optimizer.solver();
         let name = match solver {
             Some(solver) => format!("{} {solver}", settings.optimizer.name()),
             None => settings.optimizer.name().to_string(),
@@ -104,7 +101,7 @@ fn time(
     let pool = rayon::ThreadPoolBuilder::new().num_threads(settings.threads).build()?;
     let mut problem = Problem::new(task.model(), task.train().first(settings.batch), settings.threads)?;
     let theta = task.initial_parameters();
-    let mut optimizer = task.optimizer()?;
+    let mut optimizer = task.optimizer(&task.settings().optimizer)?;
     pool.install(|| {
         let mut parts = Parts::new();
         parts.push(("network and simulator forward", median(repeats, || problem.loss(&theta).map(drop))?));

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use halfinverse::anatomy::LayerUnits;
 use halfinverse::training::Row;
 use serde::{Deserialize, Serialize};
 
@@ -33,12 +34,21 @@ pub(crate) struct Metrics {
     pub(crate) krylov_steps: Option<usize>,
     pub(crate) error_estimate: Option<f64>,
     pub(crate) fallbacks: u64,
+    pub(crate) lambda: Option<f64>,
+    pub(crate) rejected: u64,
+    pub(crate) saturated: Option<f64>,
+    pub(crate) dead: Option<f64>,
 }
 
 impl From<&Row> for Metrics {
     fn from(row: &Row) -> Self {
         let last = row.last.as_ref();
         let spectral = last.and_then(|last| last.spectral.as_ref());
+        // Layers count alike.
+        let units = row.units.as_deref().filter(|units| !units.is_empty());
+        let mean = |of: fn(&LayerUnits) -> f64| {
+            units.map(|units| units.iter().map(of).sum::<f64>() / units.len() as f64)
+        };
         Self {
             step: row.step,
             epoch: row.epoch,
@@ -55,6 +65,10 @@ impl From<&Row> for Metrics {
             krylov_steps: spectral.and_then(|report| report.krylov_steps),
             error_estimate: spectral.map(|report| report.error_estimate),
             fallbacks: row.fallbacks,
+            lambda: last.and_then(|last| last.lambda),
+            rejected: row.rejected,
+            saturated: mean(|units| units.saturated),
+            dead: mean(|units| units.dead),
         }
     }
 }

@@ -8,19 +8,20 @@ use std::path::Path;
 
 use halfinverse::SettingError;
 use halfinverse::spectral::Solver;
-use halfinverse::task::{OptimizerName, Settings, Task, TaskName};
+use halfinverse::task::{OptimizerName, Settings, Stage, Task, TaskName};
 use toml::{Table, Value};
 
 use crate::arguments::{SettingArguments, TrainArguments};
 use crate::failure::{Failure, nearest, unknown_name};
 
 /// Settings that have no default value to tell their name and type.
-const OPTIONAL: [(&str, Kind); 5] = [
+const OPTIONAL: [(&str, Kind); 6] = [
     ("stop.steps", Kind::Count),
     ("stop.epochs", Kind::Count),
     ("stop.time", Kind::Number),
     ("stop.target_loss", Kind::Number),
     ("training.from", Kind::Text),
+    ("before", Kind::Stages),
 ];
 
 /// A value somebody gave, and where.
@@ -40,6 +41,7 @@ enum Kind {
     Flag,
     Text,
     List,
+    Stages,
 }
 
 impl Kind {
@@ -67,6 +69,8 @@ impl Kind {
             {
                 Ok(value.clone())
             }
+            (Self::Stages, Value::Array(stages)) if stages.iter().all(Value::is_table) => Ok(value.clone()),
+            (Self::Stages, _) => Err("a list of tables, as --optimizer adam:2000,hig makes it"),
             (Self::Number, _) => Err("a number"),
             (Self::Flag, _) => Err("true or false"),
             (Self::Text, _) => Err("a text"),
@@ -210,21 +214,66 @@ fn resolve(arguments: &SettingArguments, mut flags: Givens) -> Result<Task, Fail
         None => Givens::new(),
     };
     let task = task_name(arguments, file.remove("task"))?;
-    let named = |given: Option<Given>| {
-        let Some(Given { value, place }) = given else { return Ok(None) };
-        let name = text_of(&value);
-        let known: Vec<String> = OptimizerName::ALL.iter().map(ToString::to_string).collect();
-        let unknown = |_| unknown_name("optimizer", &name, &format!(" ({place})"), &known);
-        name.parse::<OptimizerName>().map(Some).map_err(unknown)
+    let named = |given: Option<Given>| match given {
+        Some(Given { value, place }) => optimizer_name(&text_of(&value), &place).map(Some),
+        None => Ok(None),
     };
     let in_file = named(file.remove("optimizer.name"))?;
-    let optimizer = named(flags.remove("optimizer.name"))?.or(in_file).unwrap_or(OptimizerName::Hig);
+    let turns = match flags.remove("optimizer.name") {
+        Some(Given { value, place }) => {
+            let batch = flags.get("training.batch").or(file.get("training.batch")).map(|given| &given.value);
+            let (before, last) = turns(task, batch, &text_of(&value), &place)?;
+            file.remove("before");
+            if !before.is_empty() {
+                flags.insert("before".to_owned(), Given { value: Value::Array(before), place });
+            }
+            Some(last)
+        }
+        None => None,
+    };
+    let optimizer = turns.or(in_file).unwrap_or(OptimizerName::Hig);
     if in_file.is_some_and(|in_file| in_file != optimizer) {
         // Another optimizer than the file's: its hyper-parameters mean nothing to this one.
         file.retain(|key, _| !key.starts_with("optimizer."));
     }
     file.append(&mut flags);
     overlay(task, optimizer, &file)
+}
+
+/// What `--optimizer adam:2000,hig` says: the stages before the last optimizer, each with its defaults, and that one.
+/// A mini-batch that was asked for holds for all of them.
+fn turns(
+    task: TaskName,
+    batch: Option<&Value>,
+    text: &str,
+    place: &str,
+) -> Result<(Vec<Value>, OptimizerName), Failure> {
+    let mut parts: Vec<&str> = text.split([',', '+']).map(str::trim).collect();
+    let last = optimizer_name(parts.pop().unwrap_or_default(), place)?;
+    let stage = |part: &str| {
+        let Some((name, steps)) = part.split_once(':') else {
+            return Err(Failure::new(format!(
+                "`{part}` comes before another optimizer, so it needs a number of steps, as in {part}:2000 ({place})"
+            )));
+        };
+        let optimizer = optimizer_name(name, place)?;
+        let Ok(steps) = steps.parse::<u64>() else {
+            return Err(Failure::new(format!("`{steps}` is no number of steps for {name} ({place})")));
+        };
+        let defaults = Settings::new(task, optimizer);
+        let stage = Stage { steps, batch: defaults.training.batch, optimizer: defaults.optimizer };
+        let mut table = Table::try_from(stage).expect("settings are plain tables");
+        if let Some(batch) = batch {
+            table.insert("batch".to_owned(), batch.clone());
+        }
+        Ok(Value::Table(table))
+    };
+    Ok((parts.into_iter().map(stage).collect::<Result<_, _>>()?, last))
+}
+
+fn optimizer_name(name: &str, place: &str) -> Result<OptimizerName, Failure> {
+    let known: Vec<String> = OptimizerName::ALL.iter().map(ToString::to_string).collect();
+    name.parse().map_err(|_| unknown_name("optimizer", name, &format!(" ({place})"), &known))
 }
 
 fn task_name(arguments: &SettingArguments, in_file: Option<Given>) -> Result<TaskName, Failure> {

@@ -65,5 +65,9 @@ fn about(task: TaskName) -> &'static str {
             "a quantum state in a box, to be steered to another by the strength of a dipole field"
         }
         TaskName::Poisson => "a field, to be found from its Laplacian; every step sees fresh noise",
+        TaskName::Toy => {
+            "two functions of one variable, the second seen through a factor that scales its gradients down"
+        }
+        TaskName::Regression => "a function of one variable; no simulator at all",
     }
 }

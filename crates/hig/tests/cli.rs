@@ -52,6 +52,7 @@ fn a_run_leaves_a_complete_folder_and_three_lines() {
         "loss_time.svg",
         "loss_steps.svg",
         "spectrum.svg",
+        "saturation.svg",
         "physics.svg",
     ] {
         assert!(run.join(name).is_file(), "{name}");
@@ -62,7 +63,7 @@ fn a_run_leaves_a_complete_folder_and_three_lines() {
     assert_eq!(summary["stop_reason"], "steps");
     assert_eq!(summary["solver"], "gram");
     let report = fs::read_to_string(run.join("report.html")).unwrap();
-    assert_eq!(report.matches("<svg").count(), 4, "four pictures");
+    assert_eq!(report.matches("<svg").count(), 5, "five pictures");
     assert!(!report.contains("src=") && !report.contains("href="), "self-contained");
     let second = train(&["--steps", "5"], home.path());
     assert!(stderr(&second).contains("oscillators-hig-2"), "the next free folder");
@@ -106,6 +107,28 @@ fn training_goes_on_from_the_parameters_of_a_checkpoint() {
 }
 
 #[test]
+fn one_optimizer_hands_over_to_the_next_and_config_toml_repeats_it() {
+    let home = tempfile::tempdir().unwrap();
+    let every = ["--set", "training.evaluate_every=1"];
+    let by_flag = [&["--optimizer", "adam:3,hig", "--steps", "5", "--out", "a"][..], &every].concat();
+    let output = train(&by_flag, home.path());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let config = fs::read_to_string(home.path().join("a/config.toml")).unwrap();
+    assert!(config.contains("[[before]]"), "{config}");
+    let rates: Vec<String> = fs::read_to_string(home.path().join("a/metrics.csv"))
+        .unwrap()
+        .lines()
+        .skip(2)
+        .map(|line| line.split(',').nth(6).unwrap().to_owned())
+        .collect();
+    assert_eq!(rates, ["0.0003", "0.0003", "0.0003", "1.0", "1.0"], "three steps of adam, two of hig");
+    let output = hig(&["train", "--config", "a/config.toml", "--out", "b"], home.path());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let read = |run: &str| fs::read(home.path().join(run).join("checkpoint.safetensors")).unwrap();
+    assert_eq!(read("a"), read("b"));
+}
+
+#[test]
 fn every_solver_and_optimizer_trains_and_draws() {
     let home = tempfile::tempdir().unwrap();
     for (i, more) in [
@@ -113,7 +136,16 @@ fn every_solver_and_optimizer_trains_and_draws() {
         vec!["--solver", "krylov:4"],
         vec!["--solver", "auto", "--kappa", "-1", "--lr", "0.01"],
         vec!["--optimizer", "gn", "--lr", "0.1"],
+        vec!["--optimizer", "lm", "--solver", "krylov:5"],
+        vec!["--optimizer", "l-bfgs", "--set", "optimizer.history=3"],
+        vec!["--optimizer", "sip"],
         vec!["--optimizer", "sgd"],
+        vec!["--optimizer", "momentum", "--set", "objective.reduction=sum", "--lr", "1e-5"],
+        vec!["--optimizer", "nesterov"],
+        vec!["--optimizer", "rmsprop"],
+        vec!["--optimizer", "adagrad"],
+        vec!["--optimizer", "adadelta"],
+        vec!["--optimizer", "adamw", "--set", "optimizer.weight_decay=0.1"],
         vec!["--optimizer", "adam", "--set", "training.shuffle=true"],
         vec!["--set", "simulator.masses=1"],
         vec!["--set", "simulator.masses=3", "--set", "network.hidden=[]"],
@@ -260,6 +292,12 @@ fn bad_input_is_refused_in_one_sentence_before_any_work() {
         (&["train", "oscillators", "--set", "network.hidden=20"], &["a list"]),
         (&["train", "oscillators", "--set", "simulator.masses=0"], &["`simulator.masses` is 0"]),
         (&["train", "oscillators", "--from", "nowhere"], &["nowhere", "--from"]),
+        (&["train", "oscillators", "--optimizer", "adam,hig"], &["adam:2000", "--optimizer"]),
+        (&["train", "oscillators", "--optimizer", "adam:many,hig"], &["`many`", "number of steps"]),
+        (&["train", "oscillators", "--optimizer", "adam:0,hig"], &["`before.steps` is 0"]),
+        (&["train", "toy", "--set", "simulator.lambda=0"], &["`simulator.lambda`", "not 0"]),
+        (&["train", "oscillators", "--optimizer", "lm", "--set", "optimizer.damping=-1"], &["positive"]),
+        (&["train", "oscillators", "--optimizer", "l-bfgs", "--set", "optimizer.history=0"], &["1 to 1000"]),
         (&["report", "full"], &["no run's folder"]),
         (&["bench", "oscillators", "--repeats", "0"], &["--repeats"]),
     ];
@@ -295,13 +333,15 @@ fn every_task_is_right_trains_and_draws() {
             "poisson",
             vec!["--set", "simulator.boundary=periodic", "--set", "data.fresh=false", "--solver", "krylov:3"],
         ),
+        ("toy", vec!["--set", "simulator.lambda=1", "--optimizer", "gn"]),
+        ("regression", vec!["--set", "network.init=glorot-normal"]),
     ] {
         let sizes = ["--set", "data.train=24", "--set", "data.test=10", "--batch", "8", "--out", "run"];
         let arguments = [&["train", task, "--steps", "3"], &set[..], &sizes].concat();
         let output = hig(&arguments, home.path());
         assert!(output.status.success(), "{task} {set:?}: {}", stderr(&output));
         let report = fs::read_to_string(home.path().join("run/report.html")).unwrap();
-        assert_eq!(report.matches("<svg").count(), 4, "{task}");
+        assert_eq!(report.matches("<svg").count(), 5, "{task}");
         fs::remove_dir_all(home.path().join("run")).unwrap();
         let output = hig(&["check", task], home.path());
         assert!(output.status.success(), "{task}: {}", String::from_utf8_lossy(&output.stdout));

@@ -24,7 +24,10 @@ use faer::{Accum, Mat, MatMut, MatRef, Par};
 use super::Jacobian;
 use crate::columns::{from_rows, to_rows, vectorized};
 use crate::network::{Mlp, Pass, affine, layer_gradient};
-use crate::simulator::{block_cotangent, block_tangent};
+use crate::simulator::{Simulator, all_pairs, block_cotangent, block_tangent, coupled_pairs};
+
+/// Few of the pairs of control and outcome are coupled when at most one in so many is.
+const FEW: usize = 4;
 
 /// Products with J that one factorization is expected to ask for; decides whether all Dₗ pay for themselves.
 const EXPECTED_PRODUCTS: usize = 32;
@@ -44,6 +47,10 @@ pub(crate) struct Room {
     /// Dₗ of each layer, n × out column by column, rows component-major (c·b + s): so a column is also m columns of
     /// b samples, and the simulator's block is Dₗ of the last layer as it stands.
     rows: Vec<Vec<f64>>,
+    /// Of each layer, the pairs (output of the layer, outcome) that Dₗ couples.
+    pairs: Vec<Vec<(usize, usize)>>,
+    /// Of each outcome, the controls it depends on, where these are few.
+    few: Option<Vec<Vec<usize>>>,
     /// Whether `rows` holds more than the last layer's.
     complete: bool,
     outcome: Mat<f64>,
@@ -53,10 +60,26 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    pub(crate) fn new(network: &Mlp, outcomes: usize, samples: usize) -> Self {
+    pub(crate) fn new(network: &Mlp, simulator: &dyn Simulator, samples: usize) -> Self {
+        let outcomes = simulator.outcomes();
+        let coupled = coupled_pairs(simulator);
+        let few = (FEW * coupled.len() <= outcomes * simulator.controls()).then(|| {
+            let mut of_outcome = vec![Vec::new(); outcomes];
+            for &(j, c) in &coupled {
+                of_outcome[c].push(j);
+            }
+            of_outcome
+        });
+        let mut pairs: Vec<_> =
+            network.layers().iter().map(|layer| all_pairs(layer.outputs, outcomes)).collect();
+        if let Some(last) = pairs.last_mut() {
+            *last = coupled;
+        }
         let widest = network.layers().iter().map(|layer| layer.outputs).max().unwrap_or(0);
         Self {
             rows: vec![Vec::new(); network.layers().len()],
+            pairs,
+            few,
             complete: false,
             outcome: Mat::zeros(samples, outcomes),
             control: Mat::zeros(samples, network.outputs()),
@@ -76,6 +99,19 @@ impl Room {
 }
 
 impl LayeredJacobian<'_> {
+    /// The simulator's blocks ∂y/∂z, b × q·m: column j·m + c holds ∂y_c/∂z_j of every sample.
+    #[must_use]
+    pub fn blocks(&self) -> MatRef<'_, f64> {
+        let (b, m) = self.shape();
+        let block = &self.room.rows[self.network.layers().len() - 1];
+        MatRef::from_column_major_slice(block, b, self.network.outputs() * m)
+    }
+
+    /// `out` (P) = J_networkᵀ z̄ for z̄ (b × q): the gradient that a cotangent of the controls makes, the simulator left out.
+    pub fn network_transpose(&mut self, cotangent: MatRef<'_, f64>, out: &mut [f64]) {
+        self.pass.backward(self.network, self.theta, cotangent, out, self.par);
+    }
+
     /// Samples b, and outcome components m of each.
     fn shape(&self) -> (usize, usize) {
         (self.room.outcome.nrows(), self.room.outcome.ncols())
@@ -125,11 +161,25 @@ impl LayeredJacobian<'_> {
         sum: &mut Mat<f64>,
     ) {
         let (b, m) = self.shape();
+        let last = self.network.layers().len() - 1;
         sum.fill(0.0);
-        for ((layer, rows), inner) in self.network.layers().iter().zip(&self.room.rows).zip(inner) {
-            let rows = MatRef::from_column_major_slice(rows, b * m, layer.outputs);
+        for (l, (layer, inner)) in self.network.layers().iter().zip(inner).enumerate() {
+            let rows = MatRef::from_column_major_slice(&self.room.rows[l], b * m, layer.outputs);
             let (left, right) = (rows.subrows(c * b, b), rows.subrows(d * b, b));
-            matmul(&mut *product, Accum::Replace, left, right.transpose(), 1.0, self.par);
+            match &self.room.few {
+                Some(controls) if l == last => {
+                    let shared = controls[c].iter().filter(|j| controls[d].contains(j));
+                    product.fill(0.0);
+                    for &j in shared.clone() {
+                        let (left, right) = (left.subcols(j, 1), right.subcols(j, 1));
+                        matmul(&mut *product, Accum::Add, left, right.transpose(), 1.0, self.par);
+                    }
+                    if shared.count() == 0 {
+                        continue;
+                    }
+                }
+                _ => matmul(&mut *product, Accum::Replace, left, right.transpose(), 1.0, self.par),
+            }
             vectorized(
                 #[inline(always)]
                 || {
@@ -164,13 +214,18 @@ impl Jacobian for LayeredJacobian<'_> {
                 let mut tangent = room.layer.as_mut().subcols_mut(0, layer.outputs);
                 let input = self.pass.inputs[l].as_ref();
                 affine(input, layer.weight(v), layer.bias(v), tangent.as_mut(), self.par);
-                block_tangent(&room.rows[l], tangent.as_ref(), room.accumulated.as_mut());
+                block_tangent(&room.rows[l], &room.pairs[l], tangent.as_ref(), room.accumulated.as_mut());
             }
         } else {
             let room = &mut *self.room;
             self.pass.tangent(self.network, self.theta, v, room.control.as_mut(), self.par);
             room.accumulated.fill(0.0);
-            block_tangent(&room.rows[last], room.control.as_ref(), room.accumulated.as_mut());
+            block_tangent(
+                &room.rows[last],
+                &room.pairs[last],
+                room.control.as_ref(),
+                room.accumulated.as_mut(),
+            );
         }
         to_rows(self.room.accumulated.as_ref(), out);
     }
@@ -186,11 +241,16 @@ impl Jacobian for LayeredJacobian<'_> {
         if rows_pay {
             for (l, layer) in self.network.layers().iter().enumerate() {
                 let mut delta = room.layer.as_mut().subcols_mut(0, layer.outputs);
-                block_cotangent(&room.rows[l], room.outcome.as_ref(), delta.as_mut());
+                block_cotangent(&room.rows[l], &room.pairs[l], room.outcome.as_ref(), delta.as_mut());
                 layer_gradient(delta.as_ref(), self.pass.inputs[l].as_ref(), layer.parts_mut(out), self.par);
             }
         } else {
-            block_cotangent(&room.rows[last], room.outcome.as_ref(), room.control.as_mut());
+            block_cotangent(
+                &room.rows[last],
+                &room.pairs[last],
+                room.outcome.as_ref(),
+                room.control.as_mut(),
+            );
             self.pass.backward(self.network, self.theta, room.control.as_ref(), out, self.par);
         }
     }

@@ -1,10 +1,11 @@
-//! Initial weights; biases start at zero.
+//! Initial weights; biases start at zero, except by the last of these.
 //!
 //! | name | variance of a weight | source |
 //! |---|---|---|
 //! | Glorot | 2 / (in + out) | Glorot, Bengio, AISTATS 2010 |
 //! | He | 2 / in | He, Zhang, Ren, Sun, ICCV 2015 |
 //! | LeCun | 1 / in | LeCun, Bottou, Orr, Müller, *Efficient BackProp*, 1998 |
+//! | fan-in | 1 / (3·in), biases too | the default of PyTorch's linear layers |
 //!
 //! A uniform draw spans ±√(3·variance); a normal draw is not truncated.
 
@@ -23,17 +24,19 @@ pub enum Init {
     HeNormal,
     LecunUniform,
     LecunNormal,
+    FanInUniform,
 }
 
 impl Init {
     /// Every initialisation, in the order of the documentation.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::GlorotUniform,
         Self::GlorotNormal,
         Self::HeUniform,
         Self::HeNormal,
         Self::LecunUniform,
         Self::LecunNormal,
+        Self::FanInUniform,
     ];
 
     /// Variance of a weight of a layer with `inputs` and `outputs`.
@@ -43,14 +46,21 @@ impl Init {
             Self::GlorotUniform | Self::GlorotNormal => 2.0 / (inputs + outputs) as f64,
             Self::HeUniform | Self::HeNormal => 2.0 / inputs as f64,
             Self::LecunUniform | Self::LecunNormal => 1.0 / inputs as f64,
+            Self::FanInUniform => 1.0 / (3 * inputs) as f64,
         }
+    }
+
+    /// Whether biases are drawn like weights.
+    #[must_use]
+    pub fn draws_biases(self) -> bool {
+        self == Self::FanInUniform
     }
 
     /// Draws `weights`.
     pub(crate) fn fill<R: Rng>(self, inputs: usize, outputs: usize, weights: &mut [f64], rng: &mut R) {
         let variance = self.variance(inputs, outputs);
         match self {
-            Self::GlorotUniform | Self::HeUniform | Self::LecunUniform => {
+            Self::GlorotUniform | Self::HeUniform | Self::LecunUniform | Self::FanInUniform => {
                 let limit = (3.0 * variance).sqrt();
                 for weight in weights {
                     *weight = limit * (2.0 * rng.random::<f64>() - 1.0);

@@ -125,12 +125,13 @@ impl Mlp {
         self.layers.iter().map(Layer::parameters).sum()
     }
 
-    /// Draws θ: weights by `init`, biases 0.
+    /// Draws θ by `init`: weights, and biases where it draws them; else these are 0.
     #[must_use]
     pub fn initialize<R: Rng>(&self, init: Init, rng: &mut R) -> Vec<f64> {
         let mut theta = vec![0.0; self.parameters()];
         for layer in &self.layers {
-            let weights = &mut theta[layer.offset..layer.offset + layer.weights()];
+            let drawn = if init.draws_biases() { layer.parameters() } else { layer.weights() };
+            let weights = &mut theta[layer.offset..layer.offset + drawn];
             init.fill(layer.inputs, layer.outputs, weights, rng);
         }
         theta

@@ -4,12 +4,14 @@ mod overlap;
 mod squared_error;
 
 use faer::{MatMut, MatRef};
+use serde::{Deserialize, Serialize};
 
 pub use overlap::Overlap;
 pub use squared_error::SquaredError;
 
 /// How the losses of the samples become the loss of a mini-batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Reduction {
     /// Their mean: g carries 1/b.
     Mean,
@@ -32,6 +34,10 @@ impl Reduction {
 pub trait Objective: Send + Sync {
     /// How samples are combined.
     fn reduction(&self) -> Reduction;
+
+    /// h of the Gauss–Newton model L(y + δ) ≈ L + g·δ + ½h|δ|² of a sample's loss, reduction left out: what makes
+    /// g/h a residual, whatever the loss's factor.
+    fn curvature(&self) -> f64;
 
     /// Sum of the samples' losses for y and target (b × m each); writes its gradient (b × m) if asked to.
     fn sum(

@@ -20,6 +20,11 @@ impl Objective for SquaredError {
         self.reduction
     }
 
+    /// Exact: the loss is quadratic in y.
+    fn curvature(&self) -> f64 {
+        2.0 * self.factor
+    }
+
     fn sum(
         &self,
         outcome: MatRef<'_, f64>,

@@ -2,14 +2,15 @@
 //!
 //! m ← β₁m + (1−β₁)∇,  v ← β₂v + (1−β₂)∇²,  θ ← θ − η·m̂/(√v̂ + ε),  with m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ)
 //!
-//! One sweep forward and one back; memory 2P.
+//! One sweep forward and one back; memory 2P. β₁ = 0.9 and β₂ = 0.999 are the source's, ε = 1e-7 TensorFlow's, which the
+//! paper's code uses.
 //!
-//! Source: Kingma, Ba, ICLR 2015.
+//! Source: Kingma, Ba, *Adam: A Method for Stochastic Optimization*, ICLR 2015.
 
-use super::{Optimizer, StepReport, check_learning_rate, descend};
+use super::first_order::{check_fraction, check_positive};
+use super::{Rule, check_learning_rate};
 use crate::columns::vectorized;
-use crate::error::{SettingError, StepError};
-use crate::model::Problem;
+use crate::error::SettingError;
 
 /// Adam with its moments.
 #[derive(Debug, Clone)]
@@ -21,7 +22,6 @@ pub struct Adam {
     steps: u32,
     first: Vec<f64>,
     second: Vec<f64>,
-    gradient: Vec<f64>,
 }
 
 impl Adam {
@@ -31,33 +31,22 @@ impl Adam {
     /// When η or ε is not positive and finite, or a decay rate is outside \[0, 1).
     pub fn new(learning_rate: f64, beta1: f64, beta2: f64, epsilon: f64) -> Result<Self, SettingError> {
         check_learning_rate(learning_rate)?;
-        for (key, beta) in [("optimizer.beta1", beta1), ("optimizer.beta2", beta2)] {
-            if !(0.0..1.0).contains(&beta) {
-                return Err(SettingError::new(key, beta, "at least 0 and below 1"));
-            }
-        }
-        if !(epsilon > 0.0 && epsilon.is_finite()) {
-            return Err(SettingError::new("optimizer.epsilon", epsilon, "positive and finite"));
-        }
-        Ok(Self {
-            learning_rate,
-            beta1,
-            beta2,
-            epsilon,
-            steps: 0,
-            first: Vec::new(),
-            second: Vec::new(),
-            gradient: Vec::new(),
-        })
+        check_fraction("optimizer.beta1", beta1)?;
+        check_fraction("optimizer.beta2", beta2)?;
+        check_positive("optimizer.epsilon", epsilon)?;
+        Ok(Self { learning_rate, beta1, beta2, epsilon, steps: 0, first: Vec::new(), second: Vec::new() })
     }
 }
 
-impl Optimizer for Adam {
-    fn step(&mut self, problem: &mut Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
-        for vector in [&mut self.first, &mut self.second, &mut self.gradient] {
-            vector.resize(theta.len(), 0.0);
+impl Rule for Adam {
+    fn learning_rate(&self) -> f64 {
+        self.learning_rate
+    }
+
+    fn direct(&mut self, _: &[f64], gradient: &mut [f64]) {
+        for moment in [&mut self.first, &mut self.second] {
+            moment.resize(gradient.len(), 0.0);
         }
-        let loss = problem.gradient(theta, &mut self.gradient)?;
         self.steps += 1;
         let exponent = i32::try_from(self.steps).unwrap_or(i32::MAX);
         let (correct1, correct2) = (1.0 - self.beta1.powi(exponent), 1.0 - self.beta2.powi(exponent));
@@ -65,15 +54,13 @@ impl Optimizer for Adam {
         vectorized(
             #[inline(always)]
             || {
-                for ((m, v), g) in self.first.iter_mut().zip(&mut self.second).zip(&mut self.gradient) {
+                for ((m, v), g) in self.first.iter_mut().zip(&mut self.second).zip(gradient) {
                     *m = beta1 * *m + (1.0 - beta1) * *g;
                     *v = beta2 * *v + (1.0 - beta2) * *g * *g;
                     *g = *m / correct1 / ((*v / correct2).sqrt() + epsilon);
                 }
             },
         );
-        let update_norm = descend(theta, &self.gradient, self.learning_rate)?;
-        Ok(StepReport { loss, update_norm, learning_rate: self.learning_rate, kappa: None, spectral: None })
     }
 
     fn state(&self) -> Vec<(&'static str, Vec<f64>)> {

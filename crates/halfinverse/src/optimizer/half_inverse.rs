@@ -53,6 +53,13 @@ impl Optimizer for HalfInverse {
             Shape::Power { kappa } => Some(kappa),
             Shape::Damped { .. } => None,
         };
-        Ok(StepReport { loss, update_norm, learning_rate: self.learning_rate, kappa, spectral: Some(report) })
+        Ok(StepReport {
+            loss,
+            update_norm,
+            learning_rate: self.learning_rate,
+            kappa,
+            spectral: Some(report),
+            ..StepReport::default()
+        })
     }
 }

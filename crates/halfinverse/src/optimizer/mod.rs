@@ -1,11 +1,31 @@
 //! Optimizers: from one mini-batch and θ to the next θ.
 
+pub mod adadelta;
+pub mod adagrad;
 pub mod adam;
+pub mod adamw;
+pub mod first_order;
 pub mod half_inverse;
+pub mod lbfgs;
+pub mod levenberg_marquardt;
+pub mod momentum;
+pub mod nesterov;
+pub mod rmsprop;
+pub mod scale_invariant;
 pub mod sgd;
 
+pub use adadelta::Adadelta;
+pub use adagrad::Adagrad;
 pub use adam::Adam;
+pub use adamw::AdamW;
+pub use first_order::{FirstOrder, Rule};
 pub use half_inverse::HalfInverse;
+pub use lbfgs::Lbfgs;
+pub use levenberg_marquardt::LevenbergMarquardt;
+pub use momentum::Momentum;
+pub use nesterov::Nesterov;
+pub use rmsprop::Rmsprop;
+pub use scale_invariant::ScaleInvariant;
 pub use sgd::Sgd;
 
 use crate::columns::norm;
@@ -14,7 +34,7 @@ use crate::model::Problem;
 use crate::spectral::Report;
 
 /// One step of an optimizer, as it was made.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct StepReport {
     /// Loss of the mini-batch before the step.
     pub loss: f64,
@@ -24,6 +44,10 @@ pub struct StepReport {
     pub learning_rate: f64,
     /// Exponent κ, where there is one.
     pub kappa: Option<f64>,
+    /// Damping λ, where there is one.
+    pub lambda: Option<f64>,
+    /// Whether the step was taken back, and θ is as it was.
+    pub rejected: bool,
     /// Of the spectral step, where there is one.
     pub spectral: Option<Report>,
 }

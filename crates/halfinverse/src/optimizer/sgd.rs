@@ -1,16 +1,16 @@
-//! Gradient descent on mini-batches: θ ← θ − η·Jᵀg.
+//! Gradient descent on mini-batches: θ ← θ − η·∇.
 //!
-//! One sweep forward and one back; no memory.
+//! No memory.
+//!
+//! Source: Robbins, Monro, *A Stochastic Approximation Method*, Ann. Math. Stat. 22, 1951.
 
-use super::{Optimizer, StepReport, check_learning_rate, descend};
-use crate::error::{SettingError, StepError};
-use crate::model::Problem;
+use super::{Rule, check_learning_rate};
+use crate::error::SettingError;
 
 /// Stochastic gradient descent.
 #[derive(Debug, Clone)]
 pub struct Sgd {
     learning_rate: f64,
-    gradient: Vec<f64>,
 }
 
 impl Sgd {
@@ -20,15 +20,18 @@ impl Sgd {
     /// When η is not positive and finite.
     pub fn new(learning_rate: f64) -> Result<Self, SettingError> {
         check_learning_rate(learning_rate)?;
-        Ok(Self { learning_rate, gradient: Vec::new() })
+        Ok(Self { learning_rate })
     }
 }
 
-impl Optimizer for Sgd {
-    fn step(&mut self, problem: &mut Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
-        self.gradient.resize(theta.len(), 0.0);
-        let loss = problem.gradient(theta, &mut self.gradient)?;
-        let update_norm = descend(theta, &self.gradient, self.learning_rate)?;
-        Ok(StepReport { loss, update_norm, learning_rate: self.learning_rate, kappa: None, spectral: None })
+impl Rule for Sgd {
+    fn learning_rate(&self) -> f64 {
+        self.learning_rate
+    }
+
+    fn direct(&mut self, _: &[f64], _: &mut [f64]) {}
+
+    fn state(&self) -> Vec<(&'static str, Vec<f64>)> {
+        Vec::new()
     }
 }

@@ -10,6 +10,7 @@ pub mod dipole;
 mod lanes;
 pub mod oscillators;
 pub mod poisson;
+pub mod scaling;
 
 use faer::prelude::ReborrowMut;
 use faer::{Mat, MatMut, MatRef};
@@ -18,6 +19,7 @@ pub(crate) use batched::Batched;
 pub use dipole::{Dipole, DipoleSettings};
 pub use oscillators::{Oscillators, OscillatorsSettings, Trajectory};
 pub use poisson::{Boundary, Poisson, PoissonSettings};
+pub use scaling::Scaling;
 
 use crate::columns::{column, column_mut, vectorized};
 
@@ -77,6 +79,12 @@ pub trait Simulator: Send + Sync {
         0
     }
 
+    /// Whether outcome component c depends on control component j at all; pairs that it denies are skipped in products.
+    fn couples(&self, control: usize, outcome: usize) -> bool {
+        let _ = (control, outcome);
+        true
+    }
+
     /// y (b × m) from initial states (b × [`Self::initials`]) and controls (b × q).
     ///
     /// `record` has [`Self::record_len`]`(b)` entries in whatever order the simulator likes, or none when no derivative
@@ -110,7 +118,7 @@ pub trait Simulator: Send + Sync {
         }
         let block = allocate_block(self, at)?;
         out.fill(0.0);
-        block_tangent(&block, tangent, out);
+        block_tangent(&block, &coupled_pairs(self), tangent, out);
         Ok(())
     }
 
@@ -128,7 +136,7 @@ pub trait Simulator: Send + Sync {
             return Err(missing(self.natural()));
         }
         let block = allocate_block(self, at)?;
-        block_cotangent(&block, cotangent, out);
+        block_cotangent(&block, &coupled_pairs(self), cotangent, out);
         Ok(())
     }
 
@@ -177,40 +185,56 @@ fn allocate_block<S: Simulator + ?Sized>(simulator: &S, at: Point<'_>) -> Result
     Ok(block)
 }
 
-/// ẏ ← ẏ + B ż per sample, for B (b × q·m, as in [`Simulator::block`]) column by column.
-pub(crate) fn block_tangent(block: &[f64], tangent: MatRef<'_, f64>, mut out: MatMut<'_, f64>) {
+/// Pairs (control j, outcome c) that a simulator couples, in the order of a block's columns.
+pub(crate) fn coupled_pairs<S: Simulator + ?Sized>(simulator: &S) -> Vec<(usize, usize)> {
+    let pairs = all_pairs(simulator.controls(), simulator.outcomes());
+    pairs.into_iter().filter(|&(j, c)| simulator.couples(j, c)).collect()
+}
+
+/// Every pair (j, c) of `q` by `m`, in the order of a block's columns.
+pub(crate) fn all_pairs(q: usize, m: usize) -> Vec<(usize, usize)> {
+    (0..q).flat_map(|j| (0..m).map(move |c| (j, c))).collect()
+}
+
+/// ẏ ← ẏ + B ż per sample, for B (b × q·m, as in [`Simulator::block`]) column by column; `pairs` (j, c) count.
+pub(crate) fn block_tangent(
+    block: &[f64],
+    pairs: &[(usize, usize)],
+    tangent: MatRef<'_, f64>,
+    mut out: MatMut<'_, f64>,
+) {
     let (b, m) = out.shape();
     vectorized(
         #[inline(always)]
         || {
-            for (j, block) in block.chunks_exact(b * m).enumerate() {
-                let tangent = column(tangent, j);
-                for (c, block) in block.chunks_exact(b).enumerate() {
-                    let out = column_mut(out.rb_mut(), c);
-                    for ((out, block), tangent) in out.iter_mut().zip(block).zip(tangent) {
-                        *out += block * tangent;
-                    }
+            for &(j, c) in pairs {
+                let block = &block[(j * m + c) * b..][..b];
+                let out = column_mut(out.rb_mut(), c);
+                for ((out, block), tangent) in out.iter_mut().zip(block).zip(column(tangent, j)) {
+                    *out += block * tangent;
                 }
             }
         },
     );
 }
 
-/// z̄ = Bᵀ ȳ per sample, for B (b × q·m, as in [`Simulator::block`]) column by column.
-pub(crate) fn block_cotangent(block: &[f64], cotangent: MatRef<'_, f64>, mut out: MatMut<'_, f64>) {
+/// z̄ = Bᵀ ȳ per sample, for B (b × q·m, as in [`Simulator::block`]) column by column; `pairs` (j, c) count.
+pub(crate) fn block_cotangent(
+    block: &[f64],
+    pairs: &[(usize, usize)],
+    cotangent: MatRef<'_, f64>,
+    mut out: MatMut<'_, f64>,
+) {
     let (b, m) = cotangent.shape();
+    out.fill(0.0);
     vectorized(
         #[inline(always)]
         || {
-            for (j, block) in block.chunks_exact(b * m).enumerate() {
+            for &(j, c) in pairs {
+                let block = &block[(j * m + c) * b..][..b];
                 let out = column_mut(out.rb_mut(), j);
-                for (c, block) in block.chunks_exact(b).enumerate() {
-                    let products = block.iter().zip(column(cotangent, c)).map(|(block, y)| block * y);
-                    if c == 0 {
-                        out.iter_mut().zip(products).for_each(|(out, product)| *out = product);
-                    } else {
-                        out.iter_mut().zip(products).for_each(|(out, product)| *out += product);
-                    }
+                for ((out, block), y) in out.iter_mut().zip(block).zip(column(cotangent, c)) {
+                    *out += block * y;
                 }
             }
         },

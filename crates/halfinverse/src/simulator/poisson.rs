@@ -169,4 +169,8 @@ impl Simulator for Poisson {
         self.laplacian(cotangent, out);
         Ok(())
     }
+
+    fn couples(&self, control: usize, outcome: usize) -> bool {
+        control == outcome || self.neighbours[outcome].contains(&control)
+    }
 }

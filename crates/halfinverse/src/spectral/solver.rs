@@ -156,7 +156,7 @@ fn list(solvers: &[Solver]) -> String {
 }
 
 impl SpectralError {
-    pub(super) fn check_finite<'a>(
+    pub(crate) fn check_finite<'a>(
         what: &'static str,
         values: impl IntoIterator<Item = &'a f64>,
     ) -> Result<(), Self> {

@@ -20,6 +20,8 @@ pub(crate) const TEST: u64 = 1;
 pub(crate) const WEIGHTS: u64 = 2;
 /// Stream that orders epoch 0, of `training.seed`; each epoch has its own.
 pub(crate) const EPOCHS: u64 = 3;
+/// Stream of the validation data, which hyper-parameters are chosen by.
+pub(crate) const VALIDATION: u64 = 1 << 62;
 /// Stream of the fresh mini-batch of step 0; each step has its own.
 pub(crate) const FRESH: u64 = 1 << 63;
 
@@ -31,7 +33,36 @@ pub(crate) fn draw(simulation: &Simulation, seed: u64, stream: u64, count: usize
         Simulation::Oscillators(simulator) => oscillators(simulator, count, &mut rng),
         Simulation::Dipole(simulator) => dipole(simulator, count, &mut rng),
         Simulation::Poisson(simulator) => poisson(simulator, count, &mut rng),
+        Simulation::Toy(_) => function(count, &mut rng, |x| vec![(6.0 * x).sin(), (9.0 * x).cos()]),
+        Simulation::Regression(_) => {
+            let deviation = bump_deviation();
+            function(count, &mut rng, |x| vec![bump(x) / deviation])
+        }
     }
+}
+
+/// Points uniform on [−1, 1), and a function of them.
+fn function(count: usize, rng: &mut ChaCha8Rng, f: impl Fn(f64) -> Vec<f64>) -> Samples {
+    let xs: Vec<f64> = (0..count).map(|_| 2.0 * rng.random::<f64>() - 1.0).collect();
+    let ys: Vec<Vec<f64>> = xs.iter().map(|&x| f(x)).collect();
+    let outputs = f(0.0).len();
+    Samples {
+        input: Mat::from_fn(count, 1, |s, _| xs[s]),
+        initial: Mat::zeros(count, 0),
+        target: Mat::from_fn(count, outputs, |s, c| ys[s][c]),
+    }
+}
+
+/// exp(−10x²)·sin 2x, which is odd: its mean over [−1, 1] is 0.
+fn bump(x: f64) -> f64 {
+    (-10.0 * x * x).exp() * (2.0 * x).sin()
+}
+
+/// Standard deviation of [`bump`] over [−1, 1], by the trapezoidal rule, whose error the vanishing ends make negligible.
+fn bump_deviation() -> f64 {
+    const INTERVALS: u32 = 1000;
+    let squares = (0..INTERVALS).map(|i| bump(2.0 * f64::from(i) / f64::from(INTERVALS) - 1.0).powi(2));
+    (squares.sum::<f64>() / f64::from(INTERVALS)).sqrt()
 }
 
 /// States uniform on [0, 1), each at once network input, initial state and target.

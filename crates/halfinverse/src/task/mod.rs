@@ -5,16 +5,19 @@ mod defaults;
 mod settings;
 
 pub use settings::{
-    DataSettings, NetworkSettings, OptimizerName, OptimizerSettings, Settings, SimulatorSettings,
-    StopSettings, TaskName, TrainingSettings,
+    DataSettings, NetworkSettings, ObjectiveSettings, OptimizerName, OptimizerSettings, RegressionSettings,
+    Settings, SimulatorSettings, Stage, StopSettings, TaskName, ToySettings, TrainingSettings,
 };
 
 use crate::error::{SettingError, ShapeError};
 use crate::model::{Model, Samples};
 use crate::network::Mlp;
 use crate::objective::{Overlap, Reduction, SquaredError};
-use crate::optimizer::{Adam, HalfInverse, Optimizer, Sgd};
-use crate::simulator::{Dipole, Oscillators, Poisson, Simulator};
+use crate::optimizer::{
+    Adadelta, Adagrad, Adam, AdamW, FirstOrder, HalfInverse, Lbfgs, LevenbergMarquardt, Momentum, Nesterov,
+    Optimizer, Rmsprop, Rule, ScaleInvariant, Sgd,
+};
+use crate::simulator::{Dipole, Oscillators, Poisson, Scaling, Simulator};
 use crate::spectral::{Filter, Options};
 use faer::Par;
 use rand::SeedableRng;
@@ -33,6 +36,8 @@ pub enum Simulation {
     Oscillators(Oscillators),
     Dipole(Dipole),
     Poisson(Poisson),
+    Toy(Scaling),
+    Regression(Scaling),
 }
 
 impl Simulation {
@@ -43,7 +48,32 @@ impl Simulation {
             }
             SimulatorSettings::Dipole(constants) => Self::Dipole(Dipole::new(constants.clone())?),
             SimulatorSettings::Poisson(constants) => Self::Poisson(Poisson::new(constants.clone())?),
+            SimulatorSettings::Toy(ToySettings { lambda }) => {
+                if !(lambda.is_finite() && *lambda != 0.0) {
+                    return Err(SettingError::new("simulator.lambda", lambda, "finite and not 0"));
+                }
+                Self::Toy(Scaling::new(vec![1.0, *lambda]))
+            }
+            SimulatorSettings::Regression(_) => Self::Regression(Scaling::new(vec![1.0])),
         })
+    }
+
+    fn task(&self) -> TaskName {
+        match self {
+            Self::Oscillators(_) => TaskName::Oscillators,
+            Self::Dipole(_) => TaskName::Dipole,
+            Self::Poisson(_) => TaskName::Poisson,
+            Self::Toy(_) => TaskName::Toy,
+            Self::Regression(_) => TaskName::Regression,
+        }
+    }
+
+    /// Width of the network's input: the target's, or 1 where the target is a function of one variable.
+    fn inputs(&self) -> usize {
+        match self {
+            Self::Toy(_) | Self::Regression(_) => 1,
+            _ => self.simulator().outcomes(),
+        }
     }
 
     fn simulator(&self) -> &dyn Simulator {
@@ -51,20 +81,19 @@ impl Simulation {
             Self::Oscillators(simulator) => simulator,
             Self::Dipole(simulator) => simulator,
             Self::Poisson(simulator) => simulator,
+            Self::Toy(simulator) | Self::Regression(simulator) => simulator,
         }
     }
 
     /// With its objective.
-    fn model(&self, network: Mlp) -> Result<Model, ShapeError> {
-        let mean = Reduction::Mean;
+    fn model(&self, network: Mlp, reduction: Reduction) -> Result<Model, ShapeError> {
+        let squares = |factor| SquaredError { factor, reduction };
         match self.clone() {
-            Self::Oscillators(simulator) => {
-                Model::new(network, simulator, SquaredError { factor: 1.0, reduction: mean })
-            }
-            Self::Dipole(simulator) => Model::new(network, simulator, Overlap { reduction: mean }),
-            Self::Poisson(simulator) => {
-                Model::new(network, simulator, SquaredError { factor: 0.5, reduction: Reduction::Sum })
-            }
+            Self::Oscillators(simulator) => Model::new(network, simulator, squares(1.0)),
+            Self::Dipole(simulator) => Model::new(network, simulator, Overlap { reduction }),
+            Self::Poisson(simulator) => Model::new(network, simulator, squares(0.5)),
+            Self::Toy(simulator) => Model::new(network, simulator, squares(0.5)),
+            Self::Regression(simulator) => Model::new(network, simulator, squares(1.0)),
         }
     }
 }
@@ -100,9 +129,12 @@ impl Task {
     pub fn new(mut settings: Settings) -> Result<Self, SettingError> {
         settings.check()?;
         let simulation = Simulation::new(&settings.simulator)?;
+        if simulation.task() != settings.task {
+            let expected = format!("those of {}", settings.task);
+            return Err(SettingError::new("simulator", format!("that of {}", simulation.task()), expected));
+        }
         let simulator = simulation.simulator();
-        // The network sees the target.
-        let mut widths = vec![simulator.outcomes()];
+        let mut widths = vec![simulation.inputs()];
         widths.extend(&settings.network.hidden);
         widths.push(simulator.controls());
         let network = Mlp::new(&widths, settings.network.activation)?;
@@ -114,18 +146,19 @@ impl Task {
                 expected,
             ));
         }
-        let spectral = matches!(settings.optimizer.name(), OptimizerName::Hig | OptimizerName::Gn);
         let block = simulator.outcomes() * simulator.controls();
-        if spectral && settings.training.batch.saturating_mul(block) > MOST_BLOCKS {
-            let expected = format!(
-                "at most {}: each sample has a block of {} outcomes by {} controls",
-                MOST_BLOCKS / block,
-                simulator.outcomes(),
-                simulator.controls()
-            );
-            return Err(SettingError::new("training.batch", settings.training.batch, expected));
+        for (key, optimizer, batch) in (0..=settings.before.len()).map(|i| settings.turn(i)) {
+            if optimizer.needs_blocks() && batch.saturating_mul(block) > MOST_BLOCKS {
+                let expected = format!(
+                    "at most {}: each sample has a block of {} outcomes by {} controls",
+                    MOST_BLOCKS / block,
+                    simulator.outcomes(),
+                    simulator.controls()
+                );
+                return Err(SettingError::new(key, batch, expected));
+            }
+            build_optimizer(optimizer, Par::Seq)?;
         }
-        build_optimizer(&settings.optimizer, Par::Seq)?;
         if settings.training.threads == 0 {
             settings.training.threads = std::thread::available_parallelism().map_or(1, usize::from);
         }
@@ -134,7 +167,7 @@ impl Task {
             settings.training.evaluate_every = settings.cadence(outcomes, network.parameters());
         }
         let model = simulation
-            .model(network)
+            .model(network, settings.objective.reduction)
             .map_err(|error| SettingError::new("network.hidden", error, "fitting"))?;
         let draw = |stream, count| data::draw(&simulation, settings.data.seed, stream, count);
         let (train, test) = (draw(data::TRAIN, settings.data.train), draw(data::TEST, settings.data.test));
@@ -165,11 +198,18 @@ impl Task {
         &self.test
     }
 
+    /// The same task with validation data in place of the test data: for the choice of hyper-parameters.
+    #[must_use]
+    pub fn for_validation(mut self) -> Self {
+        let data = &self.settings.data;
+        self.test = data::draw(&self.simulation, data.seed, data::VALIDATION, data.test);
+        self
+    }
+
     /// A mini-batch of its own for a step, where `data.fresh` is set.
     #[must_use]
-    pub fn fresh_batch(&self, step: u64) -> Option<Samples> {
+    pub fn fresh_batch(&self, step: u64, batch: usize) -> Option<Samples> {
         let data = &self.settings.data;
-        let batch = self.settings.training.batch;
         data.fresh.then(|| data::draw(&self.simulation, data.seed, data::FRESH + step, batch))
     }
 
@@ -181,12 +221,12 @@ impl Task {
         self.model.network().initialize(self.settings.network.init, &mut rng)
     }
 
-    /// The optimizer, at the start of its work.
+    /// An optimizer for this task, at the start of its work.
     ///
     /// # Errors
     /// None for settings that [`Task::new`] accepted.
-    pub fn optimizer(&self) -> Result<Box<dyn Optimizer>, SettingError> {
-        build_optimizer(&self.settings.optimizer, self.par())
+    pub fn optimizer(&self, settings: &OptimizerSettings) -> Result<Box<dyn Optimizer>, SettingError> {
+        build_optimizer(settings, self.par())
     }
 
     /// The simulator by kind, for what only that kind can tell.
@@ -210,25 +250,68 @@ impl Task {
     }
 }
 
+impl Settings {
+    /// The optimizer whose turn is the `i`-th with its mini-batch, and the name of the setting that holds the latter.
+    pub(crate) fn turn(&self, i: usize) -> (&'static str, &OptimizerSettings, usize) {
+        match self.before.get(i) {
+            Some(stage) => ("before.batch", &stage.optimizer, stage.batch),
+            None => ("training.batch", &self.optimizer, self.training.batch),
+        }
+    }
+}
+
 fn build_optimizer(settings: &OptimizerSettings, par: Par) -> Result<Box<dyn Optimizer>, SettingError> {
-    let half_inverse = |learning_rate, kappa, truncation, solver, gram_tolerance: f64| {
-        let filter = Filter::power(kappa, truncation)?;
+    let options = |solver, gram_tolerance: f64| {
         if gram_tolerance.is_nan() || gram_tolerance <= 0.0 {
             return Err(SettingError::new("optimizer.gram_tolerance", gram_tolerance, "positive"));
         }
-        let options = Options { solver, gram_tolerance, par };
-        Ok::<Box<dyn Optimizer>, _>(Box::new(HalfInverse::new(learning_rate, filter, options)?))
+        Ok(Options { solver, gram_tolerance, par })
     };
     match *settings {
         OptimizerSettings::Hig { learning_rate, kappa, truncation, solver, gram_tolerance } => {
-            half_inverse(learning_rate, kappa, truncation, solver, gram_tolerance)
+            let filter = Filter::power(kappa, truncation)?;
+            Ok(Box::new(HalfInverse::new(learning_rate, filter, options(solver, gram_tolerance)?)?))
         }
         OptimizerSettings::Gn { learning_rate, truncation, solver, gram_tolerance } => {
-            half_inverse(learning_rate, 1.0, truncation, solver, gram_tolerance)
+            let filter = Filter::power(1.0, truncation)?;
+            Ok(Box::new(HalfInverse::new(learning_rate, filter, options(solver, gram_tolerance)?)?))
+        }
+        OptimizerSettings::Lm { learning_rate, damping, solver, gram_tolerance } => {
+            let options = options(solver, gram_tolerance)?;
+            Ok(Box::new(LevenbergMarquardt::new(learning_rate, damping, options)?))
+        }
+        OptimizerSettings::LBfgs { learning_rate, history } => {
+            Ok(Box::new(Lbfgs::new(learning_rate, history)?))
+        }
+        OptimizerSettings::Sip { learning_rate, control_rate, truncation, beta1, beta2, epsilon } => {
+            let adam = Adam::new(learning_rate, beta1, beta2, epsilon)?;
+            Ok(Box::new(ScaleInvariant::new(adam, control_rate, truncation)?))
         }
         OptimizerSettings::Adam { learning_rate, beta1, beta2, epsilon } => {
-            Ok(Box::new(Adam::new(learning_rate, beta1, beta2, epsilon)?))
+            first_order(Adam::new(learning_rate, beta1, beta2, epsilon))
         }
-        OptimizerSettings::Sgd { learning_rate } => Ok(Box::new(Sgd::new(learning_rate)?)),
+        OptimizerSettings::Adamw { learning_rate, weight_decay, beta1, beta2, epsilon } => {
+            first_order(AdamW::new(Adam::new(learning_rate, beta1, beta2, epsilon)?, weight_decay))
+        }
+        OptimizerSettings::Sgd { learning_rate } => first_order(Sgd::new(learning_rate)),
+        OptimizerSettings::Momentum { learning_rate, momentum } => {
+            first_order(Momentum::new(learning_rate, momentum))
+        }
+        OptimizerSettings::Nesterov { learning_rate, momentum } => {
+            first_order(Nesterov::new(learning_rate, momentum))
+        }
+        OptimizerSettings::Rmsprop { learning_rate, decay, epsilon } => {
+            first_order(Rmsprop::new(learning_rate, decay, epsilon))
+        }
+        OptimizerSettings::Adagrad { learning_rate, initial_accumulator, epsilon } => {
+            first_order(Adagrad::new(learning_rate, initial_accumulator, epsilon))
+        }
+        OptimizerSettings::Adadelta { learning_rate, decay, epsilon } => {
+            first_order(Adadelta::new(learning_rate, decay, epsilon))
+        }
     }
+}
+
+fn first_order<R: Rule + 'static>(rule: Result<R, SettingError>) -> Result<Box<dyn Optimizer>, SettingError> {
+    Ok(Box::new(FirstOrder::new(rule?)))
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::SettingError;
 use crate::network::{Activation, Init};
+use crate::objective::Reduction;
 use crate::simulator::{DipoleSettings, OscillatorsSettings, PoissonSettings};
 use crate::spectral::Solver;
 
@@ -20,20 +21,30 @@ pub enum TaskName {
     Dipole,
     /// A field, to be found from its Laplacian.
     Poisson,
+    /// Two functions of one variable, one of them seen through a factor λ.
+    Toy,
+    /// A function of one variable; no simulator.
+    Regression,
 }
 
-/// The optimizers.
+/// The optimizers; each is a file of [`crate::optimizer`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "each names its file")]
 pub enum OptimizerName {
-    /// Half-inverse gradients.
     Hig,
-    /// Gauss–Newton by truncated pseudo-inverse.
     Gn,
-    /// Adam.
+    Lm,
+    LBfgs,
+    Sip,
     Adam,
-    /// Gradient descent on mini-batches.
+    Adamw,
     Sgd,
+    Momentum,
+    Nesterov,
+    Rmsprop,
+    Adagrad,
+    Adadelta,
 }
 
 /// Names as they are typed.
@@ -63,8 +74,15 @@ macro_rules! names {
     };
 }
 
-names!(TaskName, "task", "oscillators" => Oscillators, "dipole" => Dipole, "poisson" => Poisson);
-names!(OptimizerName, "optimizer.name", "hig" => Hig, "gn" => Gn, "adam" => Adam, "sgd" => Sgd);
+names!(
+    TaskName, "task", "oscillators" => Oscillators, "dipole" => Dipole, "poisson" => Poisson, "toy" => Toy,
+    "regression" => Regression
+);
+names!(
+    OptimizerName, "optimizer.name", "hig" => Hig, "gn" => Gn, "lm" => Lm, "l-bfgs" => LBfgs, "sip" => Sip,
+    "adam" => Adam, "adamw" => Adamw, "sgd" => Sgd, "momentum" => Momentum, "nesterov" => Nesterov,
+    "rmsprop" => Rmsprop, "adagrad" => Adagrad, "adadelta" => Adadelta
+);
 
 /// All settings of a run: the contents of `config.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -76,6 +94,8 @@ pub struct Settings {
     pub simulator: SimulatorSettings,
     /// `network.*`
     pub network: NetworkSettings,
+    /// `objective.*`
+    pub objective: ObjectiveSettings,
     /// `data.*`
     pub data: DataSettings,
     /// `optimizer.*`
@@ -85,6 +105,21 @@ pub struct Settings {
     /// `stop.*`
     #[serde(default)]
     pub stop: StopSettings,
+    /// Optimizers that come before `optimizer`, one after the other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before: Vec<Stage>,
+}
+
+/// An optimizer's turn before another takes over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    /// Steps that it makes.
+    pub steps: u64,
+    /// Samples per mini-batch.
+    pub batch: usize,
+    /// The optimizer.
+    pub optimizer: OptimizerSettings,
 }
 
 /// Constants of the task's simulator.
@@ -97,6 +132,31 @@ pub enum SimulatorSettings {
     Dipole(DipoleSettings),
     /// Of [`TaskName::Poisson`].
     Poisson(PoissonSettings),
+    /// Of [`TaskName::Toy`].
+    Toy(ToySettings),
+    /// Of [`TaskName::Regression`].
+    Regression(RegressionSettings),
+}
+
+/// What the toy task's second outcome is multiplied by.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToySettings {
+    /// λ: 1 is well-conditioned, 0.01 is not.
+    pub lambda: f64,
+}
+
+/// Regression has no simulator to set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegressionSettings {}
+
+/// The objective; its form belongs to the task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectiveSettings {
+    /// Whether a mini-batch's loss is the mean of its samples' or their sum.
+    pub reduction: Reduction,
 }
 
 /// The network between a sample and its control; input and output widths follow from the task.
@@ -127,13 +187,22 @@ pub struct DataSettings {
 
 /// The optimizer and its hyper-parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", rename_all = "lowercase", deny_unknown_fields)]
+#[serde(tag = "name", rename_all = "kebab-case", deny_unknown_fields)]
 #[allow(missing_docs, reason = "each name is a word of the field; crate::optimizer documents them")]
 pub enum OptimizerSettings {
     Hig { learning_rate: f64, kappa: f64, truncation: f64, solver: Solver, gram_tolerance: f64 },
     Gn { learning_rate: f64, truncation: f64, solver: Solver, gram_tolerance: f64 },
+    Lm { learning_rate: f64, damping: f64, solver: Solver, gram_tolerance: f64 },
+    LBfgs { learning_rate: f64, history: usize },
+    Sip { learning_rate: f64, control_rate: f64, truncation: f64, beta1: f64, beta2: f64, epsilon: f64 },
     Adam { learning_rate: f64, beta1: f64, beta2: f64, epsilon: f64 },
+    Adamw { learning_rate: f64, weight_decay: f64, beta1: f64, beta2: f64, epsilon: f64 },
     Sgd { learning_rate: f64 },
+    Momentum { learning_rate: f64, momentum: f64 },
+    Nesterov { learning_rate: f64, momentum: f64 },
+    Rmsprop { learning_rate: f64, decay: f64, epsilon: f64 },
+    Adagrad { learning_rate: f64, initial_accumulator: f64, epsilon: f64 },
+    Adadelta { learning_rate: f64, decay: f64, epsilon: f64 },
 }
 
 impl OptimizerSettings {
@@ -143,9 +212,33 @@ impl OptimizerSettings {
         match self {
             Self::Hig { .. } => OptimizerName::Hig,
             Self::Gn { .. } => OptimizerName::Gn,
+            Self::Lm { .. } => OptimizerName::Lm,
+            Self::LBfgs { .. } => OptimizerName::LBfgs,
+            Self::Sip { .. } => OptimizerName::Sip,
             Self::Adam { .. } => OptimizerName::Adam,
+            Self::Adamw { .. } => OptimizerName::Adamw,
             Self::Sgd { .. } => OptimizerName::Sgd,
+            Self::Momentum { .. } => OptimizerName::Momentum,
+            Self::Nesterov { .. } => OptimizerName::Nesterov,
+            Self::Rmsprop { .. } => OptimizerName::Rmsprop,
+            Self::Adagrad { .. } => OptimizerName::Adagrad,
+            Self::Adadelta { .. } => OptimizerName::Adadelta,
         }
+    }
+
+    /// The spectral solver, where the optimizer has one.
+    #[must_use]
+    pub fn solver(&self) -> Option<Solver> {
+        match *self {
+            Self::Hig { solver, .. } | Self::Gn { solver, .. } | Self::Lm { solver, .. } => Some(solver),
+            _ => None,
+        }
+    }
+
+    /// Whether a step needs the simulator's blocks ∂y/∂z.
+    #[must_use]
+    pub fn needs_blocks(&self) -> bool {
+        self.solver().is_some() || matches!(self, Self::Sip { .. })
     }
 }
 
@@ -197,13 +290,19 @@ impl Settings {
                 return Err(SettingError::new(key, count, format!("from 1 to {MOST_SAMPLES}")));
             }
         }
-        let (batch, train) = (self.training.batch, self.data.train);
-        if batch == 0 {
-            return Err(SettingError::new("training.batch", batch, "at least 1"));
+        let train = self.data.train;
+        let stages = self.before.iter().map(|stage| ("before.batch", stage.batch));
+        for (key, batch) in stages.chain([("training.batch", self.training.batch)]) {
+            if batch == 0 {
+                return Err(SettingError::new(key, batch, "at least 1"));
+            }
+            if batch > train {
+                let expected = format!("at most the number of training samples, data.train = {train}");
+                return Err(SettingError::new(key, batch, expected));
+            }
         }
-        if batch > train {
-            let expected = format!("at most the number of training samples, data.train = {train}");
-            return Err(SettingError::new("training.batch", batch, expected));
+        if let Some(stage) = self.before.iter().find(|stage| stage.steps == 0) {
+            return Err(SettingError::new("before.steps", stage.steps, "at least 1"));
         }
         if self.training.shuffle && self.data.fresh {
             return Err(SettingError::new(
@@ -253,11 +352,10 @@ impl Settings {
     /// A step is worth so many forward passes over its batch; the factors were measured on the oscillators.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts")]
     pub(super) fn cadence(&self, outcomes: usize, parameters: usize) -> usize {
-        let passes = match self.optimizer {
-            OptimizerSettings::Adam { .. } | OptimizerSettings::Sgd { .. } => 2.0,
-            OptimizerSettings::Hig { solver: Solver::Krylov { vectors }, .. }
-            | OptimizerSettings::Gn { solver: Solver::Krylov { vectors }, .. } => 10.0 + vectors as f64,
-            OptimizerSettings::Hig { .. } | OptimizerSettings::Gn { .. } => {
+        let passes = match self.optimizer.solver() {
+            None => 2.0,
+            Some(Solver::Krylov { vectors }) => 10.0 + vectors as f64,
+            Some(_) => {
                 let size = outcomes.min(parameters) as f64;
                 10.0 + size.powi(3) / (self.training.batch as f64 * parameters as f64)
             }

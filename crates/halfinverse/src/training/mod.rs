@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 pub use checkpoint::{CheckpointError, read_parameters, write_checkpoint};
 
+use crate::anatomy::{LayerUnits, hidden_units};
 use crate::error::{ShapeError, StepError};
 use crate::model::{Evaluator, Problem};
 use crate::optimizer::{Optimizer, StepReport};
 use crate::spectral::{SpectralError, singular_values};
-use crate::task::Task;
+use crate::task::{Stage, Task};
 use order::Order;
 
 /// One evaluation: a row of `metrics.csv`.
@@ -34,8 +35,12 @@ pub struct Row {
     pub test_loss: f64,
     /// The last step before the evaluation; none at step 0.
     pub last: Option<StepReport>,
+    /// Hidden layers over the last mini-batch; none at step 0.
+    pub units: Option<Vec<LayerUnits>>,
     /// Spectral steps since the row before that needed a fallback.
     pub fallbacks: u64,
+    /// Steps since the row before that were taken back.
+    pub rejected: u64,
 }
 
 /// What an observer wants next.
@@ -107,6 +112,10 @@ pub struct Trainer {
     evaluator: Evaluator,
     order: Order,
     pool: Option<rayon::ThreadPool>,
+    /// Optimizers that have had their turn, and when the present one's began.
+    turn: usize,
+    turn_step: u64,
+    turn_epochs: f64,
     step: u64,
     wall: Duration,
     warm_up: (u64, Duration),
@@ -119,6 +128,7 @@ struct Pending {
     losses: f64,
     steps: u32,
     fallbacks: u64,
+    rejected: u64,
     last: Option<StepReport>,
 }
 
@@ -144,13 +154,17 @@ impl Trainer {
                     .map_err(|source| TrainingError::Threads { threads, source })?,
             ),
         };
+        let (_, optimizer, batch) = task.settings().turn(0);
         Ok(Self {
-            problem: Problem::new(task.model(), task.train().zeros_like(training.batch), threads)?,
+            problem: Problem::new(task.model(), task.train().zeros_like(batch), threads)?,
             evaluator: Evaluator::new(task.model(), task.test().clone(), threads)?,
-            order: Order::new(task.train().len(), training.batch, training.shuffle, training.seed),
-            optimizer: task.optimizer()?,
+            order: Order::new(task.train().len(), batch, training.shuffle, training.seed),
+            optimizer: task.optimizer(optimizer)?,
             theta,
             pool,
+            turn: 0,
+            turn_step: 0,
+            turn_epochs: 0.0,
             step: 0,
             wall: Duration::ZERO,
             warm_up: (0, Duration::ZERO),
@@ -186,7 +200,13 @@ impl Trainer {
     /// Passes through the training data, with fractions.
     #[must_use]
     pub fn epochs(&self) -> f64 {
-        self.step as f64 / self.order.steps_per_epoch() as f64
+        self.turn_epochs + (self.step - self.turn_step) as f64 / self.order.steps_per_epoch() as f64
+    }
+
+    /// The problem as the last step left it: the mini-batch, its activations.
+    #[must_use]
+    pub fn problem(&self) -> &Problem {
+        &self.problem
     }
 
     /// Time spent in steps: batches drawn, simulated, stepped.
@@ -218,6 +238,7 @@ impl Trainer {
             if let Some(reason) = self.stop(test_loss) {
                 break reason;
             }
+            self.hand_over()?;
             match self.step_once() {
                 Err(error) => break StopReason::Diverged(error),
                 Ok(report) => {
@@ -243,22 +264,40 @@ impl Trainer {
     ///
     /// # Errors
     /// When J cannot be formed there or its SVD does not converge.
-    pub fn spectrum(&mut self) -> Result<Vec<f64>, StepError> {
+    pub fn spectrum(&self) -> Result<Vec<f64>, StepError> {
         let samples = self.task.train().first(self.task.spectrum_samples());
-        let mut problem = Problem::new(self.task.model(), samples, 1).map_err(|error| {
-            StepError::Simulator(crate::simulator::SimulatorError::Failed { reason: error.to_string() })
-        })?;
+        let mut problem = Problem::new(self.task.model(), samples, 1)?;
         let mut at = problem.linearize(&self.theta)?;
         let sigmas: Result<_, SpectralError> = singular_values(&mut at.jacobian, faer::Par::Seq);
         Ok(sigmas?)
     }
 
+    /// Lets the next optimizer take over where the present one's steps are done.
+    fn hand_over(&mut self) -> Result<(), TrainingError> {
+        let settings = self.task.settings();
+        let done = |stage: &Stage| self.step - self.turn_step >= stage.steps;
+        if !settings.before.get(self.turn).is_some_and(done) {
+            return Ok(());
+        }
+        (self.turn_epochs, self.turn_step) = (self.epochs(), self.step);
+        self.turn += 1;
+        let training = &settings.training;
+        let (_, optimizer, batch) = settings.turn(self.turn);
+        self.optimizer = self.task.optimizer(optimizer)?;
+        let train = self.task.train();
+        self.problem = Problem::new(self.task.model(), train.zeros_like(batch), training.threads)?;
+        self.order = Order::new(train.len(), batch, training.shuffle, training.seed);
+        Ok(())
+    }
+
     /// One mini-batch, one step; on an error θ is as it was.
     fn step_once(&mut self) -> Result<StepReport, StepError> {
         let start = Instant::now();
-        match self.task.fresh_batch(self.step) {
-            Some(batch) => *self.problem.samples_mut() = batch,
-            None => self.task.train().gather(self.order.indices(self.step), self.problem.samples_mut()),
+        if let Some(batch) = self.task.fresh_batch(self.step, self.problem.samples().len()) {
+            *self.problem.samples_mut() = batch;
+        } else {
+            let indices = self.order.indices(self.step - self.turn_step);
+            self.task.train().gather(indices, self.problem.samples_mut());
         }
         let (optimizer, problem, theta) = (&mut self.optimizer, &mut self.problem, &mut self.theta);
         let report = match &self.pool {
@@ -272,6 +311,7 @@ impl Trainer {
             self.warm_up = (self.step, self.wall);
         }
         self.pending.steps += 1;
+        self.pending.rejected += u64::from(report.rejected);
         self.pending.losses += report.loss * self.problem.per_sample();
         if report.spectral.as_ref().is_some_and(|spectral| !spectral.fallbacks.is_empty()) {
             self.pending.fallbacks += 1;
@@ -293,8 +333,10 @@ impl Trainer {
             elapsed: begun.elapsed(),
             train_loss: (pending.steps > 0).then(|| pending.losses / f64::from(pending.steps)),
             test_loss: loss.unwrap_or(f64::NAN),
+            units: (pending.steps > 0).then(|| hidden_units(&self.problem)),
             last: pending.last,
             fallbacks: pending.fallbacks,
+            rejected: pending.rejected,
         };
         observer.row(self, &row)?;
         Ok(row.test_loss)
@@ -306,10 +348,7 @@ impl Trainer {
             Some(StopReason::TargetLoss)
         } else if stop.steps.is_some_and(|steps| self.step >= steps) {
             Some(StopReason::Steps)
-        } else if stop
-            .epochs
-            .is_some_and(|epochs| self.step >= epochs.saturating_mul(self.order.steps_per_epoch()))
-        {
+        } else if stop.epochs.is_some_and(|epochs| self.epochs() >= epochs as f64) {
             Some(StopReason::Epochs)
         } else if stop.time.is_some_and(|time| self.wall.as_secs_f64() >= time) {
             Some(StopReason::Time)

@@ -181,10 +181,11 @@ fn range(values: impl Iterator<Item = f64>, logarithmic: bool) -> (f64, f64) {
 
 /// A tick's label: short, with an exponent where the number is far from 1.
 pub(crate) fn number(value: f64) -> String {
-    let size = value.abs();
+    let size = if value.abs() < 1e-12 { 0.0 } else { value.abs() };
     if size != 0.0 && !(1e-2..1e5).contains(&size) {
         return format!("{value:.0e}");
     }
-    let text = format!("{value:.2}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    let text = format!("{:.2}", size.copysign(value));
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }

@@ -2,6 +2,7 @@
 
 mod chart;
 mod dipole;
+mod function;
 mod oscillators;
 mod poisson;
 
@@ -41,6 +42,9 @@ pub(crate) fn draw(folder: &Folder) -> Result<(), Failure> {
     if !spectrum.start.is_empty() {
         figures.push(("spectrum.svg", "Singular values of J, first training samples", values(&spectrum)));
     }
+    if metrics.iter().any(|row| row.saturated.is_some()) {
+        figures.push(("saturation.svg", "Hidden units that hardly react", saturation(&metrics)));
+    }
     let mut pictures = Vec::new();
     for (name, title, chart) in figures {
         pictures.push((name, title, chart.svg().map_err(|error| failed(&error))?));
@@ -61,6 +65,20 @@ fn losses(metrics: &[Metrics], over_time: bool) -> Chart {
         x: Axis::linear(if over_time { "training time [s]" } else { "steps" }),
         y: Axis::logarithmic("loss"),
         lines: vec![Line::new("train (mini-batches)", train, 1), Line::new("test", test, 0)],
+    }
+}
+
+fn saturation(metrics: &[Metrics]) -> Chart {
+    let points = |of: fn(&Metrics) -> Option<f64>| {
+        metrics.iter().filter_map(|row| Some((row.step as f64, of(row)?))).collect()
+    };
+    Chart {
+        x: Axis::linear("steps"),
+        y: Axis::linear("share"),
+        lines: vec![
+            Line::new("saturated (slope below 0.02), of units and samples", points(|row| row.saturated), 1),
+            Line::new("saturated on every sample, of units", points(|row| row.dead), 3),
+        ],
     }
 }
 
@@ -101,6 +119,10 @@ fn physics(task: &Task, folder: &Folder) -> Result<(&'static str, String), Box<d
         Simulation::Poisson(simulator) => (
             "Three test samples: target, the network's field, the field's Laplacian, and what it misses",
             poisson::svg(simulator, &simulated(poisson::SAMPLES)?)?,
+        ),
+        Simulation::Toy(_) | Simulation::Regression(_) => (
+            "Test samples: outcomes and targets, what is missing, and the hidden units' activations",
+            function::svg(&simulated(function::SAMPLES)?)?,
         ),
     })
 }

@@ -1,0 +1,101 @@
+//! What training does to a network and its Jacobian: singular values, how g spreads over them, hidden units.
+//!
+//! | what | of | says |
+//! |---|---|---|
+//! | σᵢ and (uᵢᵀg)² | J = U Σ Vᵀ | how much of g lies where J is weak |
+//! | σᵢ of Jₗ | the columns of J that belong to layer l | how unevenly layers feel the outcome |
+//! | σᵢ of ∂y/∂z | each sample's simulator block | how much of it all is the simulator's doing |
+//! | saturation | activations of hidden units | whether units still react to their input |
+
+use faer::{Mat, MatRef, Par};
+
+use crate::columns::norm;
+use crate::error::StepError;
+use crate::jacobian::Jacobian;
+use crate::model::Problem;
+use crate::spectral::{Solver, SpectralError, singular_values_of, thin_svd};
+
+/// Slope σ′ below which a unit counts as saturated: |tanh| above 0.99, or a ReLU that is off.
+pub const SATURATED: f64 = 0.02;
+
+/// The hidden units of one layer over a mini-batch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LayerUnits {
+    /// Mean activation over units and samples.
+    pub mean: f64,
+    /// Standard deviation over samples, averaged over units: 0 when no unit reacts to its input.
+    pub deviation: f64,
+    /// Share of (unit, sample) pairs with |σ′| < [`SATURATED`].
+    pub saturated: f64,
+    /// Share of units that are saturated on every sample.
+    pub dead: f64,
+}
+
+/// The hidden layers of a problem's network, first to last, at its last evaluation.
+#[must_use]
+pub fn hidden_units(problem: &Problem) -> Vec<LayerUnits> {
+    let pass = problem.pass();
+    pass.slopes.iter().zip(&pass.inputs[1..]).map(|(slopes, units)| layer_units(units, slopes)).collect()
+}
+
+fn layer_units(units: &Mat<f64>, slopes: &Mat<f64>) -> LayerUnits {
+    let (b, width) = (units.nrows() as f64, units.ncols() as f64);
+    let mut sum = LayerUnits { mean: 0.0, deviation: 0.0, saturated: 0.0, dead: 0.0 };
+    for j in 0..units.ncols() {
+        let values = units.col_as_slice(j);
+        let mean = values.iter().sum::<f64>() / b;
+        let variance = values.iter().map(|a| (a - mean).powi(2)).sum::<f64>() / b;
+        let saturated = slopes.col_as_slice(j).iter().filter(|slope| slope.abs() < SATURATED).count() as f64;
+        sum.mean += mean / width;
+        sum.deviation += variance.sqrt() / width;
+        sum.saturated += saturated / b / width;
+        sum.dead += if saturated == b { 1.0 / width } else { 0.0 };
+    }
+    sum
+}
+
+/// J and its parts at one θ.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Anatomy {
+    /// Singular values of J, descending.
+    pub sigmas: Vec<f64>,
+    /// (uᵢᵀg)²/|g|² for each of them; what they lack to a sum of 1 lies in the left null space of J.
+    pub shares: Vec<f64>,
+    /// Singular values of each layer's columns of J, descending.
+    pub layers: Vec<Vec<f64>>,
+    /// Singular values of the simulator's blocks, one list per sample, descending.
+    pub blocks: Vec<Vec<f64>>,
+    /// Hidden layers.
+    pub units: Vec<LayerUnits>,
+}
+
+/// Takes J apart: an SVD of J, of each layer's part, and of each sample's block.
+///
+/// # Errors
+/// When J cannot be formed at θ, or an SVD does not converge.
+pub fn anatomy(problem: &mut Problem, theta: &[f64]) -> Result<Anatomy, StepError> {
+    let layers = problem.model().network().layers().to_vec();
+    let (m, q) = (problem.model().simulator().outcomes(), problem.model().network().outputs());
+    let mut at = problem.linearize(theta)?;
+    let g = at.outcome_gradient;
+    let failed = |_| SpectralError::NoConvergence { tried: vec![Solver::Svd] };
+    let transpose = at.jacobian.dense_transpose();
+    let of = |part: MatRef<'_, f64>| singular_values_of(part, Par::Seq).map_err(failed);
+    SpectralError::check_finite("J", (0..g.len()).flat_map(|r| transpose.col_as_slice(r)))?;
+    let svd = thin_svd(transpose.as_ref(), Par::Seq).map_err(failed)?;
+    let length = norm(g).powi(2);
+    let share = |i: usize| {
+        let overlap: f64 = svd.v.col_as_slice(i).iter().zip(g).map(|(u, g)| u * g).sum();
+        if length > 0.0 { overlap * overlap / length } else { 0.0 }
+    };
+    let shares = (0..svd.s.len()).map(share).collect();
+    let layers = layers
+        .iter()
+        .map(|layer| of(transpose.subrows(layer.offset, layer.parameters())))
+        .collect::<Result<_, _>>()?;
+    let blocks = at.jacobian.blocks();
+    let blocks = (0..blocks.nrows())
+        .map(|s| of(Mat::from_fn(m, q, |c, j| blocks[(s, j * m + c)]).as_ref()))
+        .collect::<Result<_, _>>()?;
+    Ok(Anatomy { sigmas: svd.s, shares, layers, blocks, units: hidden_units(problem) })
+}

@@ -1,0 +1,70 @@
+//! Optimizers that need nothing but the gradient: one sweep forward, one back, and a rule.
+
+use super::{Optimizer, StepReport, descend};
+use crate::error::{SettingError, StepError};
+use crate::model::Problem;
+
+/// What makes a direction of a gradient.
+pub trait Rule: Send {
+    /// Learning rate η.
+    fn learning_rate(&self) -> f64;
+
+    /// Replaces the gradient at θ by the direction Δ of θ ← θ − η·Δ.
+    fn direct(&mut self, theta: &[f64], gradient: &mut [f64]);
+
+    /// The rule's memory, by name.
+    fn state(&self) -> Vec<(&'static str, Vec<f64>)>;
+}
+
+/// The optimizer that a rule makes.
+///
+/// # Example
+/// ```
+/// use halfinverse::optimizer::{Adam, FirstOrder, Optimizer};
+/// let adam: Box<dyn Optimizer> = Box::new(FirstOrder::new(Adam::new(3e-4, 0.9, 0.999, 1e-7)?));
+/// # Ok::<(), halfinverse::SettingError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct FirstOrder<R> {
+    rule: R,
+    gradient: Vec<f64>,
+}
+
+impl<R: Rule> FirstOrder<R> {
+    /// With this rule.
+    #[must_use]
+    pub fn new(rule: R) -> Self {
+        Self { rule, gradient: Vec::new() }
+    }
+}
+
+impl<R: Rule> Optimizer for FirstOrder<R> {
+    fn step(&mut self, problem: &mut Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
+        self.gradient.resize(theta.len(), 0.0);
+        let loss = problem.gradient(theta, &mut self.gradient)?;
+        self.rule.direct(theta, &mut self.gradient);
+        let learning_rate = self.rule.learning_rate();
+        let update_norm = descend(theta, &self.gradient, learning_rate)?;
+        Ok(StepReport { loss, update_norm, learning_rate, ..StepReport::default() })
+    }
+
+    fn state(&self) -> Vec<(&'static str, Vec<f64>)> {
+        self.rule.state()
+    }
+}
+
+/// A decay rate or momentum, from 0 to below 1.
+pub(super) fn check_fraction(key: &str, value: f64) -> Result<(), SettingError> {
+    if (0.0..1.0).contains(&value) {
+        return Ok(());
+    }
+    Err(SettingError::new(key, value, "at least 0 and below 1"))
+}
+
+/// A number that divides.
+pub(super) fn check_positive(key: &str, value: f64) -> Result<(), SettingError> {
+    if value > 0.0 && value.is_finite() {
+        return Ok(());
+    }
+    Err(SettingError::new(key, value, "positive and finite"))
+}
