@@ -18,6 +18,12 @@ pub(crate) enum Command {
     Tasks(TasksArguments),
     /// One training run, with a report
     Train(TrainArguments),
+    /// Several optimizers under one budget: one table, one picture
+    Compare(CompareArguments),
+    /// One setting varied
+    Ablate(AblateArguments),
+    /// A run, with singular values, layers, simulator and hidden units looked at on the way
+    Spectrum(TrainArguments),
     /// Every derivative of a task against finite differences
     Check(CheckArguments),
     /// Milliseconds per part of a step, and memory
@@ -70,10 +76,9 @@ pub(crate) struct SettingArguments {
     pub(crate) set: Vec<String>,
 }
 
+/// When a run ends: at the first of these.
 #[derive(Debug, Args)]
-pub(crate) struct TrainArguments {
-    #[command(flatten)]
-    pub(crate) settings: SettingArguments,
+pub(crate) struct BudgetArguments {
     /// Stop after so many steps
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(crate) steps: Option<String>,
@@ -86,6 +91,59 @@ pub(crate) struct TrainArguments {
     /// Stop at this test loss
     #[arg(long, value_name = "X", allow_hyphen_values = true)]
     pub(crate) target_loss: Option<String>,
+}
+
+/// What `compare` and `ablate` share.
+#[derive(Debug, Args)]
+pub(crate) struct StudyArguments {
+    #[command(flatten)]
+    pub(crate) settings: SettingArguments,
+    #[command(flatten)]
+    pub(crate) budget: BudgetArguments,
+    /// Seeds of the runs: 1,2,3 or 1..5
+    #[arg(long, value_name = "LIST", default_value = "1,2,3")]
+    pub(crate) seeds: String,
+    /// Losses whose times are reported; default: powers of ten
+    #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
+    pub(crate) targets: Option<String>,
+    /// Folder of the study; default: one named after all that was asked for. The same command goes on where it was stopped
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Say nothing but errors
+    #[arg(long)]
+    pub(crate) quiet: bool,
+    /// The table as one JSON object on stdout, instead of Markdown
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareArguments {
+    #[command(flatten)]
+    pub(crate) study: StudyArguments,
+    /// Optimizers, each with its task's defaults; one after the other as in adam:500+hig
+    #[arg(long, value_name = "LIST", default_value_t = crate::study::default_optimizers())]
+    pub(crate) optimizers: String,
+    /// Learning rates to choose from by validation loss, the same way for all: 1e-3,1e-2, or x0.3,x1,x3 times the default
+    #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
+    pub(crate) lr_grid: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AblateArguments {
+    #[command(flatten)]
+    pub(crate) study: StudyArguments,
+    /// kappa, truncation, batch, lr, krylov, depth, width or any setting, with its values: kappa=0,0.5,1
+    #[arg(long, value_name = "KEY=LIST", allow_hyphen_values = true)]
+    pub(crate) vary: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TrainArguments {
+    #[command(flatten)]
+    pub(crate) settings: SettingArguments,
+    #[command(flatten)]
+    pub(crate) budget: BudgetArguments,
     /// Start from the parameters of a checkpoint, or of a run's folder
     #[arg(long, value_name = "CHECKPOINT")]
     pub(crate) from: Option<PathBuf>,

@@ -1,12 +1,15 @@
-//! `hig`: train, check, time and draw half-inverse gradient runs.
+//! `hig`: train, compare, check, time and draw half-inverse gradient runs.
 
 mod arguments;
 mod bench;
 mod check;
 mod failure;
 mod folder;
+mod interrupt;
 mod report;
 mod settings;
+mod spectrum;
+mod study;
 mod tasks;
 mod train;
 mod voice;
@@ -20,6 +23,9 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Tasks(arguments) => Ok(tasks::run(&arguments)),
         Command::Train(arguments) => train::run(&arguments),
+        Command::Compare(arguments) => study::compare(&arguments),
+        Command::Ablate(arguments) => study::ablate(&arguments),
+        Command::Spectrum(arguments) => spectrum::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),

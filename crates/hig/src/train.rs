@@ -3,8 +3,6 @@
 use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use halfinverse::optimizer::StepReport;
@@ -18,23 +16,21 @@ use crate::folder::{
     CHECKPOINT, CONFIG, Folder, Metrics, MetricsWriter, REPORT, SUMMARY, Spectrum, Summary, peak_rss_bytes,
 };
 use crate::voice::{put, say};
-use crate::{report, settings};
+use crate::{interrupt, report, settings};
 
 pub(crate) fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
     let task = settings::for_training(arguments)?;
-    let theta = match &task.settings().training.from {
-        None => None,
-        Some(path) => Some(parameters(&task, Path::new(path))?),
-    };
+    let theta = start(&task)?;
     let optimizer = task.settings().optimizer.name();
     let folder = Folder::create(arguments.out.as_deref(), &format!("{}-{optimizer}", task.settings().task))?;
     folder.write(CONFIG, &settings::to_toml(task.settings()))?;
 
+    interrupt::listen()?;
     let mut trainer = Trainer::new(&task, theta).map_err(|error| Failure::new(error.to_string()))?;
     let mut watcher = Watcher::new(&task, &folder, arguments.quiet)?;
     let start = trainer.spectrum().unwrap_or_default();
     let reason = trainer.run(&mut watcher).map_err(|error| Failure::new(error.to_string()))?;
-    watcher.bar.finish_and_clear();
+    watcher.finish();
     write_checkpoint(&trainer, &folder.file(CHECKPOINT)).map_err(|error| Failure::new(error.to_string()))?;
     let summary = summarize(&trainer, &watcher, &reason);
     let json = serde_json::to_string_pretty(&summary).map_err(|error| Failure::new(error.to_string()))?;
@@ -65,6 +61,11 @@ pub(crate) fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
     })
 }
 
+/// θ that training starts from, where the settings name a checkpoint.
+pub(crate) fn start(task: &Task) -> Result<Option<Vec<f64>>, Failure> {
+    task.settings().training.from.as_ref().map(|path| parameters(task, Path::new(path))).transpose()
+}
+
 /// θ of a checkpoint, or of the checkpoint in a run's folder.
 fn parameters(task: &Task, path: &Path) -> Result<Vec<f64>, Failure> {
     let file = if path.is_dir() { path.join(CHECKPOINT) } else { path.to_owned() };
@@ -72,7 +73,7 @@ fn parameters(task: &Task, path: &Path) -> Result<Vec<f64>, Failure> {
         .map_err(|error| Failure::new(format!("cannot start from this checkpoint: {error} (--from)")))
 }
 
-fn summarize(trainer: &Trainer, watcher: &Watcher, reason: &StopReason) -> Summary {
+pub(crate) fn summarize(trainer: &Trainer, watcher: &Watcher, reason: &StopReason) -> Summary {
     let settings = trainer.task().settings();
     let last = watcher.rows.last();
     let finite = |loss: f64| Some(loss).filter(|loss| loss.is_finite());
@@ -126,8 +127,8 @@ fn closing_lines(summary: &Summary, rows: &[Metrics], folder: &Folder) -> [Strin
     ]
 }
 
-/// Keeps the rows, moves the bar, listens for Ctrl-C.
-struct Watcher {
+/// Keeps the rows, moves the bar, asks whether to stop.
+pub(crate) struct Watcher {
     metrics: MetricsWriter,
     rows: Vec<Metrics>,
     solver: Option<String>,
@@ -135,7 +136,6 @@ struct Watcher {
     stop: StopSettings,
     steps_per_epoch: usize,
     moved: Instant,
-    interrupted: Arc<AtomicBool>,
 }
 
 /// Positions of the bar.
@@ -144,15 +144,7 @@ const BAR: u64 = 1000;
 const MOVE: Duration = Duration::from_millis(100);
 
 impl Watcher {
-    fn new(task: &Task, folder: &Folder, quiet: bool) -> Result<Self, Failure> {
-        let interrupted = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&interrupted);
-        ctrlc::set_handler(move || {
-            if flag.swap(true, Ordering::Relaxed) {
-                std::process::exit(130);
-            }
-        })
-        .map_err(|error| Failure::new(format!("cannot listen for Ctrl-C: {error}")))?;
+    pub(crate) fn new(task: &Task, folder: &Folder, quiet: bool) -> Result<Self, Failure> {
         let shown = !quiet && std::io::stderr().is_terminal();
         let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(BAR), target);
@@ -166,8 +158,12 @@ impl Watcher {
             stop: task.settings().stop.clone(),
             steps_per_epoch: task.settings().data.train / task.settings().training.batch,
             moved: Instant::now(),
-            interrupted,
         })
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
     }
 
     /// How far the run is towards its nearest stop, 0 to 1.
@@ -203,7 +199,7 @@ impl Observer for Watcher {
         if self.moved.elapsed() >= MOVE {
             self.redraw(trainer, report);
         }
-        if self.interrupted.load(Ordering::Relaxed) { Flow::Stop } else { Flow::Continue }
+        if interrupt::asked() { Flow::Stop } else { Flow::Continue }
     }
 
     fn row(&mut self, _: &Trainer, row: &Row) -> std::io::Result<()> {

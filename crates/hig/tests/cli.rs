@@ -190,6 +190,92 @@ fn every_derivative_is_right_for_one_two_and_five_masses() {
     }
 }
 
+/// A study of two optimizers that takes a moment.
+fn compare(more: &[&str], folder: &Path) -> Output {
+    let task = ["compare", "oscillators", "--optimizers", "adam,adam:2+hig", "--solver", "krylov:3"];
+    let sizes = ["--set", "data.train=64", "--set", "data.test=32", "--batch", "16"];
+    hig(&[&task[..], &sizes, &["--steps", "4", "--seeds", "1..2"], more].concat(), folder)
+}
+
+#[test]
+fn compare_makes_a_table_and_does_not_repeat_finished_cells() {
+    let home = tempfile::tempdir().unwrap();
+    let output = compare(&["--out", "a"], home.path());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(table.lines().count(), 4, "{table}");
+    assert!(table.contains("| adam:2+hig | 1 | 16 |") && table.contains("0 of 2"), "{table}");
+    for name in ["report.html", "loss_time.svg", "loss_steps.svg", "table.md", "table.json"] {
+        assert!(home.path().join("a").join(name).is_file(), "{name}");
+    }
+    let cells = home.path().join("a/cells");
+    let written =
+        |name: &str| fs::metadata(cells.join(name).join("metrics.csv")).unwrap().modified().unwrap();
+    let before = written("adam-seed1");
+    // A cell that was stopped half-way has no summary.
+    fs::remove_file(cells.join("adam-seed2/summary.json")).unwrap();
+    let again = compare(&["--out", "a"], home.path());
+    assert!(again.status.success(), "{}", stderr(&again));
+    assert_eq!(written("adam-seed1"), before, "a finished cell was run again");
+    assert!(cells.join("adam-seed2/summary.json").is_file(), "an unfinished cell was not");
+    let other = compare(&["--out", "a", "--lr", "0.5"], home.path());
+    assert_eq!(other.status.code(), Some(2), "another study must not mix with this one");
+    assert!(stderr(&other).contains("another study"), "{}", stderr(&other));
+}
+
+#[test]
+fn compare_chooses_the_learning_rate_with_the_least_validation_loss() {
+    let home = tempfile::tempdir().unwrap();
+    let output = compare(&["--out", "a", "--lr-grid", "1e-9,1e-3", "--json"], home.path());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let table: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(table["variants"][0]["learning_rate"], 1e-3, "1e-9 learns nothing");
+    assert_eq!(table["variants"][0]["at_edge"], true);
+}
+
+#[test]
+fn ablate_varies_one_setting_and_spectrum_takes_a_run_apart() {
+    let home = tempfile::tempdir().unwrap();
+    let small = ["--set", "data.train=64", "--set", "data.test=32", "--steps", "3", "--out"];
+    for (i, vary) in [
+        "kappa=-1,0.5",
+        "krylov=2,4",
+        "batch=8,16",
+        "depth=1,2",
+        "width=4,8",
+        "lr=0.5,1",
+        "network.activation=relu,tanh",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let out = i.to_string();
+        let batch = if vary.starts_with("batch") { vec![] } else { vec!["--batch", "16"] };
+        let arguments =
+            [&["ablate", "oscillators", "--vary", vary, "--seeds", "1"][..], &batch, &small, &[&out]]
+                .concat();
+        let output = hig(&arguments, home.path());
+        assert!(output.status.success(), "{vary}: {}", stderr(&output));
+        let table = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(table.lines().count(), 4, "{vary}: {table}");
+    }
+    for task in ["oscillators", "toy"] {
+        let out = format!("spectrum-{task}");
+        let output = hig(&[&["spectrum", task, "--batch", "16"][..], &small, &[&out]].concat(), home.path());
+        assert!(output.status.success(), "{}", stderr(&output));
+        let shares: f64 = fs::read_to_string(home.path().join(&out).join("sigmas.csv"))
+            .unwrap()
+            .lines()
+            .filter(|line| line.starts_with("0,"))
+            .map(|line| line.split(',').nth(3).unwrap().parse::<f64>().unwrap())
+            .sum();
+        assert!(shares > 0.3 && shares < 1.0 + 1e-9, "{task}: shares of |g|² add up to {shares}");
+        for name in ["layers.csv", "blocks.csv", "units.csv", "report.html"] {
+            assert!(home.path().join(&out).join(name).is_file(), "{name}");
+        }
+    }
+}
+
 #[test]
 fn reports_are_drawn_again() {
     let home = tempfile::tempdir().unwrap();
@@ -298,6 +384,19 @@ fn bad_input_is_refused_in_one_sentence_before_any_work() {
         (&["train", "toy", "--set", "simulator.lambda=0"], &["`simulator.lambda`", "not 0"]),
         (&["train", "oscillators", "--optimizer", "lm", "--set", "optimizer.damping=-1"], &["positive"]),
         (&["train", "oscillators", "--optimizer", "l-bfgs", "--set", "optimizer.history=0"], &["1 to 1000"]),
+        (&["compare", "oscillators", "--optimizer", "hig"], &["--optimizers hig,adam"]),
+        (&["compare", "oscillators", "--optimizers", "hig,hig"], &["named twice"]),
+        (
+            &["compare", "oscillators", "--optimizers", "adam", "--kappa", "1"],
+            &["none of these", "optimizer.kappa"],
+        ),
+        (&["compare", "oscillators", "--seeds", "one"], &["`--seeds one`", "1,2,3"]),
+        (&["compare", "oscillators", "--lr-grid", "0"], &["`0`", "--lr-grid"]),
+        (&["compare", "oscillators", "--targets", "-1"], &["`-1`", "--targets"]),
+        (&["ablate", "oscillators", "--vary", "kappa"], &["no values", "kappa=0,0.5,1"]),
+        (&["ablate", "oscillators", "--vary", "kappa=2"], &["`optimizer.kappa`", "from -1 to 1"]),
+        (&["ablate", "oscillators", "--vary", "kapa=1"], &["unknown setting `kapa`"]),
+        (&["ablate", "oscillators", "--vary", "depth=0"], &["`depth` is 0"]),
         (&["report", "full"], &["no run's folder"]),
         (&["bench", "oscillators", "--repeats", "0"], &["--repeats"]),
     ];

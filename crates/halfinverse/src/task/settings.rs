@@ -226,6 +226,31 @@ impl OptimizerSettings {
         }
     }
 
+    /// Learning rate η.
+    #[must_use]
+    pub fn learning_rate(&self) -> f64 {
+        *self.clone().learning_rate_mut()
+    }
+
+    /// Learning rate η, to be set.
+    pub fn learning_rate_mut(&mut self) -> &mut f64 {
+        match self {
+            Self::Hig { learning_rate, .. }
+            | Self::Gn { learning_rate, .. }
+            | Self::Lm { learning_rate, .. }
+            | Self::LBfgs { learning_rate, .. }
+            | Self::Sip { learning_rate, .. }
+            | Self::Adam { learning_rate, .. }
+            | Self::Adamw { learning_rate, .. }
+            | Self::Sgd { learning_rate }
+            | Self::Momentum { learning_rate, .. }
+            | Self::Nesterov { learning_rate, .. }
+            | Self::Rmsprop { learning_rate, .. }
+            | Self::Adagrad { learning_rate, .. }
+            | Self::Adadelta { learning_rate, .. } => learning_rate,
+        }
+    }
+
     /// The spectral solver, where the optimizer has one.
     #[must_use]
     pub fn solver(&self) -> Option<Solver> {

@@ -10,42 +10,55 @@ pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// What drawing can fail with.
 pub(crate) type DrawError = Box<dyn std::error::Error>;
 
-/// Distinguishable with any colour vision (Okabe, Ito, 2008).
-pub(crate) const COLORS: [RGBColor; 6] = [
+/// The first seven are distinguishable with any colour vision (Okabe, Ito, 2008).
+pub(crate) const COLORS: [RGBColor; 12] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
     RGBColor(0, 158, 115),
     RGBColor(213, 94, 0),
     RGBColor(204, 121, 167),
     RGBColor(86, 180, 233),
+    RGBColor(0, 0, 0),
+    RGBColor(150, 120, 20),
+    RGBColor(110, 60, 160),
+    RGBColor(150, 150, 150),
+    RGBColor(160, 30, 50),
+    RGBColor(90, 140, 60),
 ];
 
 /// A curve: points that are not finite, or not positive on a logarithmic axis, are left out.
 pub(crate) struct Line {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) points: Vec<(f64, f64)>,
     pub(crate) color: RGBColor,
 }
 
 impl Line {
-    pub(crate) fn new(name: &'static str, points: Vec<(f64, f64)>, color: usize) -> Self {
-        Self { name, points, color: COLORS[color % COLORS.len()] }
+    pub(crate) fn new(name: &str, points: Vec<(f64, f64)>, color: usize) -> Self {
+        Self { name: name.to_owned(), points, color: COLORS[color % COLORS.len()] }
     }
+}
+
+/// The room between two curves, shaded.
+pub(crate) struct Band {
+    /// x, lower and upper end.
+    pub(crate) points: Vec<(f64, f64, f64)>,
+    pub(crate) color: RGBColor,
 }
 
 /// An axis with its name.
 pub(crate) struct Axis {
-    name: &'static str,
+    name: String,
     logarithmic: bool,
 }
 
 impl Axis {
-    pub(crate) fn linear(name: &'static str) -> Self {
-        Self { name, logarithmic: false }
+    pub(crate) fn linear(name: &str) -> Self {
+        Self { name: name.to_owned(), logarithmic: false }
     }
 
-    pub(crate) fn logarithmic(name: &'static str) -> Self {
-        Self { name, logarithmic: true }
+    pub(crate) fn logarithmic(name: &str) -> Self {
+        Self { name: name.to_owned(), logarithmic: true }
     }
 }
 
@@ -54,6 +67,7 @@ pub(crate) struct Chart {
     pub(crate) x: Axis,
     pub(crate) y: Axis,
     pub(crate) lines: Vec<Line>,
+    pub(crate) bands: Vec<Band>,
 }
 
 const SIZE: (u32, u32) = (900, 420);
@@ -65,6 +79,11 @@ impl Chart {
         let drawable = |value: f64, logarithmic: bool| value.is_finite() && (!logarithmic || value > 0.0);
         for line in &mut self.lines {
             line.points.retain(|&(x, y)| drawable(x, log_x) && drawable(y, log_y));
+        }
+        for band in &mut self.bands {
+            band.points.retain(|&(x, low, high)| {
+                drawable(x, log_x) && drawable(low, log_y) && drawable(high, log_y)
+            });
         }
         let points = || self.lines.iter().flat_map(|line| &line.points);
         let x = range(points().map(|point| point.0), log_x);
@@ -99,8 +118,8 @@ impl Chart {
             .build_cartesian_2d(x, y)?;
         context
             .configure_mesh()
-            .x_desc(self.x.name)
-            .y_desc(self.y.name)
+            .x_desc(&self.x.name)
+            .y_desc(&self.y.name)
             .x_label_formatter(&|&value| number(value))
             .y_label_formatter(&|&value| number(value))
             .light_line_style(WHITE)
@@ -108,16 +127,26 @@ impl Chart {
             .label_style(("sans-serif", 15))
             .axis_desc_style(("sans-serif", 17))
             .draw()?;
+        for band in self.bands.iter().filter(|band| band.points.len() > 1) {
+            let lower = band.points.iter().map(|&(x, low, _)| (x, low));
+            let upper = band.points.iter().rev().map(|&(x, _, high)| (x, high));
+            let outline: Vec<(f64, f64)> = lower.chain(upper).collect();
+            context.draw_series([Polygon::new(outline, band.color.mix(0.15).filled())])?;
+        }
         for line in &self.lines {
             let (color, style) = (line.color, line.color.stroke_width(2));
             context
                 .draw_series(LineSeries::new(line.points.iter().copied(), style))?
-                .label(line.name)
+                .label(&line.name)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], color.stroke_width(3)));
         }
         context
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
+            .position(if self.bands.is_empty() {
+                SeriesLabelPosition::UpperRight
+            } else {
+                SeriesLabelPosition::LowerLeft
+            })
             .background_style(WHITE.mix(0.85))
             .border_style(RGBColor(200, 200, 200))
             .label_font(("sans-serif", 16))
@@ -181,7 +210,7 @@ fn range(values: impl Iterator<Item = f64>, logarithmic: bool) -> (f64, f64) {
 
 /// A tick's label: short, with an exponent where the number is far from 1.
 pub(crate) fn number(value: f64) -> String {
-    let size = if value.abs() < 1e-12 { 0.0 } else { value.abs() };
+    let size = if value.abs() < 9e-16 { 0.0 } else { value.abs() };
     if size != 0.0 && !(1e-2..1e5).contains(&size) {
         return format!("{value:.0e}");
     }

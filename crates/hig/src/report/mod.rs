@@ -5,6 +5,8 @@ mod dipole;
 mod function;
 mod oscillators;
 mod poisson;
+pub(crate) mod spectrum;
+pub(crate) mod study;
 
 use std::process::ExitCode;
 
@@ -65,6 +67,7 @@ fn losses(metrics: &[Metrics], over_time: bool) -> Chart {
         x: Axis::linear(if over_time { "training time [s]" } else { "steps" }),
         y: Axis::logarithmic("loss"),
         lines: vec![Line::new("train (mini-batches)", train, 1), Line::new("test", test, 0)],
+        bands: Vec::new(),
     }
 }
 
@@ -79,6 +82,7 @@ fn saturation(metrics: &[Metrics]) -> Chart {
             Line::new("saturated (slope below 0.02), of units and samples", points(|row| row.saturated), 1),
             Line::new("saturated on every sample, of units", points(|row| row.dead), 3),
         ],
+        bands: Vec::new(),
     }
 }
 
@@ -96,6 +100,7 @@ fn values(spectrum: &Spectrum) -> Chart {
             Line::new("start", points(&spectrum.start), 1),
             Line::new("end", points(&spectrum.end), 0),
         ],
+        bands: Vec::new(),
     }
 }
 

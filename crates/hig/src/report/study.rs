@@ -1,0 +1,139 @@
+//! The pictures of a study: median losses with bands between the quartiles, on logarithmic axes.
+
+use std::path::Path;
+
+use super::chart::{Axis, Band, COLORS, Chart, Line};
+use super::{STYLE, escape};
+use crate::failure::Failure;
+use crate::folder::Metrics;
+use crate::study::quartiles;
+
+/// The runs of one variant.
+pub(crate) struct Curve<'a> {
+    pub(crate) label: &'a str,
+    pub(crate) runs: Vec<&'a [Metrics]>,
+}
+
+/// Points along a logarithmic axis.
+const POINTS: usize = 240;
+
+/// What was varied, and value and quartiles of the final loss of each variant.
+pub(crate) type Varied<'a> = (&'a str, Vec<(f64, [f64; 3])>);
+
+/// Draws `loss_time.svg`, `loss_steps.svg`, for a numerical ablation `loss_value.svg`, and `report.html` of it all.
+pub(crate) fn draw(
+    path: &Path,
+    title: &str,
+    curves: &[Curve<'_>],
+    varied: Option<Varied<'_>>,
+    table: &str,
+) -> Result<(), Failure> {
+    let mut figures = vec![
+        (
+            "loss_time.svg",
+            "Test loss over training time: medians, bands between the quartiles",
+            over(curves, true),
+        ),
+        ("loss_steps.svg", "Test loss over steps", over(curves, false)),
+    ];
+    if let Some((key, points)) = varied {
+        figures.push((
+            "loss_value.svg",
+            "Test loss at the end, median and quartiles",
+            by_value(key, &points),
+        ));
+    }
+    let write = |name: &str, text: &str| {
+        let file = path.join(name);
+        std::fs::write(&file, text)
+            .map_err(|error| Failure::new(format!("cannot write {}: {error}", file.display())))
+    };
+    let mut body = String::new();
+    for (name, caption, chart) in figures {
+        let svg = chart.svg().map_err(|error| Failure::new(format!("cannot draw {name}: {error}")))?;
+        write(name, &svg)?;
+        body += &format!("<figure><figcaption>{caption}</figcaption>\n{svg}</figure>\n");
+    }
+    let page = format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\n<style>{STYLE}\
+         td,th{{padding:.2em 1em .2em 0}}</style></head>\n<body>\n<h1>{title}</h1>\n{}\n{body}\
+         <p>Drawn by hig {} from {}.</p>\n</body></html>\n",
+        html_table(table),
+        env!("CARGO_PKG_VERSION"),
+        escape(&path.display().to_string()),
+    );
+    write("report.html", &page)
+}
+
+fn over(curves: &[Curve<'_>], time: bool) -> Chart {
+    let x = move |row: &Metrics| if time { row.wall_s } else { row.step as f64 };
+    let all = || curves.iter().flat_map(|curve| &curve.runs).flat_map(|run| run.iter()).map(x);
+    let first = all().filter(|&x| x > 0.0).fold(f64::INFINITY, f64::min);
+    let last = all().fold(0.0, f64::max);
+    let mut chart = Chart {
+        x: Axis::logarithmic(if time { "training time [s]" } else { "steps" }),
+        y: Axis::logarithmic("test loss"),
+        lines: Vec::new(),
+        bands: Vec::new(),
+    };
+    if first >= last {
+        return chart;
+    }
+    for (i, curve) in curves.iter().enumerate() {
+        let mut median = Vec::new();
+        let mut band = Vec::new();
+        let end = curve.runs.iter().filter_map(|run| run.last()).map(x).fold(0.0, f64::max);
+        for p in 0..POINTS {
+            let at = first * (last / first).powf(p as f64 / (POINTS - 1) as f64);
+            if at > end * 1.0001 {
+                break;
+            }
+            // The loss that was known at that point; none before the first evaluation after the start.
+            let known = |run: &&[Metrics]| run.iter().rev().find(|row| x(row) <= at).map(|row| row.test_loss);
+            let values: Option<Vec<f64>> = curve.runs.iter().map(known).collect();
+            let [low, middle, high] = quartiles(values.unwrap_or_default());
+            if middle.is_finite() {
+                median.push((at, middle));
+                band.push((at, low, if high.is_finite() { high } else { middle }));
+            }
+        }
+        chart.bands.push(Band { points: band, color: COLORS[i % COLORS.len()] });
+        chart.lines.push(Line::new(curve.label, median, i));
+    }
+    chart
+}
+
+fn by_value(key: &str, points: &[(f64, [f64; 3])]) -> Chart {
+    let mut points: Vec<_> = points.iter().filter(|point| point.1[1].is_finite()).copied().collect();
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let positive = points.iter().all(|point| point.0 > 0.0);
+    let wide = points.last().zip(points.first()).is_some_and(|(last, first)| last.0 > 20.0 * first.0);
+    Chart {
+        x: if positive && wide { Axis::logarithmic(key) } else { Axis::linear(key) },
+        y: Axis::logarithmic("test loss at the end"),
+        lines: vec![Line::new("median", points.iter().map(|(x, q)| (*x, q[1])).collect(), 0)],
+        bands: vec![Band {
+            points: points
+                .iter()
+                .map(|(x, q)| (*x, q[0], if q[2].is_finite() { q[2] } else { q[1] }))
+                .collect(),
+            color: COLORS[0],
+        }],
+    }
+}
+
+/// A Markdown table as HTML.
+fn html_table(table: &str) -> String {
+    let row = |line: &str, cell: &str| {
+        let cells: String = line
+            .trim_matches('|')
+            .split('|')
+            .map(|text| format!("<{cell}>{}</{cell}>", escape(text.trim())))
+            .collect();
+        format!("<tr>{cells}</tr>")
+    };
+    let mut lines = table.lines();
+    let head = lines.next().map_or_else(String::new, |line| row(line, "th"));
+    let body: String = lines.skip(1).map(|line| row(line, "td")).collect();
+    format!("<table>{head}{body}</table>")
+}
