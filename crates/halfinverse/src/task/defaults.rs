@@ -143,7 +143,7 @@ fn toy(optimizer: OptimizerName) -> Settings {
         truncation: if full { 1e-6 } else { 1e-5 },
         spectral_batch: if full { 256 } else { 32 },
         sip: 0.01,
-        adam: 0.03,
+        adam: 0.01,
         sgd: 0.1,
         momentum: 0.03,
         rmsprop: 0.01,
