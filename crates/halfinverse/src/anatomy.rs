@@ -75,7 +75,7 @@ pub struct Anatomy {
 /// When J cannot be formed at θ, or an SVD does not converge.
 pub fn anatomy(problem: &mut Problem, theta: &[f64]) -> Result<Anatomy, StepError> {
     let layers = problem.model().network().layers().to_vec();
-    let (m, q) = (problem.model().simulator().outcomes(), problem.model().network().outputs());
+    let samples = problem.samples().len();
     let mut at = problem.linearize(theta)?;
     let g = at.outcome_gradient;
     let failed = |_| SpectralError::NoConvergence { tried: vec![Solver::Svd] };
@@ -93,9 +93,6 @@ pub fn anatomy(problem: &mut Problem, theta: &[f64]) -> Result<Anatomy, StepErro
         .iter()
         .map(|layer| of(transpose.subrows(layer.offset, layer.parameters())))
         .collect::<Result<_, _>>()?;
-    let blocks = at.jacobian.blocks();
-    let blocks = (0..blocks.nrows())
-        .map(|s| of(Mat::from_fn(m, q, |c, j| blocks[(s, j * m + c)]).as_ref()))
-        .collect::<Result<_, _>>()?;
+    let blocks = (0..samples).map(|s| of(at.jacobian.block(s).as_ref())).collect::<Result<_, _>>()?;
     Ok(Anatomy { sigmas: svd.s, shares, layers, blocks, units: hidden_units(problem) })
 }

@@ -45,7 +45,7 @@ fn first_order_rules_end_where_optax_does() {
     let rules: [(&str, Box<dyn Optimizer>); 8] = [
         ("sgd", Box::new(FirstOrder::new(Sgd::new(0.1).unwrap()))),
         ("momentum", Box::new(FirstOrder::new(Momentum::new(0.1, 0.9).unwrap()))),
-        ("nesterov", Box::new(FirstOrder::new(Nesterov::new(0.1, 0.9).unwrap()))),
+        ("nesterov", Box::new(FirstOrder::new(Nesterov::new(Momentum::new(0.1, 0.9).unwrap())))),
         ("adagrad", Box::new(FirstOrder::new(Adagrad::new(0.1, 0.1, 1e-7).unwrap()))),
         ("rmsprop", Box::new(FirstOrder::new(Rmsprop::new(0.01, 0.9, 1e-8).unwrap()))),
         ("adadelta", Box::new(FirstOrder::new(Adadelta::new(1.0, 0.9, 1e-6).unwrap()))),

@@ -6,6 +6,7 @@ mod check;
 mod failure;
 mod folder;
 mod interrupt;
+mod lists;
 mod report;
 mod settings;
 mod spectrum;

@@ -9,12 +9,12 @@ use std::process::ExitCode;
 use halfinverse::Problem;
 use halfinverse::anatomy::{Anatomy, anatomy};
 use halfinverse::optimizer::StepReport;
-use halfinverse::training::{Flow, Observer, Row, StopReason, Trainer, write_checkpoint};
+use halfinverse::training::{Flow, Observer, Row, Trainer};
 
 use crate::arguments::TrainArguments;
 use crate::failure::Failure;
-use crate::folder::{CHECKPOINT, CONFIG, Folder, REPORT, SUMMARY};
-use crate::train::{Watcher, start, summarize};
+use crate::folder::{CONFIG, Folder, REPORT};
+use crate::train::{Watcher, exit_code, save, start};
 use crate::voice::{put, say};
 use crate::{interrupt, report, settings};
 
@@ -41,10 +41,7 @@ pub(crate) fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
         dissector.take(&trainer);
     }
     dissector.watcher.finish();
-    write_checkpoint(&trainer, &folder.file(CHECKPOINT)).map_err(|error| failed(&error))?;
-    let summary = summarize(&trainer, &dissector.watcher, &reason);
-    let json = serde_json::to_string_pretty(&summary).map_err(|error| failed(&error))?;
-    folder.write(SUMMARY, &(json.clone() + "\n"))?;
+    let (summary, json) = save(&trainer, &dissector.watcher, &reason, &folder)?;
     write_tables(&folder, &dissector.snapshots)?;
     report::spectrum::draw(&folder, &task, &dissector.snapshots)?;
     if arguments.json {
@@ -65,14 +62,7 @@ pub(crate) fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
         );
     }
     say(arguments.quiet, &format!("report: {}", folder.file(REPORT).display()));
-    Ok(match reason {
-        StopReason::Diverged(error) => {
-            say(false, &format!("hig: the run diverged: {error}; lower the learning rate with --lr"));
-            ExitCode::from(3)
-        }
-        StopReason::Interrupted => ExitCode::from(130),
-        _ => ExitCode::SUCCESS,
-    })
+    Ok(exit_code(&reason, &summary))
 }
 
 /// Share of |g|² on singular values below a hundredth of the largest.

@@ -10,16 +10,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use halfinverse::task::{OptimizerName, Settings, Task};
-use halfinverse::training::{StopReason, Trainer, write_checkpoint};
+use halfinverse::training::{StopReason, Trainer};
 use serde::Serialize;
 
 use crate::arguments::{AblateArguments, CompareArguments, StudyArguments};
 use crate::failure::Failure;
-use crate::folder::{CHECKPOINT, CONFIG, Folder, Metrics, SUMMARY, Summary};
+use crate::folder::{CONFIG, Folder, Metrics, SUMMARY, Summary};
 use crate::interrupt;
+use crate::lists::{grid, list, rates, seeds, targets, values_of};
 use crate::report::study::{Curve, draw};
 use crate::settings::{self, Variation};
-use crate::train::{Watcher, summarize};
+use crate::train::{Watcher, save};
 use crate::voice::{put, say};
 
 /// What is compared with the others: a name and its settings.
@@ -174,7 +175,7 @@ fn run(plan: &Plan, arguments: &StudyArguments, command: &str) -> Result<ExitCod
             say(arguments.quiet, &format!("{number} of {total}: {name}"));
         }
     }
-    let results = plan.results(&chosen, &path)?;
+    let results = plan.results(&path)?;
     let (lines, targets) = plan.lines(&chosen, &results);
     let table = plan.table(&lines, &targets);
     fs::write(path.join("table.md"), &table).map_err(unwritable)?;
@@ -247,7 +248,7 @@ impl Plan {
     }
 
     /// Of each variant, the finished cells.
-    fn results(&self, chosen: &[Settings], path: &Path) -> Result<Vec<Vec<Finished>>, Failure> {
+    fn results(&self, path: &Path) -> Result<Vec<Vec<Finished>>, Failure> {
         let read = |variant: &Variant, seed: &u64| {
             let name = format!("{}-seed{seed}", plain(&variant.label));
             let folder = Folder::open(&path.join("cells").join(name))?;
@@ -255,8 +256,8 @@ impl Plan {
                 folder.summary().ok_or_else(|| Failure::new("a finished cell has lost its summary"))?;
             Ok((summary, folder.metrics()?))
         };
-        let of = |(variant, _)| self.seeds.iter().map(|seed| read(variant, seed)).collect();
-        self.variants.iter().zip(chosen).map(of).collect()
+        let of = |variant| self.seeds.iter().map(|seed| read(variant, seed)).collect();
+        self.variants.iter().map(of).collect()
     }
 
     fn lines(&self, chosen: &[Settings], results: &[Vec<Finished>]) -> (Vec<Line>, Vec<f64>) {
@@ -361,10 +362,7 @@ fn cell(settings: Settings, path: &Path, tuning: bool, quiet: bool) -> Result<Op
     if matches!(reason, StopReason::Interrupted) {
         return Ok(None);
     }
-    write_checkpoint(&trainer, &folder.file(CHECKPOINT)).map_err(|error| failed(&error))?;
-    let summary = summarize(&trainer, &watcher, &reason);
-    folder
-        .write(SUMMARY, &(serde_json::to_string_pretty(&summary).map_err(|error| failed(&error))? + "\n"))?;
+    let (summary, _) = save(&trainer, &watcher, &reason, &folder)?;
     Ok(Some((summary, folder.metrics()?)))
 }
 
@@ -443,88 +441,6 @@ fn fnv(text: &str) -> u32 {
     folded
 }
 
-fn list(text: &str) -> Vec<&str> {
-    text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect()
-}
-
-/// Values of `--vary`, split at commas outside brackets.
-fn values_of(text: &str) -> Vec<String> {
-    let mut values = vec![String::new()];
-    let mut depth = 0;
-    for c in text.chars() {
-        match c {
-            '[' => depth += 1,
-            ']' => depth -= 1,
-            _ => {}
-        }
-        match (c, depth, values.last_mut()) {
-            (',', 0, _) => values.push(String::new()),
-            (_, _, Some(value)) => value.push(c),
-            (_, _, None) => {}
-        }
-    }
-    values.into_iter().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty()).collect()
-}
-
-/// `1,2,3` or `1..5`, both ends included.
-fn seeds(text: &str) -> Result<Vec<u64>, Failure> {
-    let bad = || Failure::new(format!("`--seeds {text}` names no seeds; write 1,2,3 or 1..5"));
-    let seeds: Vec<u64> = match text.split_once("..") {
-        Some((first, last)) => {
-            let (first, last): (u64, u64) =
-                (first.trim().parse().map_err(|_| bad())?, last.trim().parse().map_err(|_| bad())?);
-            if last < first || last - first >= 1000 {
-                return Err(bad());
-            }
-            (first..=last).collect()
-        }
-        None => {
-            list(text).into_iter().map(|part| part.parse().map_err(|_| bad())).collect::<Result<_, _>>()?
-        }
-    };
-    if seeds.is_empty() { Err(bad()) } else { Ok(seeds) }
-}
-
-fn targets(text: Option<&str>) -> Result<Vec<f64>, Failure> {
-    let positive = |part: &str| part.parse::<f64>().ok().filter(|value| *value > 0.0 && value.is_finite());
-    let bad = |part: &str| Failure::new(format!("`{part}` is no loss to reach (--targets); write 1e-2,1e-3"));
-    list(text.unwrap_or("")).into_iter().map(|part| positive(part).ok_or_else(|| bad(part))).collect()
-}
-
-/// A rate of a grid: itself, or so many times the default.
-#[derive(Debug, Clone, Copy)]
-enum Rate {
-    Absolute(f64),
-    TimesDefault(f64),
-}
-
-fn grid(text: Option<&str>) -> Result<Vec<Rate>, Failure> {
-    let rate = |part: &str| {
-        let (number, times) = part.strip_prefix('x').map_or((part, false), |number| (number, true));
-        let value = number.parse::<f64>().ok().filter(|value| *value > 0.0 && value.is_finite());
-        let rate = value.map(|value| if times { Rate::TimesDefault(value) } else { Rate::Absolute(value) });
-        rate.ok_or_else(|| {
-            Failure::new(format!(
-                "`{part}` is no learning rate (--lr-grid); write 1e-3,1e-2, or x0.3,x1,x3 for multiples of the default"
-            ))
-        })
-    };
-    list(text.unwrap_or("")).into_iter().map(rate).collect()
-}
-
-fn rates(grid: &[Rate], settings: &Settings) -> Vec<f64> {
-    let default = settings.optimizer.learning_rate();
-    let mut rates: Vec<f64> = grid
-        .iter()
-        .map(|&rate| match rate {
-            Rate::Absolute(rate) => rate,
-            Rate::TimesDefault(factor) => factor * default,
-        })
-        .collect();
-    rates.sort_by(f64::total_cmp);
-    rates
-}
-
 /// What `compare` takes where nobody says.
 pub(crate) fn default_optimizers() -> String {
     [OptimizerName::Hig, OptimizerName::Adam, OptimizerName::Gn].map(|name| name.to_string()).join(",")
@@ -546,11 +462,5 @@ mod tests {
         assert_eq!(decades(0.8, 0.003).len(), 2);
         assert!(decades(0.5, f64::INFINITY).is_empty());
         assert_eq!(decades(250.0, 1e-5).len(), 4);
-    }
-
-    #[test]
-    fn values_are_split_outside_brackets() {
-        assert_eq!(values_of("[20,20], [9]"), ["[20,20]", "[9]"]);
-        assert_eq!(values_of("0,0.5,1"), ["0", "0.5", "1"]);
     }
 }

@@ -31,10 +31,7 @@ pub(crate) fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
     let start = trainer.spectrum().unwrap_or_default();
     let reason = trainer.run(&mut watcher).map_err(|error| Failure::new(error.to_string()))?;
     watcher.finish();
-    write_checkpoint(&trainer, &folder.file(CHECKPOINT)).map_err(|error| Failure::new(error.to_string()))?;
-    let summary = summarize(&trainer, &watcher, &reason);
-    let json = serde_json::to_string_pretty(&summary).map_err(|error| Failure::new(error.to_string()))?;
-    folder.write(SUMMARY, &(json.clone() + "\n"))?;
+    let (summary, json) = save(&trainer, &watcher, &reason, &folder)?;
     let end = trainer.spectrum().unwrap_or_default();
     folder.write_spectrum(&Spectrum { start, end })?;
     report::draw(&folder)?;
@@ -45,7 +42,27 @@ pub(crate) fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
     for line in closing_lines(&summary, &watcher.rows, &folder) {
         say(arguments.quiet, &line);
     }
-    Ok(match reason {
+    Ok(exit_code(&reason, &summary))
+}
+
+/// Writes checkpoint and summary of a run that has ended; returns the summary, also as JSON.
+pub(crate) fn save(
+    trainer: &Trainer,
+    watcher: &Watcher,
+    reason: &StopReason,
+    folder: &Folder,
+) -> Result<(Summary, String), Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::new(error.to_string());
+    write_checkpoint(trainer, &folder.file(CHECKPOINT)).map_err(|error| failed(&error))?;
+    let summary = summarize(trainer, watcher, reason);
+    let json = serde_json::to_string_pretty(&summary).map_err(|error| failed(&error))?;
+    folder.write(SUMMARY, &(json.clone() + "\n"))?;
+    Ok((summary, json))
+}
+
+/// The program's exit code for the end of a run; one that diverged is said, with the mend.
+pub(crate) fn exit_code(reason: &StopReason, summary: &Summary) -> ExitCode {
+    match reason {
         StopReason::Diverged(error) => {
             say(
                 false,
@@ -58,7 +75,7 @@ pub(crate) fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
         }
         StopReason::Interrupted => ExitCode::from(130),
         _ => ExitCode::SUCCESS,
-    })
+    }
 }
 
 /// θ that training starts from, where the settings name a checkpoint.
@@ -73,7 +90,7 @@ fn parameters(task: &Task, path: &Path) -> Result<Vec<f64>, Failure> {
         .map_err(|error| Failure::new(format!("cannot start from this checkpoint: {error} (--from)")))
 }
 
-pub(crate) fn summarize(trainer: &Trainer, watcher: &Watcher, reason: &StopReason) -> Summary {
+fn summarize(trainer: &Trainer, watcher: &Watcher, reason: &StopReason) -> Summary {
     let settings = trainer.task().settings();
     let last = watcher.rows.last();
     let finite = |loss: f64| Some(loss).filter(|loss| loss.is_finite());
@@ -134,7 +151,6 @@ pub(crate) struct Watcher {
     solver: Option<String>,
     bar: ProgressBar,
     stop: StopSettings,
-    steps_per_epoch: usize,
     moved: Instant,
 }
 
@@ -156,7 +172,6 @@ impl Watcher {
             solver: None,
             bar,
             stop: task.settings().stop.clone(),
-            steps_per_epoch: task.settings().data.train / task.settings().training.batch,
             moved: Instant::now(),
         })
     }
@@ -171,7 +186,7 @@ impl Watcher {
         let steps = trainer.steps() as f64;
         let parts = [
             self.stop.steps.map(|all| steps / all as f64),
-            self.stop.epochs.map(|all| steps / (all as f64 * self.steps_per_epoch as f64)),
+            self.stop.epochs.map(|all| trainer.epochs() / all as f64),
             self.stop.time.map(|all| trainer.wall().as_secs_f64() / all),
         ];
         parts.into_iter().flatten().fold(0.0, f64::max).min(1.0)

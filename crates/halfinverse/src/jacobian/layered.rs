@@ -107,6 +107,13 @@ impl LayeredJacobian<'_> {
         MatRef::from_column_major_slice(block, b, self.network.outputs() * m)
     }
 
+    /// The block ∂y/∂z of sample `s`, m × q.
+    pub(crate) fn block(&self, s: usize) -> Mat<f64> {
+        let (_, m) = self.shape();
+        let blocks = self.blocks();
+        Mat::from_fn(m, self.network.outputs(), |c, j| blocks[(s, j * m + c)])
+    }
+
     /// `out` (P) = J_networkᵀ z̄ for z̄ (b × q): the gradient that a cotangent of the controls makes, the simulator left out.
     pub fn network_transpose(&mut self, cotangent: MatRef<'_, f64>, out: &mut [f64]) {
         self.pass.backward(self.network, self.theta, cotangent, out, self.par);
@@ -168,14 +175,14 @@ impl LayeredJacobian<'_> {
             let (left, right) = (rows.subrows(c * b, b), rows.subrows(d * b, b));
             match &self.room.few {
                 Some(controls) if l == last => {
-                    let shared = controls[c].iter().filter(|j| controls[d].contains(j));
+                    let mut shared = controls[c].iter().filter(|j| controls[d].contains(j)).peekable();
+                    if shared.peek().is_none() {
+                        continue;
+                    }
                     product.fill(0.0);
-                    for &j in shared.clone() {
+                    for &j in shared {
                         let (left, right) = (left.subcols(j, 1), right.subcols(j, 1));
                         matmul(&mut *product, Accum::Add, left, right.transpose(), 1.0, self.par);
-                    }
-                    if shared.count() == 0 {
-                        continue;
                     }
                 }
                 _ => matmul(&mut *product, Accum::Replace, left, right.transpose(), 1.0, self.par),

@@ -28,17 +28,29 @@ impl Momentum {
     }
 }
 
+impl Momentum {
+    /// m ← μm + ∇.
+    pub(super) fn accumulate(&mut self, gradient: &[f64]) {
+        self.velocity.resize(gradient.len(), 0.0);
+        for (m, g) in self.velocity.iter_mut().zip(gradient) {
+            *m = self.mu * *m + *g;
+        }
+    }
+
+    /// μ and m.
+    pub(super) fn motion(&self) -> (f64, &[f64]) {
+        (self.mu, &self.velocity)
+    }
+}
+
 impl Rule for Momentum {
     fn learning_rate(&self) -> f64 {
         self.learning_rate
     }
 
     fn direct(&mut self, _: &[f64], gradient: &mut [f64]) {
-        self.velocity.resize(gradient.len(), 0.0);
-        for (m, g) in self.velocity.iter_mut().zip(gradient) {
-            *m = self.mu * *m + *g;
-            *g = *m;
-        }
+        self.accumulate(gradient);
+        gradient.copy_from_slice(&self.velocity);
     }
 
     fn state(&self) -> Vec<(&'static str, Vec<f64>)> {

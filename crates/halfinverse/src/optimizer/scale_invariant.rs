@@ -39,17 +39,14 @@ impl ScaleInvariant {
 impl Optimizer for ScaleInvariant {
     fn step(&mut self, problem: &mut Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
         self.gradient.resize(theta.len(), 0.0);
-        let h = problem.curvature();
+        let (h, b) = (problem.curvature(), problem.samples().len());
+        let (m, q) = (problem.model().simulator().outcomes(), problem.model().network().outputs());
         let mut at = problem.linearize(theta)?;
-        let blocks = at.jacobian.blocks();
-        let b = blocks.nrows();
-        let m = at.outcome_gradient.len() / b;
-        let q = blocks.ncols() / m;
         let mut wanted = Mat::zeros(b, q);
         let mut step = vec![0.0; q];
         let options = Options { solver: Solver::Svd, par: Par::Seq, ..Options::default() };
         for s in 0..b {
-            let mut block = DenseJacobian::new(Mat::from_fn(m, q, |c, j| blocks[(s, j * m + c)]));
+            let mut block = DenseJacobian::new(at.jacobian.block(s));
             let g: Vec<f64> = at.outcome_gradient[s * m..][..m].iter().map(|g| g / h).collect();
             update(&mut block, &g, &self.filter, &options, &mut step)?;
             for (j, step) in step.iter().enumerate() {

@@ -298,7 +298,7 @@ fn build_optimizer(settings: &OptimizerSettings, par: Par) -> Result<Box<dyn Opt
             first_order(Momentum::new(learning_rate, momentum))
         }
         OptimizerSettings::Nesterov { learning_rate, momentum } => {
-            first_order(Nesterov::new(learning_rate, momentum))
+            first_order(Momentum::new(learning_rate, momentum).map(Nesterov::new))
         }
         OptimizerSettings::Rmsprop { learning_rate, decay, epsilon } => {
             first_order(Rmsprop::new(learning_rate, decay, epsilon))

@@ -135,6 +135,15 @@ struct Pending {
 /// Steps that `ms_per_step` leaves out, while caches and buffers fill.
 const WARM_UP: u64 = 3;
 
+/// What the `turn`-th optimizer of a task works with.
+fn begin(task: &Task, turn: usize) -> Result<(Box<dyn Optimizer>, Problem, Order), TrainingError> {
+    let training = &task.settings().training;
+    let (_, optimizer, batch) = task.settings().turn(turn);
+    let problem = Problem::new(task.model(), task.train().zeros_like(batch), training.threads)?;
+    let order = Order::new(task.train().len(), batch, training.shuffle, training.seed);
+    Ok((task.optimizer(optimizer)?, problem, order))
+}
+
 impl Trainer {
     /// A run from the given parameters, or from freshly drawn ones.
     ///
@@ -143,8 +152,7 @@ impl Trainer {
     pub fn new(task: &Task, theta: Option<Vec<f64>>) -> Result<Self, TrainingError> {
         let theta = theta.unwrap_or_else(|| task.initial_parameters());
         ShapeError::check("θ", "parameters", task.model().network().parameters(), theta.len())?;
-        let training = &task.settings().training;
-        let threads = training.threads;
+        let threads = task.settings().training.threads;
         let pool = match threads {
             1 => None,
             _ => Some(
@@ -154,12 +162,12 @@ impl Trainer {
                     .map_err(|source| TrainingError::Threads { threads, source })?,
             ),
         };
-        let (_, optimizer, batch) = task.settings().turn(0);
+        let (optimizer, problem, order) = begin(task, 0)?;
         Ok(Self {
-            problem: Problem::new(task.model(), task.train().zeros_like(batch), threads)?,
+            problem,
             evaluator: Evaluator::new(task.model(), task.test().clone(), threads)?,
-            order: Order::new(task.train().len(), batch, training.shuffle, training.seed),
-            optimizer: task.optimizer(optimizer)?,
+            order,
+            optimizer,
             theta,
             pool,
             turn: 0,
@@ -201,12 +209,6 @@ impl Trainer {
     #[must_use]
     pub fn epochs(&self) -> f64 {
         self.turn_epochs + (self.step - self.turn_step) as f64 / self.order.steps_per_epoch() as f64
-    }
-
-    /// The problem as the last step left it: the mini-batch, its activations.
-    #[must_use]
-    pub fn problem(&self) -> &Problem {
-        &self.problem
     }
 
     /// Time spent in steps: batches drawn, simulated, stepped.
@@ -281,12 +283,7 @@ impl Trainer {
         }
         (self.turn_epochs, self.turn_step) = (self.epochs(), self.step);
         self.turn += 1;
-        let training = &settings.training;
-        let (_, optimizer, batch) = settings.turn(self.turn);
-        self.optimizer = self.task.optimizer(optimizer)?;
-        let train = self.task.train();
-        self.problem = Problem::new(self.task.model(), train.zeros_like(batch), training.threads)?;
-        self.order = Order::new(train.len(), batch, training.shuffle, training.seed);
+        (self.optimizer, self.problem, self.order) = begin(&self.task, self.turn)?;
         Ok(())
     }
 

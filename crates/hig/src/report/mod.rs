@@ -160,24 +160,41 @@ fn page(task: &Task, folder: &Folder, pictures: &[(&str, &str, String)]) -> Stri
         body += "</table>\n";
     }
     for (_, title, svg) in pictures {
-        body += &format!("<figure><figcaption>{title}</figcaption>\n{svg}</figure>\n");
+        body += &figure(title, svg);
     }
     let settings = task.settings();
     let heading =
         format!("{} with {}, seed {}", settings.task, settings.optimizer.name(), settings.training.seed);
-    format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{heading}</title>\n<style>{STYLE}</style></head>\n\
-         <body>\n<h1>{heading}</h1>\n{body}<h2>Settings</h2>\n<pre>{}</pre>\n\
-         <p>Drawn by hig {} from {}.</p>\n</body></html>\n",
+    body += &format!(
+        "<h2>Settings</h2>\n<pre>{}</pre>\n{}",
         escape(&settings::to_toml(settings)),
-        env!("CARGO_PKG_VERSION"),
-        escape(&folder.path().display().to_string()),
+        drawn_from(folder.path())
+    );
+    document(&heading, &body)
+}
+
+/// A self-contained page.
+fn document(title: &str, body: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\n<style>{STYLE}</style></head>\n\
+         <body>\n<h1>{title}</h1>\n{body}</body></html>\n"
     )
+}
+
+/// A picture with its caption.
+fn figure(caption: &str, svg: &str) -> String {
+    format!("<figure><figcaption>{caption}</figcaption>\n{svg}</figure>\n")
+}
+
+/// What drew a page, and from what.
+fn drawn_from(path: &std::path::Path) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    format!("<p>Drawn by hig {version} from {}.</p>\n", escape(&path.display().to_string()))
 }
 
 const STYLE: &str = "body{font-family:sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}\
 th{text-align:left;padding-right:2em;font-weight:normal;color:#666}figure{margin:2em 0}\
-figcaption{font-weight:bold;margin-bottom:.5em}svg{max-width:100%;height:auto}pre{background:#f5f5f5;padding:1em;overflow:auto}";
+.study td,.study th{padding:.2em 1em .2em 0}figcaption{font-weight:bold;margin-bottom:.5em}svg{max-width:100%;height:auto}pre{background:#f5f5f5;padding:1em;overflow:auto}";
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")

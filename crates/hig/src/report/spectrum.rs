@@ -3,7 +3,7 @@
 use halfinverse::task::Task;
 
 use super::chart::{Axis, Chart, Line};
-use super::{STYLE, escape};
+use super::{document, escape, figure};
 use crate::failure::Failure;
 use crate::folder::{Folder, REPORT};
 use crate::settings;
@@ -87,17 +87,11 @@ pub(crate) fn draw(folder: &Folder, task: &Task, snapshots: &[Snapshot]) -> Resu
     for (name, caption, chart) in figures {
         let svg = chart.svg().map_err(|error| Failure::new(format!("cannot draw {name}: {error}")))?;
         folder.write(name, &svg)?;
-        body += &format!("<figure><figcaption>{caption}</figcaption>\n{svg}</figure>\n");
+        body += &figure(caption, &svg);
     }
     let title = format!("spectrum of {} with {}", task.settings().task, task.settings().optimizer.name());
-    folder.write(
-        REPORT,
-        &format!(
-            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\n<style>{STYLE}</style></head>\n\
-             <body>\n<h1>{title}</h1>\n{body}<h2>Settings</h2>\n<pre>{}</pre></body></html>\n",
-            escape(&settings::to_toml(task.settings()))
-        ),
-    )
+    body += &format!("<h2>Settings</h2>\n<pre>{}</pre>", escape(&settings::to_toml(task.settings())));
+    folder.write(REPORT, &document(&title, &body))
 }
 
 /// Of each hidden layer: share of saturated units and deviation of the activations. Step 0 is drawn at ½.

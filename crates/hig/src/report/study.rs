@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::chart::{Axis, Band, COLORS, Chart, Line};
-use super::{STYLE, escape};
+use super::{document, drawn_from, escape, figure};
 use crate::failure::Failure;
 use crate::folder::Metrics;
 use crate::study::quartiles;
@@ -52,17 +52,10 @@ pub(crate) fn draw(
     for (name, caption, chart) in figures {
         let svg = chart.svg().map_err(|error| Failure::new(format!("cannot draw {name}: {error}")))?;
         write(name, &svg)?;
-        body += &format!("<figure><figcaption>{caption}</figcaption>\n{svg}</figure>\n");
+        body += &figure(caption, &svg);
     }
-    let page = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\n<style>{STYLE}\
-         td,th{{padding:.2em 1em .2em 0}}</style></head>\n<body>\n<h1>{title}</h1>\n{}\n{body}\
-         <p>Drawn by hig {} from {}.</p>\n</body></html>\n",
-        html_table(table),
-        env!("CARGO_PKG_VERSION"),
-        escape(&path.display().to_string()),
-    );
-    write("report.html", &page)
+    let page = format!("{}\n{body}\n{}", html_table(table), drawn_from(path));
+    write("report.html", &document(title, &page))
 }
 
 fn over(curves: &[Curve<'_>], time: bool) -> Chart {
@@ -135,5 +128,5 @@ fn html_table(table: &str) -> String {
     let mut lines = table.lines();
     let head = lines.next().map_or_else(String::new, |line| row(line, "th"));
     let body: String = lines.skip(1).map(|line| row(line, "td")).collect();
-    format!("<table>{head}{body}</table>")
+    format!("<table class=\"study\">{head}{body}</table>")
 }
