@@ -229,6 +229,29 @@ impl Problem {
         Ok(loss)
     }
 
+    /// Shows `visit` the rows of a random combination of each sample's outcomes: for cotangents ȳ (b × m), layer by layer
+    /// the δₗ (b × out) they make and the input aₗ (b × in). At the θ of the last [`Self::gradient`].
+    ///
+    /// # Errors
+    /// When the simulator fails.
+    pub(crate) fn each_delta(
+        &mut self,
+        theta: &[f64],
+        cotangent: MatRef<'_, f64>,
+        visit: impl FnMut(usize, MatRef<'_, f64>, MatRef<'_, f64>),
+    ) -> Result<(), StepError> {
+        self.batched.vjp(
+            self.model.simulator(),
+            self.samples.initial.as_ref(),
+            self.pass.output.as_ref(),
+            cotangent,
+            self.control_gradient.as_mut(),
+        )?;
+        let z = self.control_gradient.as_ref();
+        self.pass.each_delta(&self.model.network, theta, z, self.par, visit);
+        Ok(())
+    }
+
     /// L(θ), g and J.
     ///
     /// # Errors

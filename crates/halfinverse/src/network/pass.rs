@@ -88,11 +88,26 @@ impl Pass {
         gradient: &mut [f64],
         par: Par,
     ) {
+        self.each_delta(network, theta, cotangent, par, |l, delta, input| {
+            layer_gradient(delta, input, network.layers()[l].parts_mut(gradient), par);
+        });
+    }
+
+    /// Shows `visit` each layer l, last to first, with δₗ (b × out), the cotangent of what it puts out before its
+    /// activation, and its input aₗ (b × in).
+    pub(crate) fn each_delta(
+        &mut self,
+        network: &Mlp,
+        theta: &[f64],
+        cotangent: MatRef<'_, f64>,
+        par: Par,
+        mut visit: impl FnMut(usize, MatRef<'_, f64>, MatRef<'_, f64>),
+    ) {
         let last = network.layers().len() - 1;
         let [mut current, mut next] = self.scratch.each_mut().map(Mat::as_mut);
         for (l, layer) in network.layers().iter().enumerate().rev() {
             let delta = if l == last { cotangent } else { current.rb().subcols(0, layer.outputs) };
-            layer_gradient(delta, self.inputs[l].as_ref(), layer.parts_mut(gradient), par);
+            visit(l, delta, self.inputs[l].as_ref());
             if l > 0 {
                 let mut target = next.rb_mut().subcols_mut(0, layer.inputs);
                 matmul(target.rb_mut(), Accum::Replace, delta, layer.weight(theta), 1.0, par);

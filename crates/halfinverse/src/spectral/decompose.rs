@@ -50,6 +50,20 @@ pub(crate) fn singular_values(a: MatRef<'_, f64>, par: Par) -> Result<Vec<f64>, 
     Ok(s.iter().copied().collect())
 }
 
+/// A = Q diag(s) Qᵀ for symmetric A, of which the lower half is read; s ascending.
+pub(crate) fn symmetric_eigen(a: MatRef<'_, f64>, par: Par) -> Result<(Vec<f64>, Mat<f64>), NoConvergence> {
+    let size = a.nrows();
+    let mut q = Mat::zeros(size, size);
+    let mut s = Col::<f64>::zeros(size);
+    let vectors = evd::ComputeEigenvectors::Yes;
+    let scratch = evd::self_adjoint_evd_scratch::<f64>(size, vectors, par, Spec::default());
+    let mut memory = MemBuffer::new(scratch);
+    let stack = MemStack::new(&mut memory);
+    evd::self_adjoint_evd(a, s.as_diagonal_mut(), Some(q.as_mut()), par, stack, Spec::default())
+        .map_err(|_| NoConvergence)?;
+    Ok((s.iter().copied().collect(), q))
+}
+
 /// K = Q Z diag(s) Zᵀ Qᵀ for symmetric K, with Q left as Householder reflectors and Z the eigenvectors of the
 /// tridiagonal matrix Qᵀ K Q.
 ///

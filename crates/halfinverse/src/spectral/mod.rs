@@ -13,7 +13,7 @@ mod report;
 mod solver;
 pub mod svd;
 
-pub(crate) use decompose::{singular_values as singular_values_of, thin_svd};
+pub(crate) use decompose::{singular_values as singular_values_of, symmetric_eigen, thin_svd};
 pub use filter::{Filter, Shape};
 pub use krylov::KrylovSpace;
 pub use report::{Fallback, Report};

@@ -14,8 +14,8 @@ use crate::model::{Model, Samples};
 use crate::network::Mlp;
 use crate::objective::{Overlap, Reduction, SquaredError};
 use crate::optimizer::{
-    Adadelta, Adagrad, Adam, AdamW, FirstOrder, HalfInverse, Lbfgs, LevenbergMarquardt, Momentum, Nesterov,
-    Optimizer, Rmsprop, Rule, ScaleInvariant, Sgd,
+    Adadelta, Adagrad, Adam, AdamW, FirstOrder, HalfInverse, Kron, Lbfgs, LevenbergMarquardt, Momentum,
+    Nesterov, Optimizer, Rmsprop, Rule, ScaleInvariant, Sgd,
 };
 use crate::simulator::{Dipole, Oscillators, Poisson, Scaling, Simulator};
 use crate::spectral::{Filter, Options};
@@ -271,6 +271,9 @@ fn build_optimizer(settings: &OptimizerSettings, par: Par) -> Result<Box<dyn Opt
         OptimizerSettings::Hig { learning_rate, kappa, truncation, solver, gram_tolerance } => {
             let filter = Filter::power(kappa, truncation)?;
             Ok(Box::new(HalfInverse::new(learning_rate, filter, options(solver, gram_tolerance)?)?))
+        }
+        OptimizerSettings::HigKron { learning_rate, kappa, damping } => {
+            Ok(Box::new(Kron::new(learning_rate, kappa, damping, par)?))
         }
         OptimizerSettings::Gn { learning_rate, truncation, solver, gram_tolerance } => {
             let filter = Filter::power(1.0, truncation)?;

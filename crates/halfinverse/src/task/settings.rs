@@ -33,6 +33,7 @@ pub enum TaskName {
 #[allow(missing_docs, reason = "each names its file")]
 pub enum OptimizerName {
     Hig,
+    HigKron,
     Gn,
     Lm,
     LBfgs,
@@ -79,7 +80,7 @@ names!(
     "regression" => Regression
 );
 names!(
-    OptimizerName, "optimizer.name", "hig" => Hig, "gn" => Gn, "lm" => Lm, "l-bfgs" => LBfgs, "sip" => Sip,
+    OptimizerName, "optimizer.name", "hig" => Hig, "hig-kron" => HigKron, "gn" => Gn, "lm" => Lm, "l-bfgs" => LBfgs, "sip" => Sip,
     "adam" => Adam, "adamw" => Adamw, "sgd" => Sgd, "momentum" => Momentum, "nesterov" => Nesterov,
     "rmsprop" => Rmsprop, "adagrad" => Adagrad, "adadelta" => Adadelta
 );
@@ -191,6 +192,7 @@ pub struct DataSettings {
 #[allow(missing_docs, reason = "each name is a word of the field; crate::optimizer documents them")]
 pub enum OptimizerSettings {
     Hig { learning_rate: f64, kappa: f64, truncation: f64, solver: Solver, gram_tolerance: f64 },
+    HigKron { learning_rate: f64, kappa: f64, damping: f64 },
     Gn { learning_rate: f64, truncation: f64, solver: Solver, gram_tolerance: f64 },
     Lm { learning_rate: f64, damping: f64, solver: Solver, gram_tolerance: f64 },
     LBfgs { learning_rate: f64, history: usize },
@@ -211,6 +213,7 @@ impl OptimizerSettings {
     pub fn name(&self) -> OptimizerName {
         match self {
             Self::Hig { .. } => OptimizerName::Hig,
+            Self::HigKron { .. } => OptimizerName::HigKron,
             Self::Gn { .. } => OptimizerName::Gn,
             Self::Lm { .. } => OptimizerName::Lm,
             Self::LBfgs { .. } => OptimizerName::LBfgs,
@@ -236,6 +239,7 @@ impl OptimizerSettings {
     pub fn learning_rate_mut(&mut self) -> &mut f64 {
         match self {
             Self::Hig { learning_rate, .. }
+            | Self::HigKron { learning_rate, .. }
             | Self::Gn { learning_rate, .. }
             | Self::Lm { learning_rate, .. }
             | Self::LBfgs { learning_rate, .. }
@@ -378,6 +382,7 @@ impl Settings {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts")]
     pub(super) fn cadence(&self, outcomes: usize, parameters: usize) -> usize {
         let passes = match self.optimizer.solver() {
+            None if self.optimizer.name() == OptimizerName::HigKron => 4.0,
             None => 2.0,
             Some(Solver::Krylov { vectors }) => 10.0 + vectors as f64,
             Some(_) => {
