@@ -35,7 +35,24 @@ pub(crate) fn vectorized<R>(kernel: impl FnOnce() -> R) -> R {
 
 /// |x|.
 pub(crate) fn norm(x: &[f64]) -> f64 {
-    x.iter().map(|x| x * x).sum::<f64>().sqrt()
+    dot(x, x).sqrt()
+}
+
+/// a·b with eight partial sums, so that it vectorises; the order does not depend on the machine.
+pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
+    vectorized(
+        #[inline(always)]
+        || {
+            let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+            let mut lanes = [0.0; 8];
+            for (a, b) in a.iter().zip(b) {
+                for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
+                    *lane += a * b;
+                }
+            }
+            lanes.iter().sum::<f64>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f64>()
+        },
+    )
 }
 
 /// `par` for work on this many matrix entries, or one thread where starting several would cost more than it saves.

@@ -51,13 +51,14 @@ impl Rule for Adam {
         let exponent = i32::try_from(self.steps).unwrap_or(i32::MAX);
         let (correct1, correct2) = (1.0 - self.beta1.powi(exponent), 1.0 - self.beta2.powi(exponent));
         let (beta1, beta2, epsilon) = (self.beta1, self.beta2, self.epsilon);
+        let inverse2 = 1.0 / correct2;
         vectorized(
             #[inline(always)]
             || {
                 for ((m, v), g) in self.first.iter_mut().zip(&mut self.second).zip(gradient) {
                     *m = beta1 * *m + (1.0 - beta1) * *g;
                     *v = beta2 * *v + (1.0 - beta2) * *g * *g;
-                    *g = *m / correct1 / ((*v / correct2).sqrt() + epsilon);
+                    *g = *m / (correct1 * ((*v * inverse2).sqrt() + epsilon));
                 }
             },
         );

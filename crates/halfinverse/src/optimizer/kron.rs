@@ -41,7 +41,7 @@ use faer::{Mat, Par};
 use self::factors::{Factors, draw_signs};
 use super::first_order::check_positive;
 use super::{Optimizer, StepReport, check_learning_rate};
-use crate::columns::{column, vectorized};
+use crate::columns::{column, dot, vectorized};
 use crate::error::{SettingError, StepError};
 use crate::model::Problem;
 use crate::spectral::Filter;
@@ -410,23 +410,6 @@ fn add(x: &[f64], t: f64, v: &[f64], out: &mut [f64]) {
     for ((out, x), v) in out.iter_mut().zip(x).zip(v) {
         *out = x + t * v;
     }
-}
-
-/// a·b with eight partial sums, so that it vectorises; the order does not depend on the machine.
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    vectorized(
-        #[inline(always)]
-        || {
-            let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
-            let mut lanes = [0.0; 8];
-            for (a, b) in a.iter().zip(b) {
-                for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
-                    *lane += a * b;
-                }
-            }
-            lanes.iter().sum::<f64>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f64>()
-        },
-    )
 }
 
 /// Σ aᵢⱼbᵢⱼ.

@@ -88,22 +88,45 @@ impl Chart {
         let points = || self.lines.iter().flat_map(|line| &line.points);
         let x = range(points().map(|point| point.0), log_x);
         let y = range(points().map(|point| point.1), log_y);
+        let legend = self.legend_corner(&x, &y);
         let mut text = String::new();
         {
             let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
             area.fill(&WHITE)?;
             match (log_x, log_y) {
-                (false, false) => self.lines_in(&area, x.0..x.1, y.0..y.1)?,
-                (false, true) => self.lines_in(&area, x.0..x.1, (y.0..y.1).log_scale())?,
-                (true, false) => self.lines_in(&area, (x.0..x.1).log_scale(), y.0..y.1)?,
-                (true, true) => self.lines_in(&area, (x.0..x.1).log_scale(), (y.0..y.1).log_scale())?,
+                (false, false) => self.lines_in(&area, legend, x.0..x.1, y.0..y.1)?,
+                (false, true) => self.lines_in(&area, legend, x.0..x.1, (y.0..y.1).log_scale())?,
+                (true, false) => self.lines_in(&area, legend, (x.0..x.1).log_scale(), y.0..y.1)?,
+                (true, true) => {
+                    self.lines_in(&area, legend, (x.0..x.1).log_scale(), (y.0..y.1).log_scale())?;
+                }
             }
             area.present()?;
         }
         Ok(text)
     }
 
-    fn lines_in<X, Y>(&self, area: &Area<'_>, x: X, y: Y) -> Result<(), DrawError>
+    /// The upper right, unless more points lie there than at the lower left.
+    fn legend_corner(&self, x: &(f64, f64), y: &(f64, f64)) -> SeriesLabelPosition {
+        let place = |value: f64, (low, high): (f64, f64), logarithmic: bool| {
+            if logarithmic { (value / low).ln() / (high / low).ln() } else { (value - low) / (high - low) }
+        };
+        let (mut upper, mut lower) = (0, 0);
+        for &(a, b) in self.lines.iter().flat_map(|line| &line.points) {
+            let (a, b) = (place(a, *x, self.x.logarithmic), place(b, *y, self.y.logarithmic));
+            upper += usize::from(a > 0.65 && b > 0.6);
+            lower += usize::from(a < 0.35 && b < 0.4);
+        }
+        if upper > lower { SeriesLabelPosition::LowerLeft } else { SeriesLabelPosition::UpperRight }
+    }
+
+    fn lines_in<X, Y>(
+        &self,
+        area: &Area<'_>,
+        legend: SeriesLabelPosition,
+        x: X,
+        y: Y,
+    ) -> Result<(), DrawError>
     where
         X: AsRangedCoord<Value = f64>,
         Y: AsRangedCoord<Value = f64>,
@@ -142,11 +165,7 @@ impl Chart {
         }
         context
             .configure_series_labels()
-            .position(if self.bands.is_empty() {
-                SeriesLabelPosition::UpperRight
-            } else {
-                SeriesLabelPosition::LowerLeft
-            })
+            .position(legend)
             .background_style(WHITE.mix(0.85))
             .border_style(RGBColor(200, 200, 200))
             .label_font(("sans-serif", 16))
