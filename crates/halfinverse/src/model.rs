@@ -100,6 +100,23 @@ impl Samples {
         }
     }
 
+    /// Copies all samples of `batch` to `first` and on, from the end to the start again.
+    pub(crate) fn put(&mut self, batch: &Self, first: usize) {
+        let count = self.len();
+        for (from, to) in [
+            (&batch.input, &mut self.input),
+            (&batch.initial, &mut self.initial),
+            (&batch.target, &mut self.target),
+        ] {
+            for j in 0..from.ncols() {
+                let to = to.col_as_slice_mut(j);
+                for (i, &value) in from.col_as_slice(j).iter().enumerate() {
+                    to[(first + i) % count] = value;
+                }
+            }
+        }
+    }
+
     /// The first `count` samples, or all if there are fewer.
     #[must_use]
     pub fn first(&self, count: usize) -> Self {

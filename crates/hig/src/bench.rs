@@ -101,7 +101,7 @@ fn time(
     let pool = rayon::ThreadPoolBuilder::new().num_threads(settings.threads).build()?;
     let mut problem = Problem::new(task.model(), task.train().first(settings.batch), settings.threads)?;
     let theta = task.initial_parameters();
-    let mut optimizer = task.optimizer(&task.settings().optimizer)?;
+    let mut optimizer = task.optimizer(&task.settings().optimizer, settings.batch)?;
     pool.install(|| {
         let mut parts = Parts::new();
         parts.push(("network and simulator forward", median(repeats, || problem.loss(&theta).map(drop))?));

@@ -36,6 +36,8 @@ pub(crate) struct Metrics {
     pub(crate) fallbacks: u64,
     pub(crate) lambda: Option<f64>,
     pub(crate) rejected: u64,
+    /// Which of several ways to step the last step took.
+    pub(crate) way: Option<String>,
     pub(crate) saturated: Option<f64>,
     pub(crate) dead: Option<f64>,
 }
@@ -67,6 +69,7 @@ impl From<&Row> for Metrics {
             fallbacks: row.fallbacks,
             lambda: last.and_then(|last| last.lambda),
             rejected: row.rejected,
+            way: last.and_then(|last| last.way.map(str::to_owned)),
             saturated: mean(|units| units.saturated),
             dead: mean(|units| units.dead),
         }

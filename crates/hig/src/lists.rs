@@ -75,7 +75,7 @@ pub(crate) fn grid(text: Option<&str>) -> Result<Vec<Rate>, Failure> {
 }
 
 pub(crate) fn rates(grid: &[Rate], settings: &Settings) -> Vec<f64> {
-    let default = settings.optimizer.learning_rate();
+    let Some(default) = settings.optimizer.learning_rate() else { return Vec::new() };
     let mut rates: Vec<f64> = grid
         .iter()
         .map(|&rate| match rate {

@@ -48,7 +48,7 @@ type Finished = (Summary, Vec<Metrics>);
 #[derive(Debug, Serialize)]
 struct Line {
     label: String,
-    learning_rate: f64,
+    learning_rate: Option<f64>,
     /// Whether the chosen rate is the smallest or largest of its grid.
     at_edge: bool,
     batch: usize,
@@ -284,7 +284,7 @@ impl Plan {
             Line {
                 label: variant.label.clone(),
                 learning_rate: rate,
-                at_edge: variant.grid.len() > 1 && ends.into_iter().any(|end| end == Some(&rate)),
+                at_edge: variant.grid.len() > 1 && ends.into_iter().any(|end| end.copied() == rate),
                 batch: settings.training.batch,
                 runs: runs.len(),
                 diverged: runs.iter().filter(|(summary, _)| diverged(summary)).count(),
@@ -312,7 +312,7 @@ impl Plan {
         for line in lines {
             let loss =
                 |i: usize| line.test_loss[i].map_or_else(|| "∞".to_owned(), |loss| format!("{loss:.2e}"));
-            let rate = line.learning_rate;
+            let rate = line.learning_rate.map_or_else(|| "–".to_owned(), |rate| rate.to_string());
             let edge = if line.at_edge { " (edge)" } else { "" };
             let reach: String = line
                 .seconds_to
@@ -376,7 +376,9 @@ fn final_loss(summary: &Summary) -> f64 {
 
 fn with_rate(settings: &Settings, rate: f64) -> Settings {
     let mut settings = settings.clone();
-    *settings.optimizer.learning_rate_mut() = rate;
+    if let Some(learning_rate) = settings.optimizer.learning_rate_mut() {
+        *learning_rate = rate;
+    }
     settings
 }
 

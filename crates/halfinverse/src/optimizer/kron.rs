@@ -103,6 +103,9 @@ const LEAST: f64 = 1e-3;
 const MEAN: f64 = 21.0;
 
 impl Kron {
+    /// Learning rate, exponent and damping that did well on all tasks.
+    pub const DEFAULTS: (f64, f64, f64) = (0.7, 1.0, 3e-3);
+
     /// With learning rate η, exponent κ, and the damping λ that is returned to.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ pub mod adadelta;
 pub mod adagrad;
 pub mod adam;
 pub mod adamw;
+pub mod auto;
 pub mod first_order;
 pub mod half_inverse;
 pub mod kron;
@@ -19,6 +20,7 @@ pub use adadelta::Adadelta;
 pub use adagrad::Adagrad;
 pub use adam::Adam;
 pub use adamw::AdamW;
+pub use auto::Auto;
 pub use first_order::{FirstOrder, Rule};
 pub use half_inverse::HalfInverse;
 pub use kron::Kron;
@@ -48,6 +50,8 @@ pub struct StepReport {
     pub kappa: Option<f64>,
     /// Damping λ, where there is one.
     pub lambda: Option<f64>,
+    /// Which of several ways to step was taken, where there are several.
+    pub way: Option<&'static str>,
     /// Whether the step was taken back, and θ is as it was.
     pub rejected: bool,
     /// Of the spectral step, where there is one.

@@ -166,6 +166,23 @@ impl KrylovSpace {
         Ok(report)
     }
 
+    /// V_k, P × k.
+    pub(crate) fn basis(&self) -> MatRef<'_, f64> {
+        self.right.as_ref().subcols(0, self.dimension())
+    }
+
+    /// The singular triplets of the space of the first `k` vectors.
+    ///
+    /// # Errors
+    /// When the SVD of the small bidiagonal matrix does not converge.
+    pub(crate) fn ritz(&self, k: usize) -> Result<Ritz, SpectralError> {
+        let b = self.bidiagonal(self.dimension());
+        let solver = Solver::Krylov { vectors: k };
+        let svd = thin_svd(b.as_ref().submatrix(0, 0, k, k), Par::Seq)
+            .map_err(|_| SpectralError::NoConvergence { tried: vec![solver] })?;
+        Ok(Ritz { svd, gradient_norm: self.gradient_norm })
+    }
+
     /// B_k, or \[B_k, β_{k+1}e_k\] for `columns` = k + 1.
     fn bidiagonal(&self, columns: usize) -> Mat<f64> {
         Mat::from_fn(self.dimension(), columns, |i, j| match j.wrapping_sub(i) {
@@ -190,6 +207,48 @@ impl KrylovSpace {
             }
         }
         coefficients
+    }
+}
+
+/// Singular values of J as a Krylov space sees them, and steps made of them.
+pub(crate) struct Ritz {
+    svd: ThinSvd,
+    gradient_norm: f64,
+}
+
+/// A step Δ = V_k c.
+pub(crate) struct RitzStep {
+    /// c.
+    pub(crate) coefficients: Vec<f64>,
+    /// gᵀJΔ.
+    pub(crate) slope: f64,
+    /// |JΔ|².
+    pub(crate) curvature: f64,
+}
+
+impl Ritz {
+    pub(crate) fn largest(&self) -> f64 {
+        self.svd.s[0]
+    }
+
+    pub(crate) fn smallest(&self) -> f64 {
+        self.svd.s[self.svd.s.len() - 1]
+    }
+
+    /// The step with φ(σ)/σ = `weight`(σ).
+    pub(crate) fn step(&self, weight: impl Fn(f64) -> f64) -> RitzStep {
+        let mut step = RitzStep { coefficients: vec![0.0; self.svd.v.nrows()], slope: 0.0, curvature: 0.0 };
+        for (i, &sigma) in self.svd.s.iter().enumerate() {
+            let y = self.svd.v.col_as_slice(i);
+            let along = y[0] * self.gradient_norm;
+            let w = weight(sigma) * along;
+            step.slope += w * along;
+            step.curvature += (sigma * w).powi(2);
+            for (c, y) in step.coefficients.iter_mut().zip(y) {
+                *c += w * y;
+            }
+        }
+        step
     }
 }
 

@@ -9,6 +9,7 @@ use super::settings::{
 };
 use crate::network::{Activation, Init};
 use crate::objective::Reduction;
+use crate::optimizer::Kron;
 use crate::simulator::{DipoleSettings, OscillatorsSettings, PoissonSettings};
 use crate::spectral::{Options, Solver};
 
@@ -118,7 +119,11 @@ fn poisson(optimizer: OptimizerName) -> Settings {
         adagrad: 0.01,
         adadelta: 1.0,
         // A mini-batch of 128 carries the cost of Kronecker factors better.
-        first_order_batch: if optimizer == OptimizerName::HigKron { 128 } else { 64 },
+        first_order_batch: if matches!(optimizer, OptimizerName::HigKron | OptimizerName::HigAuto) {
+            128
+        } else {
+            64
+        },
     };
     let (optimizer, batch) = rates.of(optimizer);
     Settings {
@@ -150,7 +155,8 @@ fn toy(optimizer: OptimizerName) -> Settings {
         rmsprop: 0.01,
         adagrad: 0.1,
         adadelta: 1.0,
-        first_order_batch: 32,
+        // Half of what is not held out: nearly all that is known, and still some noise to leave a bad valley by.
+        first_order_batch: if optimizer == OptimizerName::HigAuto { 112 } else { 32 },
     };
     let epochs = match optimizer {
         OptimizerName::Hig => 150,
@@ -219,8 +225,10 @@ impl Rates {
                 solver,
                 gram_tolerance,
             },
+            OptimizerName::HigAuto => OptimizerSettings::HigAuto {},
             OptimizerName::HigKron => {
-                OptimizerSettings::HigKron { learning_rate: 0.7, kappa: 1.0, damping: 3e-3 }
+                let (learning_rate, kappa, damping) = Kron::DEFAULTS;
+                OptimizerSettings::HigKron { learning_rate, kappa, damping }
             }
             OptimizerName::Gn => {
                 OptimizerSettings::Gn { learning_rate: self.gn, truncation, solver, gram_tolerance }

@@ -13,8 +13,9 @@ use crate::error::{SettingError, ShapeError};
 use crate::model::{Model, Samples};
 use crate::network::Mlp;
 use crate::objective::{Overlap, Reduction, SquaredError};
+use crate::optimizer::auto::Scarce;
 use crate::optimizer::{
-    Adadelta, Adagrad, Adam, AdamW, FirstOrder, HalfInverse, Kron, Lbfgs, LevenbergMarquardt, Momentum,
+    Adadelta, Adagrad, Adam, AdamW, Auto, FirstOrder, HalfInverse, Kron, Lbfgs, LevenbergMarquardt, Momentum,
     Nesterov, Optimizer, Rmsprop, Rule, ScaleInvariant, Sgd,
 };
 use crate::simulator::{Dipole, Oscillators, Poisson, Scaling, Simulator};
@@ -28,6 +29,9 @@ const MOST_BLOCKS: usize = 1 << 28;
 
 /// Parameters of the largest network that a task accepts: 2 GiB of them.
 const MOST_PARAMETERS: usize = 1 << 28;
+
+/// The most training samples that an optimizer keeps to judge by.
+const MOST_HELD_OUT: usize = 256;
 
 /// The simulator of a task, by kind.
 #[derive(Debug, Clone)]
@@ -157,7 +161,6 @@ impl Task {
                 );
                 return Err(SettingError::new(key, batch, expected));
             }
-            build_optimizer(optimizer, Par::Seq)?;
         }
         if settings.training.threads == 0 {
             settings.training.threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -171,7 +174,12 @@ impl Task {
             .map_err(|error| SettingError::new("network.hidden", error, "fitting"))?;
         let draw = |stream, count| data::draw(&simulation, settings.data.seed, stream, count);
         let (train, test) = (draw(data::TRAIN, settings.data.train), draw(data::TEST, settings.data.test));
-        Ok(Self { settings, model, simulation, train, test })
+        let task = Self { settings, model, simulation, train, test };
+        for i in 0..=task.settings.before.len() {
+            let (_, optimizer, batch) = task.settings.turn(i);
+            task.optimizer(optimizer, batch)?;
+        }
+        Ok(task)
     }
 
     /// The settings, every default resolved.
@@ -221,12 +229,39 @@ impl Task {
         self.model.network().initialize(self.settings.network.init, &mut rng)
     }
 
-    /// An optimizer for this task, at the start of its work.
+    /// An optimizer for this task and mini-batches of `batch`, at the start of its work.
     ///
     /// # Errors
     /// None for settings that [`Task::new`] accepted.
-    pub fn optimizer(&self, settings: &OptimizerSettings) -> Result<Box<dyn Optimizer>, SettingError> {
-        build_optimizer(settings, self.par())
+    pub fn optimizer(
+        &self,
+        settings: &OptimizerSettings,
+        batch: usize,
+    ) -> Result<Box<dyn Optimizer>, SettingError> {
+        if !matches!(settings, OptimizerSettings::HigAuto {}) {
+            return build_optimizer(settings, self.par());
+        }
+        let stop = &self.settings.stop;
+        let counted = stop.steps.is_some() || stop.epochs.is_some();
+        let scarce = if counted && stop.time.is_none() { Scarce::Data } else { Scarce::Time };
+        let (train, held) = (self.train.len(), self.held_out(settings, batch));
+        let judges = if held > 0 { train - held..train } else { 0..train.min(MOST_HELD_OUT) };
+        let mut samples = self.train.zeros_like(judges.len());
+        self.train.gather(&judges.collect::<Vec<_>>(), &mut samples);
+        let auto = Auto::new(&self.model, samples, batch, scarce, self.settings.training.threads);
+        Ok(Box::new(auto.map_err(|error| SettingError::new("data.train", error, "fitting"))?))
+    }
+
+    /// How many samples, the last of the training data, an optimizer keeps to judge by instead of training on them.
+    ///
+    /// None where every mini-batch is drawn anew, or where nothing would be left over.
+    #[must_use]
+    pub fn held_out(&self, settings: &OptimizerSettings, batch: usize) -> usize {
+        if !matches!(settings, OptimizerSettings::HigAuto {}) || self.settings.data.fresh {
+            return 0;
+        }
+        let train = self.train.len();
+        (train / 8).min(MOST_HELD_OUT).min(train - batch)
     }
 
     /// The simulator by kind, for what only that kind can tell.
@@ -272,6 +307,7 @@ fn build_optimizer(settings: &OptimizerSettings, par: Par) -> Result<Box<dyn Opt
             let filter = Filter::power(kappa, truncation)?;
             Ok(Box::new(HalfInverse::new(learning_rate, filter, options(solver, gram_tolerance)?)?))
         }
+        OptimizerSettings::HigAuto {} => unreachable!("made by Task::optimizer"),
         OptimizerSettings::HigKron { learning_rate, kappa, damping } => {
             Ok(Box::new(Kron::new(learning_rate, kappa, damping, par)?))
         }

@@ -33,6 +33,7 @@ pub enum TaskName {
 #[allow(missing_docs, reason = "each names its file")]
 pub enum OptimizerName {
     Hig,
+    HigAuto,
     HigKron,
     Gn,
     Lm,
@@ -80,7 +81,7 @@ names!(
     "regression" => Regression
 );
 names!(
-    OptimizerName, "optimizer.name", "hig" => Hig, "hig-kron" => HigKron, "gn" => Gn, "lm" => Lm, "l-bfgs" => LBfgs, "sip" => Sip,
+    OptimizerName, "optimizer.name", "hig" => Hig, "hig-auto" => HigAuto, "hig-kron" => HigKron, "gn" => Gn, "lm" => Lm, "l-bfgs" => LBfgs, "sip" => Sip,
     "adam" => Adam, "adamw" => Adamw, "sgd" => Sgd, "momentum" => Momentum, "nesterov" => Nesterov,
     "rmsprop" => Rmsprop, "adagrad" => Adagrad, "adadelta" => Adadelta
 );
@@ -192,6 +193,7 @@ pub struct DataSettings {
 #[allow(missing_docs, reason = "each name is a word of the field; crate::optimizer documents them")]
 pub enum OptimizerSettings {
     Hig { learning_rate: f64, kappa: f64, truncation: f64, solver: Solver, gram_tolerance: f64 },
+    HigAuto {},
     HigKron { learning_rate: f64, kappa: f64, damping: f64 },
     Gn { learning_rate: f64, truncation: f64, solver: Solver, gram_tolerance: f64 },
     Lm { learning_rate: f64, damping: f64, solver: Solver, gram_tolerance: f64 },
@@ -213,6 +215,7 @@ impl OptimizerSettings {
     pub fn name(&self) -> OptimizerName {
         match self {
             Self::Hig { .. } => OptimizerName::Hig,
+            Self::HigAuto {} => OptimizerName::HigAuto,
             Self::HigKron { .. } => OptimizerName::HigKron,
             Self::Gn { .. } => OptimizerName::Gn,
             Self::Lm { .. } => OptimizerName::Lm,
@@ -229,15 +232,16 @@ impl OptimizerSettings {
         }
     }
 
-    /// Learning rate η.
+    /// Learning rate η, where there is one.
     #[must_use]
-    pub fn learning_rate(&self) -> f64 {
-        *self.clone().learning_rate_mut()
+    pub fn learning_rate(&self) -> Option<f64> {
+        self.clone().learning_rate_mut().copied()
     }
 
-    /// Learning rate η, to be set.
-    pub fn learning_rate_mut(&mut self) -> &mut f64 {
-        match self {
+    /// Learning rate η, to be set, where there is one.
+    pub fn learning_rate_mut(&mut self) -> Option<&mut f64> {
+        Some(match self {
+            Self::HigAuto {} => return None,
             Self::Hig { learning_rate, .. }
             | Self::HigKron { learning_rate, .. }
             | Self::Gn { learning_rate, .. }
@@ -252,7 +256,7 @@ impl OptimizerSettings {
             | Self::Rmsprop { learning_rate, .. }
             | Self::Adagrad { learning_rate, .. }
             | Self::Adadelta { learning_rate, .. } => learning_rate,
-        }
+        })
     }
 
     /// The spectral solver, where the optimizer has one.
@@ -383,6 +387,7 @@ impl Settings {
     pub(super) fn cadence(&self, outcomes: usize, parameters: usize) -> usize {
         let passes = match self.optimizer.solver() {
             None if self.optimizer.name() == OptimizerName::HigKron => 4.0,
+            None if self.optimizer.name() == OptimizerName::HigAuto => 6.0,
             None => 2.0,
             Some(Solver::Krylov { vectors }) => 10.0 + vectors as f64,
             Some(_) => {

@@ -140,8 +140,9 @@ fn begin(task: &Task, turn: usize) -> Result<(Box<dyn Optimizer>, Problem, Order
     let training = &task.settings().training;
     let (_, optimizer, batch) = task.settings().turn(turn);
     let problem = Problem::new(task.model(), task.train().zeros_like(batch), training.threads)?;
-    let order = Order::new(task.train().len(), batch, training.shuffle, training.seed);
-    Ok((task.optimizer(optimizer)?, problem, order))
+    let samples = task.train().len() - task.held_out(optimizer, batch);
+    let order = Order::new(samples, batch, training.shuffle, training.seed);
+    Ok((task.optimizer(optimizer, batch)?, problem, order))
 }
 
 impl Trainer {

@@ -47,6 +47,13 @@ pub(crate) fn draw(folder: &Folder) -> Result<(), Failure> {
     if metrics.iter().any(|row| row.saturated.is_some()) {
         figures.push(("saturation.svg", "Hidden units that hardly react", saturation(&metrics)));
     }
+    if metrics.iter().any(|row| row.way.is_some()) {
+        figures.push((
+            "choices.svg",
+            "What was chosen at the last step before each evaluation",
+            choices(&metrics),
+        ));
+    }
     let mut pictures = Vec::new();
     for (name, title, chart) in figures {
         pictures.push((name, title, chart.svg().map_err(|error| failed(&error))?));
@@ -81,6 +88,28 @@ fn saturation(metrics: &[Metrics]) -> Chart {
         lines: vec![
             Line::new("saturated (slope below 0.02), of units and samples", points(|row| row.saturated), 1),
             Line::new("saturated on every sample, of units", points(|row| row.dead), 3),
+        ],
+        bands: Vec::new(),
+    }
+}
+
+/// Whose turn it was, and the settings of its step.
+fn choices(metrics: &[Metrics]) -> Chart {
+    let points = |of: &dyn Fn(&Metrics) -> Option<f64>| {
+        metrics.iter().filter_map(|row| Some((row.wall_s, of(row)?))).collect()
+    };
+    let way = |row: &Metrics| row.way.as_ref().map(|way| if way == "kron" { 2.0 } else { 1.0 });
+    let rejected = |row: &Metrics| Some(row.rejected as f64);
+    Chart {
+        x: Axis::linear("training time [s]"),
+        y: Axis::logarithmic("value"),
+        lines: vec![
+            Line::new("way: 1 krylov, 2 kron", points(&way), 6),
+            Line::new("step length s or η", points(&|row| row.learning_rate), 0),
+            Line::new("exponent κ", points(&|row| row.kappa), 2),
+            Line::new("damping λ", points(&|row| row.lambda), 3),
+            Line::new("Krylov vectors k", points(&|row| row.krylov_steps.map(|k| k as f64)), 1),
+            Line::new("rejected since the last row", points(&rejected), 4),
         ],
         bands: Vec::new(),
     }
