@@ -451,6 +451,7 @@ fn unknown(
     if of_another {
         let own: Vec<&str> = defaults.keys().filter_map(|key| key.strip_prefix("optimizer.")).collect();
         let own = own.into_iter().filter(|&name| name != "name").collect::<Vec<_>>().join(", ");
+        let own = if own.is_empty() { "none" } else { &own };
         return Failure::new(format!("`{key}` is no setting of {optimizer} ({place}); it has {own}"));
     }
     let names = defaults.keys().map(String::as_str).chain(OPTIONAL.iter().map(|&(name, _)| name));
