@@ -18,7 +18,7 @@ struct Watcher {
 }
 
 impl Observer for Watcher {
-    fn step(&mut self, trainer: &Trainer, report: &StepReport) -> Flow {
+    fn step(&mut self, trainer: &mut Trainer, report: &StepReport) -> Flow {
         self.losses.push(report.loss);
         if self.stop_after == Some(trainer.steps()) { Flow::Stop } else { Flow::Continue }
     }
@@ -147,8 +147,8 @@ fn checkpoints_come_back_bit_for_bit_and_only_into_their_own_network() {
     let folder = std::env::temp_dir().join(format!("halfinverse-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let path: PathBuf = folder.join("checkpoint.safetensors");
-    let (trainer, _, _) = run(small(OptimizerName::Adam));
-    write_checkpoint(&trainer, &path).unwrap();
+    let (mut trainer, _, _) = run(small(OptimizerName::Adam));
+    write_checkpoint(&mut trainer, &path).unwrap();
     let network = trainer.task().model().network();
     assert_eq!(read_parameters(network, &path).unwrap(), trainer.theta());
 

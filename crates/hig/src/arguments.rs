@@ -18,6 +18,8 @@ pub(crate) enum Command {
     Tasks(TasksArguments),
     /// One training run, with a report
     Train(TrainArguments),
+    /// Go on from a run's checkpoint, as if it had not been stopped
+    Resume(ResumeArguments),
     /// Several optimizers under one budget: one table, one picture
     Compare(CompareArguments),
     /// One setting varied
@@ -184,4 +186,25 @@ pub(crate) struct ReportArguments {
     /// Folders of runs
     #[arg(required = true)]
     pub(crate) folders: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResumeArguments {
+    /// The run's folder
+    pub(crate) folder: PathBuf,
+    /// Stop after so many steps, instead of where the run was to stop
+    #[arg(long, value_name = "N")]
+    pub(crate) steps: Option<u64>,
+    /// Stop after so many passes through the training data
+    #[arg(long, value_name = "N")]
+    pub(crate) epochs: Option<u64>,
+    /// Stop after so much training, such as 30s or 10min
+    #[arg(long, value_name = "TIME")]
+    pub(crate) time: Option<String>,
+    /// No progress, no closing words
+    #[arg(long)]
+    pub(crate) quiet: bool,
+    /// The summary as JSON on stdout
+    #[arg(long)]
+    pub(crate) json: bool,
 }

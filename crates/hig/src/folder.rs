@@ -147,6 +147,34 @@ impl Folder {
         Ok(Self(path.to_owned()))
     }
 
+    /// The folder of a run that may have been cut off at any moment.
+    pub(crate) fn open_unfinished(path: &Path) -> Result<Self, Failure> {
+        if path.join(CONFIG).is_file() && path.join(METRICS).is_file() {
+            return Ok(Self(path.to_owned()));
+        }
+        let shown = path.display();
+        Err(Failure::new(format!("{shown} is no run's folder: it lacks {CONFIG} or {METRICS}")))
+    }
+
+    /// Leaves those whole rows of the metrics whose step is `kept`; returns them.
+    pub(crate) fn cut_metrics(&self, kept: impl Fn(u64) -> bool) -> Result<Vec<Metrics>, Failure> {
+        let path = self.file(METRICS);
+        let failed = |error: std::io::Error| Failure::new(format!("cannot cut {}: {error}", path.display()));
+        let text = fs::read_to_string(&path).map_err(failed)?;
+        let step = |line: &str| line.split(',').next().and_then(|step| step.parse().ok());
+        let whole = |line: &&str| line.ends_with('\n');
+        let lines: String = text
+            .split_inclusive('\n')
+            .filter(whole)
+            .enumerate()
+            .filter(|(i, line)| *i == 0 || step(line).is_some_and(&kept))
+            .map(|(_, line)| line)
+            .collect();
+        let beside = path.with_extension("csv.new");
+        fs::write(&beside, lines).and_then(|()| fs::rename(&beside, &path)).map_err(failed)?;
+        self.metrics()
+    }
+
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
@@ -210,6 +238,14 @@ impl MetricsWriter {
         let file = File::create(&path)
             .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
         Ok(Self(csv::Writer::from_writer(file)))
+    }
+
+    /// Goes on with the lines that are there.
+    pub(crate) fn append_to(folder: &Folder) -> Result<Self, Failure> {
+        let path = folder.file(METRICS);
+        let file = File::options().append(true).open(&path);
+        let file = file.map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
+        Ok(Self(csv::WriterBuilder::new().has_headers(false).from_writer(file)))
     }
 
     pub(crate) fn append(&mut self, row: &Metrics) -> std::io::Result<()> {

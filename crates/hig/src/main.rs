@@ -24,6 +24,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Tasks(arguments) => Ok(tasks::run(&arguments)),
         Command::Train(arguments) => train::run(&arguments),
+        Command::Resume(arguments) => train::resume(&arguments),
         Command::Compare(arguments) => study::compare(&arguments),
         Command::Ablate(arguments) => study::ablate(&arguments),
         Command::Spectrum(arguments) => spectrum::run(&arguments),

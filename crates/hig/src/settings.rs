@@ -8,10 +8,10 @@ use std::path::Path;
 
 use halfinverse::SettingError;
 use halfinverse::spectral::Solver;
-use halfinverse::task::{OptimizerName, Settings, Stage, Task, TaskName};
+use halfinverse::task::{OptimizerName, Settings, Stage, StopSettings, Task, TaskName};
 use toml::{Table, Value};
 
-use crate::arguments::{BudgetArguments, SettingArguments, TrainArguments};
+use crate::arguments::{BudgetArguments, ResumeArguments, SettingArguments, TrainArguments};
 use crate::failure::{Failure, nearest, unknown_name};
 
 /// Settings that have no default value to tell their name and type.
@@ -281,6 +281,16 @@ fn parse(text: &str) -> Value {
         .filter(|table| table.len() == 1)
         .and_then(|mut table| table.remove("value"))
         .unwrap_or_else(|| Value::String(text.to_owned()))
+}
+
+/// Replaces the ends of a run that is gone on with by those that were given; says whether any was.
+pub(crate) fn extend(stop: &mut StopSettings, arguments: &ResumeArguments) -> Result<bool, Failure> {
+    let time = arguments.time.as_deref().map(seconds).transpose()?;
+    if arguments.steps.is_none() && arguments.epochs.is_none() && time.is_none() {
+        return Ok(false);
+    }
+    (stop.steps, stop.epochs, stop.time) = (arguments.steps, arguments.epochs, time);
+    Ok(true)
 }
 
 /// `30s`, `500ms`, `5m`, `1h`, or a plain number of seconds.

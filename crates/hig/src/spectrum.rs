@@ -41,7 +41,7 @@ pub(crate) fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
         dissector.take(&trainer);
     }
     dissector.watcher.finish();
-    let (summary, json) = save(&trainer, &dissector.watcher, &reason, &folder)?;
+    let (summary, json) = save(&mut trainer, &dissector.watcher, &reason, &folder)?;
     write_tables(&folder, &dissector.snapshots)?;
     report::spectrum::draw(&folder, &task, &dissector.snapshots)?;
     if arguments.json {
@@ -99,7 +99,7 @@ impl Dissector {
 }
 
 impl Observer for Dissector {
-    fn step(&mut self, trainer: &Trainer, report: &StepReport) -> Flow {
+    fn step(&mut self, trainer: &mut Trainer, report: &StepReport) -> Flow {
         if trainer.steps() == self.next {
             self.take(trainer);
         }

@@ -362,7 +362,7 @@ fn cell(settings: Settings, path: &Path, tuning: bool, quiet: bool) -> Result<Op
     if matches!(reason, StopReason::Interrupted) {
         return Ok(None);
     }
-    let (summary, _) = save(&trainer, &watcher, &reason, &folder)?;
+    let (summary, _) = save(&mut trainer, &watcher, &reason, &folder)?;
     Ok(Some((summary, folder.metrics()?)))
 }
 

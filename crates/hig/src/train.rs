@@ -1,7 +1,7 @@
 //! `hig train TASK`: one run, its files, and three lines on what was reached.
 
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use halfinverse::task::{StopSettings, Task};
 use halfinverse::training::{Flow, Observer, Row, StopReason, Trainer, read_parameters, write_checkpoint};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::arguments::TrainArguments;
+use crate::arguments::{ResumeArguments, TrainArguments};
 use crate::failure::Failure;
 use crate::folder::{
     CHECKPOINT, CONFIG, Folder, Metrics, MetricsWriter, REPORT, SUMMARY, Spectrum, Summary, peak_rss_bytes,
@@ -26,28 +26,76 @@ pub(crate) fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
     folder.write(CONFIG, &settings::to_toml(task.settings()))?;
 
     interrupt::listen()?;
-    let mut trainer = Trainer::new(&task, theta).map_err(|error| Failure::new(error.to_string()))?;
-    let mut watcher = Watcher::new(&task, &folder, arguments.quiet)?;
+    let trainer = Trainer::new(&task, theta).map_err(|error| Failure::new(error.to_string()))?;
+    let watcher = Watcher::new(&task, &folder, arguments.quiet)?;
     let start = trainer.spectrum().unwrap_or_default();
+    finish(trainer, watcher, start, &folder, (arguments.quiet, arguments.json))
+}
+
+/// `hig resume DIR`: goes on from a run's checkpoint as if it had not been stopped.
+pub(crate) fn resume(arguments: &ResumeArguments) -> Result<ExitCode, Failure> {
+    let folder = Folder::open_unfinished(&arguments.folder)?;
+    let mut settings = settings::from_file(&folder.file(CONFIG))?.settings().clone();
+    let extended = settings::extend(&mut settings.stop, arguments)?;
+    let task = Task::new(settings).map_err(|error| Failure::new(error.to_string()))?;
+    let ended = folder.summary().filter(|summary| {
+        !summary.stop_reason.starts_with("interrupted") && !summary.stop_reason.starts_with("diverged")
+    });
+    if let Some(summary) = ended.filter(|_| !extended) {
+        let shown = folder.path().display();
+        let reason = summary.stop_reason;
+        say(
+            arguments.quiet,
+            &format!("{shown} is finished (stopped by {reason}); more with --steps, --epochs or --time"),
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut trainer = halfinverse::training::resume(&task, &folder.file(CHECKPOINT))
+        .map_err(|error| Failure::new(format!("cannot go on from the checkpoint: {error}")))?;
+    let every = task.settings().training.evaluate_every as u64;
+    let rows = folder.cut_metrics(|step| step <= trainer.steps() && step.is_multiple_of(every))?;
+    let summary = folder.summary().filter(|summary| summary.steps == trainer.steps());
+    let (wall, elapsed) = summary.map_or_else(
+        || rows.last().map_or((0.0, 0.0), |row| (row.wall_s, row.elapsed_s)),
+        |summary| (summary.wall_s, summary.elapsed_s),
+    );
+    let seconds = |value: f64| Duration::try_from_secs_f64(value).unwrap_or_default();
+    trainer.set_clock(seconds(wall), seconds(elapsed));
+    folder.write(CONFIG, &settings::to_toml(task.settings()))?;
+    interrupt::listen()?;
+    let watcher = Watcher::after(&task, &folder, rows, arguments.quiet)?;
+    let fresh = Trainer::new(&task, start(&task)?).map_err(|error| Failure::new(error.to_string()))?;
+    let spectrum = fresh.spectrum().unwrap_or_default();
+    finish(trainer, watcher, spectrum, &folder, (arguments.quiet, arguments.json))
+}
+
+/// Trains to the end and writes all files of the run.
+fn finish(
+    mut trainer: Trainer,
+    mut watcher: Watcher,
+    start: Vec<f64>,
+    folder: &Folder,
+    (quiet, json_wanted): (bool, bool),
+) -> Result<ExitCode, Failure> {
     let reason = trainer.run(&mut watcher).map_err(|error| Failure::new(error.to_string()))?;
     watcher.finish();
-    let (summary, json) = save(&trainer, &watcher, &reason, &folder)?;
+    let (summary, json) = save(&mut trainer, &watcher, &reason, folder)?;
     let end = trainer.spectrum().unwrap_or_default();
     folder.write_spectrum(&Spectrum { start, end })?;
-    report::draw(&folder)?;
+    report::draw(folder)?;
 
-    if arguments.json {
+    if json_wanted {
         put(&json);
     }
-    for line in closing_lines(&summary, &watcher.rows, &folder) {
-        say(arguments.quiet, &line);
+    for line in closing_lines(&summary, &watcher.rows, folder) {
+        say(quiet, &line);
     }
     Ok(exit_code(&reason, &summary))
 }
 
 /// Writes checkpoint and summary of a run that has ended; returns the summary, also as JSON.
 pub(crate) fn save(
-    trainer: &Trainer,
+    trainer: &mut Trainer,
     watcher: &Watcher,
     reason: &StopReason,
     folder: &Folder,
@@ -152,28 +200,43 @@ pub(crate) struct Watcher {
     bar: ProgressBar,
     stop: StopSettings,
     moved: Instant,
+    checkpoint: PathBuf,
+    saved: Instant,
 }
 
 /// Positions of the bar.
 const BAR: u64 = 1000;
+/// Time between checkpoints.
+const SAVE: Duration = Duration::from_secs(10);
 /// Time between its moves.
 const MOVE: Duration = Duration::from_millis(100);
 
 impl Watcher {
     pub(crate) fn new(task: &Task, folder: &Folder, quiet: bool) -> Result<Self, Failure> {
+        Ok(Self::with(task, folder, quiet, MetricsWriter::create(folder)?, Vec::new()))
+    }
+
+    /// Of a run that is gone on with after these rows.
+    fn after(task: &Task, folder: &Folder, rows: Vec<Metrics>, quiet: bool) -> Result<Self, Failure> {
+        Ok(Self::with(task, folder, quiet, MetricsWriter::append_to(folder)?, rows))
+    }
+
+    fn with(task: &Task, folder: &Folder, quiet: bool, metrics: MetricsWriter, rows: Vec<Metrics>) -> Self {
         let shown = !quiet && std::io::stderr().is_terminal();
         let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(BAR), target);
         let style = ProgressStyle::with_template("{bar:30} {percent:>3}%  {msg}").expect("a valid template");
         bar.set_style(style.progress_chars("━━ "));
-        Ok(Self {
-            metrics: MetricsWriter::create(folder)?,
-            rows: Vec::new(),
+        Self {
+            metrics,
+            rows,
             solver: None,
             bar,
             stop: task.settings().stop.clone(),
             moved: Instant::now(),
-        })
+            checkpoint: folder.file(CHECKPOINT),
+            saved: Instant::now(),
+        }
     }
 
     /// Takes the bar away.
@@ -207,12 +270,21 @@ impl Watcher {
 }
 
 impl Observer for Watcher {
-    fn step(&mut self, trainer: &Trainer, report: &StepReport) -> Flow {
+    fn step(&mut self, trainer: &mut Trainer, report: &StepReport) -> Flow {
         if self.solver.is_none() {
             self.solver = report.spectral.as_ref().map(|spectral| spectral.solver.to_string());
         }
         if self.moved.elapsed() >= MOVE {
             self.redraw(trainer, report);
+        }
+        if self.saved.elapsed() >= SAVE {
+            if let Err(error) = write_checkpoint(trainer, &self.checkpoint) {
+                say(
+                    false,
+                    &format!("hig: no checkpoint at step {}: {error}; training goes on", trainer.steps()),
+                );
+            }
+            self.saved = Instant::now();
         }
         if interrupt::asked() { Flow::Stop } else { Flow::Continue }
     }

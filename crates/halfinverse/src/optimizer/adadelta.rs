@@ -7,7 +7,7 @@
 //! Source: Zeiler, *ADADELTA: An Adaptive Learning Rate Method*, arXiv 1212.5701, 2012.
 
 use super::first_order::{check_fraction, check_positive};
-use super::{Rule, check_learning_rate};
+use super::{Memory, Rule, check_learning_rate};
 use crate::columns::vectorized;
 use crate::error::SettingError;
 
@@ -56,7 +56,8 @@ impl Rule for Adadelta {
         );
     }
 
-    fn state(&self) -> Vec<(&'static str, Vec<f64>)> {
-        vec![("squares", self.squares.clone()), ("updates", self.updates.clone())]
+    fn visit(&mut self, memory: &mut Memory) {
+        memory.vector("squares", &mut self.squares);
+        memory.vector("updates", &mut self.updates);
     }
 }

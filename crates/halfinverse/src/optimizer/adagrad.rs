@@ -7,7 +7,7 @@
 //! Source: Duchi, Hazan, Singer, *Adaptive Subgradient Methods*, JMLR 12, 2011.
 
 use super::first_order::check_positive;
-use super::{Rule, check_learning_rate};
+use super::{Memory, Rule, check_learning_rate};
 use crate::columns::vectorized;
 use crate::error::SettingError;
 
@@ -58,7 +58,7 @@ impl Rule for Adagrad {
         );
     }
 
-    fn state(&self) -> Vec<(&'static str, Vec<f64>)> {
-        vec![("squares", self.squares.clone())]
+    fn visit(&mut self, memory: &mut Memory) {
+        memory.vector("squares", &mut self.squares);
     }
 }

@@ -8,7 +8,7 @@
 //! Source: Kingma, Ba, *Adam: A Method for Stochastic Optimization*, ICLR 2015.
 
 use super::first_order::{check_fraction, check_positive};
-use super::{Rule, check_learning_rate};
+use super::{Memory, Rule, check_learning_rate};
 use crate::columns::vectorized;
 use crate::error::SettingError;
 
@@ -64,11 +64,11 @@ impl Rule for Adam {
         );
     }
 
-    fn state(&self) -> Vec<(&'static str, Vec<f64>)> {
-        vec![
-            ("steps", vec![f64::from(self.steps)]),
-            ("first", self.first.clone()),
-            ("second", self.second.clone()),
-        ]
+    fn visit(&mut self, memory: &mut Memory) {
+        let mut steps = u64::from(self.steps);
+        memory.count("steps", &mut steps);
+        self.steps = u32::try_from(steps).unwrap_or(u32::MAX);
+        memory.vector("first", &mut self.first);
+        memory.vector("second", &mut self.second);
     }
 }

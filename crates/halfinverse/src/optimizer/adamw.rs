@@ -6,7 +6,7 @@
 //!
 //! Source: Loshchilov, Hutter, *Decoupled Weight Decay Regularization*, ICLR 2019.
 
-use super::{Adam, Rule};
+use super::{Adam, Memory, Rule};
 use crate::error::SettingError;
 
 /// Adam with decoupled weight decay.
@@ -45,7 +45,7 @@ impl Rule for AdamW {
         }
     }
 
-    fn state(&self) -> Vec<(&'static str, Vec<f64>)> {
-        self.adam.state()
+    fn visit(&mut self, memory: &mut Memory) {
+        self.adam.visit(memory);
     }
 }

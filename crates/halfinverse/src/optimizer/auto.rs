@@ -1,6 +1,6 @@
 //! Half-inverse gradients that need no setting: two ways to step, and a rule for whose turn it is.
 //!
-//! [`Family`] fits a mini-batch of about 512 rows of J by the best of a dozen steps from one Krylov space, at once and
+//! `Family` fits a mini-batch of about 512 rows of J by the best of a dozen steps from one Krylov space, at once and
 //! greedily: ahead early, and where a mini-batch says nearly all there is to know. [`Kron`] accumulates curvature and
 //! momentum over many mini-batches: ahead where the spectrum is flat, the data are fresh, or noise decides. Which of the two
 //! earns its cost changes from problem to problem, and during a run.
@@ -29,7 +29,7 @@ mod tests;
 use faer::Par;
 
 use self::family::Family;
-use super::{Kron, Optimizer, StepReport};
+use super::{Kron, Memory, Optimizer, StepReport};
 use crate::error::{ShapeError, StepError};
 use crate::model::{Model, Problem, Samples};
 
@@ -321,30 +321,40 @@ impl Optimizer for Auto {
         Ok(StepReport { way: Some(way.name()), ..report })
     }
 
-    fn state(&self) -> Vec<(&'static str, Vec<f64>)> {
-        let turn = &self.turn;
-        let middle = turn.middle.unwrap_or((f64::NAN, f64::NAN));
-        let (turns, cost, fall) = self.led;
-        let mut state = self.kron.state();
-        state.extend([
-            ("family", self.family.state()),
-            ("moved", self.family.moved().to_vec()),
-            ("turn", vec![f64::from(turn.steps), turn.start, middle.0, middle.1, turn.spent, turn.length]),
-            ("ways", [self.leader, turn.way].map(|way| f64::from(u8::from(way == Way::Kron))).to_vec()),
-            ("led", vec![f64::from(turns), cost, fall, f64::from(self.patience)]),
-            (
-                "total",
-                vec![
-                    self.spent,
-                    self.best.unwrap_or(f64::NAN),
-                    f64::from(self.failures),
-                    self.position as f64,
-                ],
-            ),
-            ("at", turn.at.clone()),
-            ("aside", self.aside.clone()),
-        ]);
-        state
+    fn visit(&mut self, problem: &Problem, memory: &mut Memory) {
+        self.kron.visit(problem, memory);
+        self.family.visit(memory);
+        let ways = [self.leader, self.turn.way].map(|way| f64::from(u8::from(way == Way::Kron)));
+        let [mut leader, mut way] = ways;
+        memory.numbers("ways", [&mut leader, &mut way]);
+        let of = |way: f64| if way == 1.0 { Way::Kron } else { Way::Family };
+        (self.leader, self.turn.way) = (of(leader), of(way));
+        let turn = &mut self.turn;
+        let (mut middle, mut half) = turn.middle.unwrap_or((f64::NAN, f64::NAN));
+        memory.numbers("turn", [&mut turn.start, &mut turn.spent, &mut turn.length, &mut middle, &mut half]);
+        turn.middle = (!half.is_nan()).then_some((middle, half));
+        let mut best = self.best.unwrap_or(f64::NAN);
+        memory.numbers("judged", [&mut best, &mut self.spent, &mut self.led.1, &mut self.led.2]);
+        self.best = (!best.is_nan()).then_some(best);
+        for (name, count) in [
+            ("turn_steps", &mut turn.steps),
+            ("led", &mut self.led.0),
+            ("patience", &mut self.patience),
+            ("failures", &mut self.failures),
+        ] {
+            let mut number = u64::from(*count);
+            memory.count(name, &mut number);
+            *count = u32::try_from(number).unwrap_or(u32::MAX);
+        }
+        let mut position = self.position as u64;
+        memory.count("position", &mut position);
+        self.position =
+            usize::try_from(position).unwrap_or(0) % self.recent.len().max(problem.samples().len());
+        memory.vector("at", &mut turn.at);
+        memory.vector("aside", &mut self.aside);
+        memory.matrix("recent.input", &mut self.recent.input);
+        memory.matrix("recent.initial", &mut self.recent.initial);
+        memory.matrix("recent.target", &mut self.recent.target);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Optimizers that need nothing but the gradient: one sweep forward, one back, and a rule.
 
-use super::{Optimizer, StepReport, descend};
+use super::{Memory, Optimizer, StepReport, descend};
 use crate::error::{SettingError, StepError};
 use crate::model::Problem;
 
@@ -12,8 +12,8 @@ pub trait Rule: Send {
     /// Replaces the gradient at θ by the direction Δ of θ ← θ − η·Δ.
     fn direct(&mut self, theta: &[f64], gradient: &mut [f64]);
 
-    /// The rule's memory, by name.
-    fn state(&self) -> Vec<(&'static str, Vec<f64>)>;
+    /// Saves the rule's memory, or takes it back.
+    fn visit(&mut self, _memory: &mut Memory) {}
 }
 
 /// The optimizer that a rule makes.
@@ -48,8 +48,8 @@ impl<R: Rule> Optimizer for FirstOrder<R> {
         Ok(StepReport { loss, update_norm, learning_rate, ..StepReport::default() })
     }
 
-    fn state(&self) -> Vec<(&'static str, Vec<f64>)> {
-        self.rule.state()
+    fn visit(&mut self, _: &Problem, memory: &mut Memory) {
+        self.rule.visit(memory);
     }
 }
 

@@ -40,7 +40,7 @@ use faer::{Mat, Par};
 
 use self::factors::{Factors, draw_signs};
 use super::first_order::check_positive;
-use super::{Optimizer, StepReport, check_learning_rate};
+use super::{Memory, Optimizer, StepReport, check_learning_rate};
 use crate::columns::{column, dot, vectorized};
 use crate::error::{SettingError, StepError};
 use crate::model::Problem;
@@ -335,29 +335,32 @@ impl Optimizer for Kron {
         })
     }
 
-    fn state(&self) -> Vec<(&'static str, Vec<f64>)> {
-        let factors = |pick: fn(&Factors) -> &Mat<f64>| {
-            let columns =
-                self.factors.iter().map(pick).flat_map(|m| (0..m.ncols()).map(|j| m.col_as_slice(j)));
-            columns.flatten().copied().collect::<Vec<f64>>()
-        };
-        let (agreement, curvature) = (self.agreement, self.curvature);
-        let counts = [self.steps, self.held, self.refresh].map(|count| count as f64);
-        let levels =
-            [self.lambda, self.caution, self.age, self.pace, self.recent, self.level, self.reduction];
-        let ratios = [agreement.over, agreement.under, curvature.over, curvature.under];
-        vec![
-            ("scalars", counts.into_iter().chain(levels).chain(ratios).collect()),
-            ("iterate", self.iterate.clone()),
-            ("ahead", self.ahead.clone()),
-            ("gradient", self.gradient.clone()),
-            ("direction", self.direction.clone()),
-            ("seen", self.factors.iter().map(|factors| factors.count).collect()),
-            ("input", factors(|factors| &factors.input)),
-            ("output", factors(|factors| &factors.output)),
-            ("input_power", factors(|factors| &factors.input_power)),
-            ("output_power", factors(|factors| &factors.output_power)),
-        ]
+    fn visit(&mut self, problem: &Problem, memory: &mut Memory) {
+        if memory.taking_back() && memory.len_of("iterate") > 0 {
+            self.prepare(problem, &vec![0.0; problem.model().network().parameters()]);
+        }
+        for (name, vector) in [
+            ("iterate", &mut self.iterate),
+            ("ahead", &mut self.ahead),
+            ("gradient", &mut self.gradient),
+            ("direction", &mut self.direction),
+        ] {
+            memory.vector(name, vector);
+        }
+        for (name, count) in
+            [("steps", &mut self.steps), ("held", &mut self.held), ("refresh", &mut self.refresh)]
+        {
+            memory.count(name, count);
+        }
+        memory.numbers("lambda", [&mut self.lambda]);
+        memory.numbers("pace", [&mut self.caution, &mut self.age, &mut self.pace]);
+        memory.numbers("levels", [&mut self.recent, &mut self.level, &mut self.reduction]);
+        for (name, ratio) in [("agreement", &mut self.agreement), ("curvature", &mut self.curvature)] {
+            memory.numbers(name, [&mut ratio.over, &mut ratio.under]);
+        }
+        for (l, factors) in self.factors.iter_mut().enumerate() {
+            factors.visit(l, memory);
+        }
     }
 }
 

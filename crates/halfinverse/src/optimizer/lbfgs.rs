@@ -12,7 +12,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Optimizer, StepReport, check_learning_rate, descend};
+use super::{Memory, Optimizer, StepReport, check_learning_rate, descend};
 use crate::columns::norm;
 use crate::error::{SettingError, StepError};
 use crate::model::Problem;
@@ -123,9 +123,20 @@ impl Optimizer for Lbfgs {
         Ok(StepReport { loss, learning_rate: rate, rejected: true, ..StepReport::default() })
     }
 
-    fn state(&self) -> Vec<(&'static str, Vec<f64>)> {
+    fn visit(&mut self, _: &Problem, memory: &mut Memory) {
         let all = |part: fn(&Pair) -> &Vec<f64>| self.pairs.iter().flat_map(|p| part(p).clone()).collect();
-        vec![("steps", all(|pair| &pair.s)), ("changes", all(|pair| &pair.y))]
+        let (mut steps, mut changes): (Vec<f64>, Vec<f64>) = (all(|pair| &pair.s), all(|pair| &pair.y));
+        let mut count = self.pairs.len() as u64;
+        memory.count("pairs", &mut count);
+        memory.vector("steps", &mut steps);
+        memory.vector("changes", &mut changes);
+        let length = (steps.len() as u64).checked_div(count).unwrap_or(1);
+        let length = usize::try_from(length).unwrap_or(1).max(1);
+        let pairs = steps.chunks(length).zip(changes.chunks(length));
+        self.pairs.clear();
+        for (s, y) in pairs {
+            self.remember(Pair { s: s.to_vec(), y: y.to_vec(), rho: 0.0 });
+        }
     }
 }
 

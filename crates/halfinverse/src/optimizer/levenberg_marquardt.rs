@@ -12,7 +12,7 @@
 //! Source: Levenberg, 1944; Marquardt, 1963; the rule for λ: Nielsen, *Damping Parameter in Marquardt's Method*,
 //! IMM-REP-1999-05, with his 1e-3 for `damping`.
 
-use super::{Optimizer, StepReport, check_learning_rate, descend};
+use super::{Memory, Optimizer, StepReport, check_learning_rate, descend};
 use crate::columns::norm;
 use crate::error::{SettingError, StepError};
 use crate::jacobian::Jacobian;
@@ -115,7 +115,10 @@ impl Optimizer for LevenbergMarquardt {
         })
     }
 
-    fn state(&self) -> Vec<(&'static str, Vec<f64>)> {
-        vec![("lambda", self.lambda.into_iter().collect()), ("growth", vec![self.growth])]
+    fn visit(&mut self, _: &Problem, memory: &mut Memory) {
+        let mut lambda = self.lambda.into_iter().collect();
+        memory.vector("lambda", &mut lambda);
+        self.lambda = lambda.first().copied();
+        memory.numbers("growth", [&mut self.growth]);
     }
 }

@@ -10,6 +10,7 @@ pub mod half_inverse;
 pub mod kron;
 pub mod lbfgs;
 pub mod levenberg_marquardt;
+pub mod memory;
 pub mod momentum;
 pub mod nesterov;
 pub mod rmsprop;
@@ -26,6 +27,7 @@ pub use half_inverse::HalfInverse;
 pub use kron::Kron;
 pub use lbfgs::Lbfgs;
 pub use levenberg_marquardt::LevenbergMarquardt;
+pub use memory::Memory;
 pub use momentum::Momentum;
 pub use nesterov::Nesterov;
 pub use rmsprop::Rmsprop;
@@ -66,10 +68,8 @@ pub trait Optimizer: Send {
     /// When loss, derivatives or update are not finite, or the simulator or the spectral step fails.
     fn step(&mut self, problem: &mut Problem, theta: &mut [f64]) -> Result<StepReport, StepError>;
 
-    /// What the next step depends on besides θ, by name; nothing for an optimizer without memory.
-    fn state(&self) -> Vec<(&'static str, Vec<f64>)> {
-        Vec::new()
-    }
+    /// Saves what the next step depends on besides θ, or takes it back; nothing for an optimizer without memory.
+    fn visit(&mut self, _problem: &Problem, _memory: &mut Memory) {}
 }
 
 /// θ ← θ − η·Δ; returns |η·Δ|. θ is left alone if Δ is not finite.

@@ -5,7 +5,7 @@
 //! Source: Polyak, *Some methods of speeding up the convergence of iteration methods*, 1964; μ = 0.9 as is customary.
 
 use super::first_order::check_fraction;
-use super::{Rule, check_learning_rate};
+use super::{Memory, Rule, check_learning_rate};
 use crate::error::SettingError;
 
 /// Gradient descent with momentum.
@@ -53,7 +53,7 @@ impl Rule for Momentum {
         gradient.copy_from_slice(&self.velocity);
     }
 
-    fn state(&self) -> Vec<(&'static str, Vec<f64>)> {
-        vec![("velocity", self.velocity.clone())]
+    fn visit(&mut self, memory: &mut Memory) {
+        memory.vector("velocity", &mut self.velocity);
     }
 }

@@ -5,7 +5,7 @@
 //! Source: Nesterov, *A method of solving a convex programming problem with convergence rate O(1/k²)*, 1983; in this
 //! form Sutskever, Martens, Dahl, Hinton, ICML 2013.
 
-use super::{Momentum, Rule};
+use super::{Memory, Momentum, Rule};
 
 /// Gradient descent with Nesterov's momentum.
 #[derive(Debug, Clone)]
@@ -34,7 +34,7 @@ impl Rule for Nesterov {
         }
     }
 
-    fn state(&self) -> Vec<(&'static str, Vec<f64>)> {
-        self.ball.state()
+    fn visit(&mut self, memory: &mut Memory) {
+        self.ball.visit(memory);
     }
 }

@@ -7,7 +7,7 @@
 //! Source: Tieleman, Hinton, *Lecture 6.5: rmsprop*, Coursera, 2012.
 
 use super::first_order::{check_fraction, check_positive};
-use super::{Rule, check_learning_rate};
+use super::{Memory, Rule, check_learning_rate};
 use crate::columns::vectorized;
 use crate::error::SettingError;
 
@@ -52,7 +52,7 @@ impl Rule for Rmsprop {
         );
     }
 
-    fn state(&self) -> Vec<(&'static str, Vec<f64>)> {
-        vec![("squares", self.squares.clone())]
+    fn visit(&mut self, memory: &mut Memory) {
+        memory.vector("squares", &mut self.squares);
     }
 }

@@ -10,7 +10,7 @@
 
 use faer::{Mat, Par};
 
-use super::{Adam, Optimizer, Rule, StepReport, descend};
+use super::{Adam, Memory, Optimizer, Rule, StepReport, descend};
 use crate::error::{SettingError, StepError};
 use crate::jacobian::DenseJacobian;
 use crate::model::Problem;
@@ -61,7 +61,7 @@ impl Optimizer for ScaleInvariant {
         Ok(StepReport { loss, update_norm, learning_rate, ..StepReport::default() })
     }
 
-    fn state(&self) -> Vec<(&'static str, Vec<f64>)> {
-        self.adam.state()
+    fn visit(&mut self, _: &Problem, memory: &mut Memory) {
+        self.adam.visit(memory);
     }
 }

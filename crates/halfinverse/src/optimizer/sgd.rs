@@ -30,8 +30,4 @@ impl Rule for Sgd {
     }
 
     fn direct(&mut self, _: &[f64], _: &mut [f64]) {}
-
-    fn state(&self) -> Vec<(&'static str, Vec<f64>)> {
-        Vec::new()
-    }
 }

@@ -8,7 +8,7 @@ mod order;
 
 use std::time::{Duration, Instant};
 
-pub use checkpoint::{CheckpointError, read_parameters, write_checkpoint};
+pub use checkpoint::{CheckpointError, read_parameters, resume, write_checkpoint};
 
 use crate::anatomy::{LayerUnits, hidden_units};
 use crate::error::{ShapeError, StepError};
@@ -55,7 +55,7 @@ pub enum Flow {
 /// Somebody who watches a run.
 pub trait Observer {
     /// After every step. Costs training time if it is slow.
-    fn step(&mut self, trainer: &Trainer, report: &StepReport) -> Flow;
+    fn step(&mut self, trainer: &mut Trainer, report: &StepReport) -> Flow;
 
     /// After every evaluation, the one at step 0 included.
     ///
@@ -120,10 +120,12 @@ pub struct Trainer {
     wall: Duration,
     warm_up: (u64, Duration),
     pending: Pending,
+    /// Time since the run began, up to the checkpoint that it was resumed from.
+    elapsed: Option<Duration>,
 }
 
 /// What has happened since the last row.
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Pending {
     losses: f64,
     steps: u32,
@@ -178,6 +180,7 @@ impl Trainer {
             wall: Duration::ZERO,
             warm_up: (0, Duration::ZERO),
             pending: Pending::default(),
+            elapsed: None,
             task: task.clone(),
         })
     }
@@ -218,6 +221,12 @@ impl Trainer {
         self.wall
     }
 
+    /// Sets the time spent in steps, and since the run began: a checkpoint holds nothing that differs from run to run.
+    pub fn set_clock(&mut self, wall: Duration, elapsed: Duration) {
+        (self.wall, self.elapsed) = (wall, Some(elapsed));
+        self.warm_up = (self.step, wall);
+    }
+
     /// Mean milliseconds of a step, the first few left out where there are more.
     #[must_use]
     pub fn ms_per_step(&self) -> Option<f64> {
@@ -234,9 +243,13 @@ impl Trainer {
     /// When the observer cannot keep a row. A step that fails is [`StopReason::Diverged`], not an error.
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<StopReason, TrainingError> {
         let begun = Instant::now();
-        let mut test_loss = self.evaluate(begun, observer)?;
-        let mut evaluated = self.step;
         let every = self.task.settings().training.evaluate_every as u64;
+        let mut test_loss = f64::INFINITY;
+        let mut evaluated = self.step / every * every;
+        if self.elapsed.is_none() {
+            test_loss = self.evaluate(begun, observer)?;
+            evaluated = self.step;
+        }
         let reason = loop {
             if let Some(reason) = self.stop(test_loss) {
                 break reason;
@@ -258,8 +271,14 @@ impl Trainer {
             }
         };
         if evaluated != self.step {
+            // A run that goes on from here has no row here, unless this is where it would have had one.
+            let pending = self.pending.clone();
             self.evaluate(begun, observer)?;
+            if !self.step.is_multiple_of(every) {
+                self.pending = pending;
+            }
         }
+        self.elapsed = Some(self.elapsed.unwrap_or_default() + begun.elapsed());
         Ok(reason)
     }
 
@@ -318,20 +337,29 @@ impl Trainer {
     }
 
     fn evaluate(&mut self, begun: Instant, observer: &mut dyn Observer) -> Result<f64, TrainingError> {
-        let (evaluator, theta) = (&mut self.evaluator, &self.theta);
-        let loss = match &self.pool {
-            Some(pool) => pool.install(|| evaluator.loss(theta)),
-            None => evaluator.loss(theta),
-        };
         let pending = std::mem::take(&mut self.pending);
+        let (evaluator, problem, theta) = (&mut self.evaluator, &mut self.problem, &self.theta);
+        let mut look = || {
+            // The last mini-batch at θ as it is now, which an optimizer may not have looked at. Where the simulator fails
+            // the network's activations stand all the same.
+            let units = (pending.steps > 0).then(|| {
+                let _ = problem.loss(theta);
+                hidden_units(problem)
+            });
+            (evaluator.loss(theta), units)
+        };
+        let (loss, units) = match &self.pool {
+            Some(pool) => pool.install(look),
+            None => look(),
+        };
         let row = Row {
             step: self.step,
             epoch: self.epochs(),
             wall: self.wall,
-            elapsed: begun.elapsed(),
+            elapsed: self.elapsed.unwrap_or_default() + begun.elapsed(),
             train_loss: (pending.steps > 0).then(|| pending.losses / f64::from(pending.steps)),
             test_loss: loss.unwrap_or(f64::NAN),
-            units: (pending.steps > 0).then(|| hidden_units(&self.problem)),
+            units,
             last: pending.last,
             fallbacks: pending.fallbacks,
             rejected: pending.rejected,

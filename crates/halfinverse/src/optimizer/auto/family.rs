@@ -28,7 +28,7 @@ use super::probe::Probe;
 use crate::columns::norm;
 use crate::error::StepError;
 use crate::model::{Problem, Samples};
-use crate::optimizer::StepReport;
+use crate::optimizer::{Memory, StepReport};
 use crate::spectral::{KrylovSpace, Report, Ritz, Solver};
 
 /// κ, and λ relative to the last choice.
@@ -231,13 +231,13 @@ impl Family {
         self.vectors = (self.vectors * factor).clamp(VECTORS.1, VECTORS.2);
     }
 
-    pub(super) fn moved(&self) -> &[f64] {
-        &self.moved
-    }
-
-    pub(super) fn state(&self) -> Vec<f64> {
-        let Candidate { kappa, damping, length, momentum, vectors } = self.last;
-        vec![kappa, damping, length, momentum, vectors as f64, self.vectors]
+    pub(super) fn visit(&mut self, memory: &mut Memory) {
+        let Candidate { kappa, damping, length, momentum, vectors } = &mut self.last;
+        memory.numbers("last", [kappa, damping, length, momentum, &mut self.vectors]);
+        let mut count = *vectors as u64;
+        memory.count("last_vectors", &mut count);
+        *vectors = usize::try_from(count).unwrap_or(1);
+        memory.vector("moved", &mut self.moved);
     }
 }
 

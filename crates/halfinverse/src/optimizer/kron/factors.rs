@@ -8,6 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::columns::column;
 use crate::error::StepError;
 use crate::network::Layer;
+use crate::optimizer::Memory;
 use crate::spectral::{SpectralError, symmetric_eigen};
 
 /// A and G of one layer, and their inverse powers.
@@ -57,6 +58,18 @@ impl Factors {
             self.input[(j, inputs)] += weight * sum;
         }
         self.input[(inputs, inputs)] += new;
+    }
+
+    pub(super) fn visit(&mut self, l: usize, memory: &mut Memory) {
+        memory.numbers(&format!("seen.{l}"), [&mut self.count]);
+        for (name, matrix) in [
+            ("input", &mut self.input),
+            ("output", &mut self.output),
+            ("input_power", &mut self.input_power),
+            ("output_power", &mut self.output_power),
+        ] {
+            memory.matrix(&format!("{name}.{l}"), matrix);
+        }
     }
 
     pub(super) fn refresh(&mut self, exponent: f64, lambda: f64, par: Par) -> Result<(), StepError> {

@@ -1,0 +1,161 @@
+//! Runs that are stopped, killed or damaged, and gone on with.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+fn hig(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_hig")).args(arguments).output().unwrap()
+}
+
+fn folder(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("resume-{name}"));
+    let _ = fs::remove_dir_all(&path);
+    path
+}
+
+const TASK: [&str; 9] =
+    ["oscillators", "--set", "data.train=256", "--set", "data.test=64", "--batch", "32", "--threads", "1"];
+
+fn train(out: &Path, optimizer: &str, steps: &str) -> Output {
+    let more = ["--optimizer", optimizer, "--steps", steps, "--set", "training.evaluate_every=7", "--quiet"];
+    let out = ["--out", out.to_str().unwrap()];
+    hig(&[&["train"], &TASK[..], &more[..], &out[..]].concat())
+}
+
+fn resume(out: &Path, more: &[&str]) -> Output {
+    hig(&[&["resume", out.to_str().unwrap(), "--quiet"], more].concat())
+}
+
+/// Rows of the metrics without the two columns of time.
+fn rows(folder: &Path) -> Vec<String> {
+    let text = fs::read_to_string(folder.join("metrics.csv")).unwrap();
+    let without_times = |line: &str| {
+        let cells = line.split(',').enumerate().filter(|(i, _)| !(2..4).contains(i));
+        cells.map(|(_, cell)| cell).collect::<Vec<_>>().join(",")
+    };
+    text.lines().map(without_times).collect()
+}
+
+/// Everything in the checkpoint, in the order of the names.
+fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let bytes = fs::read(folder.join("checkpoint.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut tensors: Vec<_> =
+        file.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec())).collect();
+    tensors.sort();
+    tensors
+}
+
+fn assert_same(one: &Path, other: &Path, what: &str) {
+    assert_eq!(rows(one), rows(other), "{what}");
+    assert!(contents(one) == contents(other), "{what}: checkpoints differ");
+}
+
+#[test]
+fn a_run_that_is_gone_on_with_equals_one_that_was_not_stopped() {
+    for optimizer in [
+        "adam",
+        "adamw",
+        "sgd",
+        "momentum",
+        "nesterov",
+        "rmsprop",
+        "adagrad",
+        "adadelta",
+        "hig",
+        "lm",
+        "l-bfgs",
+        "sip",
+        "hig-kron",
+        "hig-auto",
+        "adam:20,hig",
+        "hig-auto:40,adam",
+    ] {
+        let (whole, parts) = (folder(&format!("whole-{optimizer}")), folder(&format!("parts-{optimizer}")));
+        let uninterrupted = train(&whole, optimizer, "75").status.code();
+        train(&parts, optimizer, "24");
+        resume(&parts, &["--steps", "52"]);
+        let end = resume(&parts, &["--steps", "75"]);
+        assert_eq!(end.status.code(), uninterrupted, "{optimizer}: {}", String::from_utf8_lossy(&end.stderr));
+        assert_same(&whole, &parts, optimizer);
+    }
+}
+
+#[test]
+fn a_finished_run_says_so_and_stays_as_it_is() {
+    let out = folder("finished");
+    train(&out, "adam", "20");
+    let before = fs::read(out.join("checkpoint.safetensors")).unwrap();
+    let output = hig(&["resume", out.to_str().unwrap()]);
+    assert!(output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is finished"));
+    assert_eq!(before, fs::read(out.join("checkpoint.safetensors")).unwrap());
+}
+
+#[test]
+fn a_damaged_checkpoint_gives_way_to_the_one_before_and_both_damaged_are_refused() {
+    let (whole, out) = (folder("damage-whole"), folder("damage"));
+    train(&whole, "adam", "60");
+    train(&out, "adam", "20");
+    resume(&out, &["--steps", "40"]);
+    let path = out.join("checkpoint.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    let metrics = out.join("metrics.csv");
+    let mut text = fs::read_to_string(&metrics).unwrap();
+    text += "42,0.1,cut in the mid";
+    fs::write(&metrics, text).unwrap();
+    let output = resume(&out, &["--steps", "60"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_same(&whole, &out, "after damage");
+
+    for name in ["checkpoint.safetensors", "checkpoint.previous.safetensors"] {
+        fs::write(out.join(name), b"nothing of the kind").unwrap();
+    }
+    let output = resume(&out, &["--steps", "80"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot go on from the checkpoint"));
+}
+
+#[test]
+fn any_flipped_bit_is_noticed() {
+    let out = folder("bits");
+    train(&out, "adam", "20");
+    resume(&out, &["--steps", "21"]);
+    fs::remove_file(out.join("checkpoint.previous.safetensors")).unwrap();
+    let path = out.join("checkpoint.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    for i in 0..40 {
+        let mut damaged = bytes.clone();
+        let position = (i * 7919 + 13) % damaged.len();
+        damaged[position] ^= 1 << (i % 8);
+        fs::write(&path, &damaged).unwrap();
+        let output = resume(&out, &["--steps", "22"]);
+        assert_eq!(output.status.code(), Some(2), "byte {position}");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn an_interrupted_run_goes_on_to_the_same_end() {
+    let (whole, out) = (folder("signal-whole"), folder("signal"));
+    train(&whole, "hig-auto", "1500");
+    let more =
+        ["--optimizer", "hig-auto", "--steps", "1500", "--set", "training.evaluate_every=7", "--quiet"];
+    let out_flag = ["--out", out.to_str().unwrap()];
+    let arguments = [&["train"], &TASK[..], &more[..], &out_flag[..]].concat();
+    let mut child =
+        Command::new(env!("CARGO_BIN_EXE_hig")).args(&arguments).stdout(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let code = child.wait().unwrap().code();
+    if code == Some(130) {
+        assert!(resume(&out, &[]).status.success());
+    } else {
+        assert_eq!(code, Some(0), "finished before it was interrupted");
+    }
+    assert_same(&whole, &out, "after SIGTERM");
+}
