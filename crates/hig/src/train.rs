@@ -1,4 +1,4 @@
-//! `hig train TASK`: one run, its files, and three lines on what was reached.
+//! `hig train TASK` and `hig resume DIR`: one run, its files, and three lines on what was reached.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -35,9 +35,12 @@ pub(crate) fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
 /// `hig resume DIR`: goes on from a run's checkpoint as if it had not been stopped.
 pub(crate) fn resume(arguments: &ResumeArguments) -> Result<ExitCode, Failure> {
     let folder = Folder::open_unfinished(&arguments.folder)?;
-    let mut settings = settings::from_file(&folder.file(CONFIG))?.settings().clone();
+    let mut task = settings::from_file(&folder.file(CONFIG))?;
+    let mut settings = task.settings().clone();
     let extended = settings::extend(&mut settings.stop, arguments)?;
-    let task = Task::new(settings).map_err(|error| Failure::new(error.to_string()))?;
+    if extended {
+        task = Task::new(settings).map_err(|error| Failure::new(error.to_string()))?;
+    }
     let ended = folder.summary().filter(|summary| {
         !summary.stop_reason.starts_with("interrupted") && !summary.stop_reason.starts_with("diverged")
     });

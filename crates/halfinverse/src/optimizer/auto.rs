@@ -184,20 +184,25 @@ impl Auto {
         if loss.is_nan() { f64::INFINITY } else { loss }
     }
 
-    /// Draws the family's mini-batch and the samples beside it from what has been given.
+    /// Takes in what has been given, and where it is the family's turn draws its mini-batch and the samples beside it.
     fn draw(&mut self, batch: &Samples) {
+        let wanted = self.turn.way == Way::Family;
         let (rows, given) = (self.small.samples().len(), batch.len());
         let from = |first: usize, of: usize| (0..rows).map(|i| (first + i) % of).collect::<Vec<_>>();
         if given >= 2 * rows {
             self.position = (self.position + rows) % given;
-            batch.gather(&from(self.position, given), self.small.samples_mut());
-            batch.gather(&from(self.position + rows, given), &mut self.beside);
+            if wanted {
+                batch.gather(&from(self.position, given), self.small.samples_mut());
+                batch.gather(&from(self.position + rows, given), &mut self.beside);
+            }
         } else {
             let room = self.recent.len();
             self.recent.put(batch, self.position);
             self.position = (self.position + given) % room;
-            self.recent.gather(&from(self.position + room - rows, room), self.small.samples_mut());
-            self.recent.gather(&from(self.position + room - 2 * rows, room), &mut self.beside);
+            if wanted {
+                self.recent.gather(&from(self.position + room - rows, room), self.small.samples_mut());
+                self.recent.gather(&from(self.position + room - 2 * rows, room), &mut self.beside);
+            }
         }
     }
 
@@ -235,7 +240,10 @@ impl Auto {
             theta.copy_from_slice(&at);
             self.best = Some(end);
         }
-        self.turn.at = if end > WORSE * best { theta.to_vec() } else { at };
+        let worse = end > WORSE * best;
+        // The next turn's θ, and its held-out loss where that is known.
+        let (next, mut loss) = if worse { (theta.to_vec(), self.best) } else { (at, Some(end)) };
+        self.turn.at = next;
         let challenge = self.turn.way != self.leader;
         if challenge {
             let (_, cost, led) = self.led;
@@ -247,15 +255,16 @@ impl Auto {
                 self.patience = PATIENCE.0;
             } else {
                 self.patience = (self.patience * 3 / 2).clamp(PATIENCE.0, PATIENCE.1);
-                self.turn.at = std::mem::take(&mut self.aside);
+                (self.turn.at, loss) = (std::mem::take(&mut self.aside), None);
                 // The family has no momentum to lose, and may as well go on from what its challenger found.
                 if self.leader == Way::Family {
                     self.turn.at.copy_from_slice(theta);
+                    loss = self.best;
                 }
             }
             self.led = (0, 0.0, 0.0);
         } else {
-            if end > WORSE * best {
+            if worse {
                 self.kron = kron(self.par);
             }
             self.led.0 += 1;
@@ -266,16 +275,18 @@ impl Auto {
         if self.led.0 >= self.patience {
             self.turn.way = self.leader.other();
             self.aside = std::mem::replace(&mut self.turn.at, theta.to_vec());
+            loss = self.best;
             if self.turn.way == Way::Kron {
                 self.kron = kron(self.par);
             }
         }
-        self.begin_turn();
+        self.begin_turn(loss);
     }
 
-    fn begin_turn(&mut self) {
+    /// From `turn.at`, with its held-out loss where that is known.
+    fn begin_turn(&mut self, loss: Option<f64>) {
         let at = std::mem::take(&mut self.turn.at);
-        self.turn.start = self.judge(&at);
+        self.turn.start = loss.unwrap_or_else(|| self.judge(&at));
         self.turn.at = at;
         self.turn.length = PART * self.spent;
         // A challenge at the very start is as long as what it challenges.
@@ -290,7 +301,7 @@ impl Optimizer for Auto {
     fn step(&mut self, problem: &mut Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
         if self.best.is_none() {
             self.turn.at = theta.to_vec();
-            self.begin_turn();
+            self.begin_turn(None);
             self.best = Some(self.turn.start);
         }
         let way = self.turn.way;

@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 
 use super::{Memory, Optimizer, StepReport, check_learning_rate, descend};
-use crate::columns::norm;
+use crate::columns::{dot, norm};
 use crate::error::{SettingError, StepError};
 use crate::model::Problem;
 
@@ -138,10 +138,6 @@ impl Optimizer for Lbfgs {
             self.remember(Pair { s: s.to_vec(), y: y.to_vec(), rho: 0.0 });
         }
     }
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 /// a ← a + c·b.
