@@ -55,8 +55,7 @@ pub(crate) fn resume(arguments: &ResumeArguments) -> Result<ExitCode, Failure> {
     }
     let mut trainer = halfinverse::training::resume(&task, &folder.file(CHECKPOINT))
         .map_err(|error| Failure::new(format!("cannot go on from the checkpoint: {error}")))?;
-    let every = task.settings().training.evaluate_every as u64;
-    let rows = folder.cut_metrics(|step| step <= trainer.steps() && step.is_multiple_of(every))?;
+    let rows = folder.cut_metrics(|step| step <= trainer.steps() && task.settings().evaluates_at(step))?;
     let summary = folder.summary().filter(|summary| summary.steps == trainer.steps());
     let (wall, elapsed) = summary.map_or_else(
         || rows.last().map_or((0.0, 0.0), |row| (row.wall_s, row.elapsed_s)),

@@ -8,7 +8,7 @@
 //! **Turns.** The leader takes turn after turn. Every few of them the other one has a turn as long, from the best θ so far;
 //! it leads from then on if, in the second half of its turn, the log of the held-out loss fell faster per cost than lately in the
 //! leader's turns. A challenge that fails costs its turn, nothing else, and the next one comes later. A turn is a twentieth of
-//! what was spent so far, and a few steps at least.
+//! what was spent so far, and a few steps at least; a challenge waits until it costs no more than a third of that.
 //!
 //! **Cost** is in passes over a sample, each product with J, simulation and sweep back counted; or in steps where a run
 //! ends after so many of them ([`Scarce`]). The clock decides nothing.
@@ -48,7 +48,8 @@ pub struct Auto {
     /// Where the family is in a large mini-batch, or the next sample goes in `recent`.
     position: usize,
     scarce: Scarce,
-    sweeps: usize,
+    /// Samples of the mini-batches that are given.
+    batch: usize,
     leader: Way,
     turn: Turn,
     /// Leader's turns since the last challenge: how many, their cost, and their fall of the log loss, the last ones first.
@@ -122,6 +123,8 @@ const KRON_STEPS: u32 = 32;
 const PART: f64 = 0.05;
 /// Leader's turns before a challenge: the least, and the most.
 const PATIENCE: (u32, u32) = (4, 16);
+/// What a challenge may cost, of what was spent so far.
+const AFFORDABLE: f64 = 1.0 / 3.0;
 /// What the leader's turns count for, one turn later.
 const MEMORY: f64 = 0.5;
 /// A turn that ends so many times above the best held-out loss is taken back.
@@ -147,10 +150,13 @@ impl Auto {
         let simulator = model.simulator();
         let par = if threads > 1 { Par::rayon(threads) } else { Par::Seq };
         let rows = (ROWS / simulator.outcomes()).clamp(1, BATCHES * batch);
+        let sweeps = simulator.outcomes().min(simulator.controls());
         let gathers = batch < 2 * rows;
+        // Where mini-batches or samples are few, a step is to be chosen well rather than cheaply.
+        let probe_all = gathers || scarce == Scarce::Data;
         let leader = if gathers { Way::Kron } else { Way::Family };
         Ok(Self {
-            family: Family::new(par, threads),
+            family: Family::new(rows, sweeps, probe_all, par, threads),
             kron: kron(par),
             par,
             small: Problem::new(model, held.zeros_like(rows), threads)?,
@@ -159,7 +165,7 @@ impl Auto {
             judge: Problem::new(model, held, threads)?,
             position: 0,
             scarce,
-            sweeps: simulator.outcomes().min(simulator.controls()),
+            batch,
             leader,
             turn: Turn {
                 way: leader,
@@ -208,10 +214,9 @@ impl Auto {
 
     /// A step of whose turn it is.
     fn advance(&mut self, problem: &mut Problem) -> Result<StepReport, StepError> {
-        let rows = self.small.samples().len();
         let passes = match self.turn.way {
             Way::Kron => KRON_PASSES * problem.samples().len() as f64,
-            Way::Family => self.family.passes(self.sweeps, rows) * rows as f64,
+            Way::Family => self.family.passes(),
         };
         self.turn.spent += match self.scarce {
             Scarce::Time => passes,
@@ -272,7 +277,7 @@ impl Auto {
             self.led.2 = MEMORY * self.led.2 + fall;
         }
         self.turn.way = self.leader;
-        if self.led.0 >= self.patience {
+        if self.led.0 >= self.patience && self.least_cost_of_challenge() <= AFFORDABLE * self.spent {
             self.turn.way = self.leader.other();
             self.aside = std::mem::replace(&mut self.turn.at, theta.to_vec());
             loss = self.best;
@@ -281,6 +286,15 @@ impl Auto {
             }
         }
         self.begin_turn(loss);
+    }
+
+    /// What a challenge costs at least: as long as nothing much was spent, only [`Kron`]'s can be dear.
+    fn least_cost_of_challenge(&self) -> f64 {
+        match (self.leader, self.scarce) {
+            (Way::Family, Scarce::Time) => f64::from(KRON_STEPS) * KRON_PASSES * self.batch as f64,
+            (Way::Family, Scarce::Data) => f64::from(KRON_STEPS),
+            (Way::Kron, _) => 0.0,
+        }
     }
 
     /// From `turn.at`, with its held-out loss where that is known.
@@ -319,7 +333,12 @@ impl Optimizer for Auto {
             self.end_turn(theta, failed);
         } else if way != self.leader && self.turn.middle.is_none() && done(0.5) {
             let at = std::mem::take(&mut self.turn.at);
-            self.turn.middle = Some((self.judge(&at), self.turn.spent));
+            let loss = self.judge(&at);
+            if self.best.is_none_or(|best| loss < best) {
+                theta.copy_from_slice(&at);
+                self.best = Some(loss);
+            }
+            self.turn.middle = Some((loss, self.turn.spent));
             self.turn.at = at;
         }
         let report = match outcome {

@@ -379,6 +379,15 @@ impl Settings {
         Ok(())
     }
 
+    /// Whether the test data are evaluated after so many steps: every `training.evaluate_every` of them, and before the
+    /// first of these at 1, 2, 3, 4, 6, 8, 12, …, since that is when the loss falls fastest.
+    #[must_use]
+    pub fn evaluates_at(&self, step: u64) -> bool {
+        let every = self.training.evaluate_every.max(1) as u64;
+        let octaves = step.is_power_of_two() || step.is_multiple_of(3) && (step / 3).is_power_of_two();
+        step.is_multiple_of(every) || step < every && octaves
+    }
+
     /// Steps between evaluations so that these cost less than 5 % of the time, from counts of operations alone:
     /// a run's rows must not depend on the clock.
     ///
@@ -387,7 +396,7 @@ impl Settings {
     pub(super) fn cadence(&self, outcomes: usize, parameters: usize) -> usize {
         let passes = match self.optimizer.solver() {
             None if self.optimizer.name() == OptimizerName::HigKron => 4.0,
-            None if self.optimizer.name() == OptimizerName::HigAuto => 6.0,
+            None if self.optimizer.name() == OptimizerName::HigAuto => 9.0,
             None => 2.0,
             Some(Solver::Krylov { vectors }) => 10.0 + vectors as f64,
             Some(_) => {

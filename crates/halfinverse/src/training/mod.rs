@@ -243,12 +243,11 @@ impl Trainer {
     /// When the observer cannot keep a row. A step that fails is [`StopReason::Diverged`], not an error.
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<StopReason, TrainingError> {
         let begun = Instant::now();
-        let every = self.task.settings().training.evaluate_every as u64;
         let mut test_loss = f64::INFINITY;
-        let mut evaluated = self.step / every * every;
+        let mut evaluated = self.elapsed.is_some() && self.task.settings().evaluates_at(self.step);
         if self.elapsed.is_none() {
             test_loss = self.evaluate(begun, observer)?;
-            evaluated = self.step;
+            evaluated = true;
         }
         let reason = loop {
             if let Some(reason) = self.stop(test_loss) {
@@ -258,6 +257,7 @@ impl Trainer {
             match self.step_once() {
                 Err(error) => break StopReason::Diverged(error),
                 Ok(report) => {
+                    evaluated = false;
                     let flow = observer.step(self, &report);
                     self.pending.last = Some(report);
                     if flow == Flow::Stop {
@@ -265,16 +265,16 @@ impl Trainer {
                     }
                 }
             }
-            if self.step.is_multiple_of(every) {
+            if self.task.settings().evaluates_at(self.step) {
                 test_loss = self.evaluate(begun, observer)?;
-                evaluated = self.step;
+                evaluated = true;
             }
         };
-        if evaluated != self.step {
+        if !evaluated {
             // A run that goes on from here has no row here, unless this is where it would have had one.
             let pending = self.pending.clone();
             self.evaluate(begun, observer)?;
-            if !self.step.is_multiple_of(every) {
+            if !self.task.settings().evaluates_at(self.step) {
                 self.pending = pending;
             }
         }

@@ -8,15 +8,16 @@
 //! model likes best for Δ₁, the step before it is scaled, and m what of θ's last move lies outside the space: it changes
 //! nothing that this mini-batch knows of. κ = 1 is Levenberg–Marquardt, κ = ½ damped half-inverse gradients.
 //!
-//! Candidates are four filters, λ a quarter of the last choice, the same and four times that with κ = 1, and the same with
-//! κ = ½; each with s the last choice, half of it, and the last choice with μ = 0.9. All are simulated together on the probe:
-//! the mini-batch and as many other samples. The candidate of the lowest probe loss is the step if that is below the probe loss
-//! at θ, and s may double; else θ stays, λ grows and s shrinks.
+//! Candidates: with κ = 1, λ a quarter of the last choice, the same and four times that; half of the last length s; κ = ½; and, with
+//! μ = 0.9, λ the same and a quarter. All are simulated together on the probe: some samples of the mini-batch and as many others, so
+//! many that choosing costs a sixth of the rest of a first step, or all where data are scarce. The candidate of the lowest probe
+//! loss is the step if that is below the probe loss at θ, and s may double; else θ stays, λ grows and s shrinks.
 //!
 //! **Krylov vectors.** One more candidate is the last choice with half of the vectors. What the whole space gains over it,
-//! per pass over the samples, decides whether k grows or shrinks, from 4 to 128.
+//! per pass over the samples, decides whether k grows or shrinks, from 12 to 128: with fewer the first steps on a plateau, where
+//! every k gains next to nothing, lose the directions that lead away from it.
 //!
-//! Costs k products with J and Jᵀ, and 14 simulations of the probe; memory k(n + P) + 14·P.
+//! Costs k products with J and Jᵀ, and 9 simulations of the probe; memory k(n + P) + 9·P.
 //!
 //! Source of the momentum: Goldshlager, Abrahamsen, Lin, *A Kaczmarz-inspired Approach to Accelerate the Optimization of
 //! Neural Network Wavefunctions*, 2024.
@@ -31,12 +32,18 @@ use crate::model::{Problem, Samples};
 use crate::optimizer::{Memory, StepReport};
 use crate::spectral::{KrylovSpace, Report, Ritz, Solver};
 
-/// κ, and λ relative to the last choice.
-const FILTERS: [(f64, f64); 4] = [(1.0, 0.25), (1.0, 1.0), (1.0, 4.0), (0.5, 1.0)];
-/// s relative to the last choice, and μ.
-const LENGTHS: [(f64, f64); 3] = [(1.0, 0.0), (0.5, 0.0), (1.0, 0.9)];
-/// All candidates: the family, and one with half of the vectors.
-const CANDIDATES: usize = FILTERS.len() * LENGTHS.len() + 1;
+/// κ, λ and s relative to the last choice, and μ.
+const VARIATIONS: [(f64, f64, f64, f64); 7] = [
+    (1.0, 0.25, 1.0, 0.0),
+    (1.0, 1.0, 1.0, 0.0),
+    (1.0, 4.0, 1.0, 0.0),
+    (1.0, 1.0, 0.5, 0.0),
+    (0.5, 1.0, 1.0, 0.0),
+    (1.0, 1.0, 1.0, 0.9),
+    (1.0, 0.25, 1.0, 0.9),
+];
+/// All candidates: the variations, and the last choice with half of the vectors.
+const CANDIDATES: usize = VARIATIONS.len() + 1;
 /// λ at the start, relative to σ_max², and its bounds.
 const FIRST_DAMPING: f64 = 1e-3;
 const DAMPING_RANGE: (f64, f64) = (1e-16, 1.0);
@@ -45,14 +52,23 @@ const RETREAT: f64 = 4.0;
 /// The least of s.
 const SHORTEST: f64 = 1e-4;
 /// Krylov vectors at the start, and the least and the most.
-const VECTORS: (f64, f64, f64) = (32.0, 4.0, 128.0);
+const VECTORS: (f64, f64, f64) = (16.0, 12.0, 128.0);
+/// How much more the whole space must gain per pass than its half for k to grow: a larger one would gain less still.
+const WORTH: f64 = 1.25;
 /// A product with J is worth so much of a pass through network and simulator.
 const PRODUCT: f64 = 0.5;
 /// Passes of a step besides its space and the simulator's blocks: J's own two, and the probe's.
-const OVERHEAD: f64 = 2.0 + 2.0 * (CANDIDATES + 1) as f64;
+const OVERHEAD: f64 = 2.0;
+/// What the probe may cost, of the rest of a step with k as at the start, and the samples it has at least.
+const CHOOSING: f64 = 1.0 / 6.0;
+const LEAST_PROBE: usize = 4;
 
 /// What the steps have taught.
 pub(super) struct Family {
+    /// Samples of the mini-batch, sweeps that make its blocks, samples of it that the probe takes.
+    rows: usize,
+    sweeps: usize,
+    probed: usize,
     space: KrylovSpace,
     par: Par,
     threads: usize,
@@ -78,8 +94,16 @@ struct Candidate {
 }
 
 impl Family {
-    pub(super) fn new(par: Par, threads: usize) -> Self {
+    /// For mini-batches of `rows` samples; `sweeps` of the simulator make their blocks. All of them are probed where the probe's cost is
+    /// no matter.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of `rows`")]
+    pub(super) fn new(rows: usize, sweeps: usize, probe_all: bool, par: Par, threads: usize) -> Self {
+        let rest = rows as f64 * (OVERHEAD + sweeps as f64 + space_passes(VECTORS.0, rows));
+        let probed = CHOOSING * rest / (2.0 * (CANDIDATES + 1) as f64);
         Self {
+            rows,
+            sweeps,
+            probed: if probe_all { rows } else { (probed as usize).clamp(LEAST_PROBE.min(rows), rows) },
             space: KrylovSpace::default(),
             par,
             threads,
@@ -92,9 +116,15 @@ impl Family {
         }
     }
 
-    /// What a step costs, in passes over its mini-batch; `sweeps` of the simulator make its blocks.
-    pub(super) fn passes(&self, sweeps: usize, batch: usize) -> f64 {
-        OVERHEAD + sweeps as f64 + space_passes(self.vectors, batch)
+    /// What a step costs, in passes over a sample.
+    pub(super) fn passes(&self) -> f64 {
+        self.rows as f64 * (self.overhead() + space_passes(self.vectors, self.rows))
+    }
+
+    /// Passes over the mini-batch that a step costs besides its space.
+    fn overhead(&self) -> f64 {
+        let choosing = 2.0 * self.probed as f64 * (CANDIDATES + 1) as f64 / self.rows as f64;
+        OVERHEAD + self.sweeps as f64 + choosing
     }
 
     /// Makes the best step that it finds; `beside` are other samples, as many.
@@ -128,7 +158,7 @@ impl Family {
         let (best, &least) =
             losses[..CANDIDATES].iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1)).expect("candidates");
         let of_whole = losses[..CANDIDATES - 1].iter().copied().fold(f64::INFINITY, f64::min);
-        self.adapt_vectors(problem.samples().len(), k, stay, of_whole, losses[CANDIDATES - 1]);
+        self.adapt_vectors(k, stay, of_whole, losses[CANDIDATES - 1]);
         let chosen = candidates[best];
         let rejected = least.is_nan() || least >= stay;
         if rejected {
@@ -168,18 +198,14 @@ impl Family {
     }
 
     fn candidates(&self, k: usize) -> Vec<Candidate> {
-        let mut candidates = Vec::with_capacity(CANDIDATES);
-        for (kappa, factor) in FILTERS {
-            let damping = (self.last.damping * factor).clamp(DAMPING_RANGE.0, DAMPING_RANGE.1);
-            let with = |(s, momentum)| Candidate {
-                kappa,
-                damping,
-                length: s * self.last.length,
-                momentum,
-                vectors: k,
-            };
-            candidates.extend(LENGTHS.map(with));
-        }
+        let vary = |&(kappa, factor, s, momentum): &(f64, f64, f64, f64)| Candidate {
+            kappa,
+            damping: (self.last.damping * factor).clamp(DAMPING_RANGE.0, DAMPING_RANGE.1),
+            length: s * self.last.length,
+            momentum,
+            vectors: k,
+        };
+        let mut candidates: Vec<_> = VARIATIONS.iter().map(vary).collect();
         candidates.push(Candidate { vectors: (k / 2).max(1), ..self.last });
         candidates
     }
@@ -212,22 +238,22 @@ impl Family {
                 }
             }
         }
-        if !self.probe.as_ref().is_some_and(|probe| probe.fits(beside)) {
-            self.probe = Some(Probe::new(problem.model(), beside, CANDIDATES + 1, self.threads));
-        }
-        let probe = self.probe.as_mut().expect("made above");
+        let probe = self.probe.get_or_insert_with(|| {
+            Probe::new(problem.model(), beside, self.probed, CANDIDATES + 1, self.threads)
+        });
         probe.set(problem.samples(), beside);
         let losses = probe.losses(problem.model(), &self.thetas)?;
         Ok(losses.iter().map(|[now, beside]| now + beside).collect())
     }
 
     /// k after a step in which the whole space brought the probe's loss from `start` to `whole`, half of it to `half`.
-    fn adapt_vectors(&mut self, batch: usize, k: usize, start: f64, whole: f64, half: f64) {
+    fn adapt_vectors(&mut self, k: usize, start: f64, whole: f64, half: f64) {
         let gain = |loss: f64, k: f64| {
-            (start / loss.max(f64::MIN_POSITIVE)).ln().max(0.0) / (OVERHEAD + space_passes(k, batch))
+            (start / loss.max(f64::MIN_POSITIVE)).ln().max(0.0)
+                / (self.overhead() + space_passes(k, self.rows))
         };
         let k = k as f64;
-        let factor = if gain(whole, k) > gain(half, 0.5 * k) { 1.25 } else { 0.8 };
+        let factor = if gain(whole, k) > WORTH * gain(half, 0.5 * k) { 1.25 } else { 0.8 };
         self.vectors = (self.vectors * factor).clamp(VECTORS.1, VECTORS.2);
     }
 

@@ -21,9 +21,9 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    /// Room for `candidates` θ on two mini-batches like `like`.
-    pub(super) fn new(model: &Model, like: &Samples, candidates: usize, threads: usize) -> Self {
-        let samples = 2 * like.len();
+    /// Room for `candidates` θ on the first `part` samples of two mini-batches like `like`.
+    pub(super) fn new(model: &Model, like: &Samples, part: usize, candidates: usize, threads: usize) -> Self {
+        let samples = 2 * part;
         let rows = samples * candidates;
         Self {
             pass: Pass::new(model.network(), samples),
@@ -36,14 +36,9 @@ impl Probe {
         }
     }
 
-    /// Whether the room is for mini-batches of this size.
-    pub(super) fn fits(&self, batch: &Samples) -> bool {
-        self.samples == 2 * batch.len()
-    }
-
-    /// Takes two mini-batches to evaluate on.
+    /// Takes two mini-batches, to evaluate on the first samples of each.
     pub(super) fn set(&mut self, first: &Samples, second: &Samples) {
-        let b = first.len();
+        let part = self.samples / 2;
         let stacked = &mut self.stacked;
         for (first, second, to) in [
             (&first.input, &second.input, &mut stacked.input),
@@ -51,8 +46,9 @@ impl Probe {
             (&first.target, &second.target, &mut stacked.target),
         ] {
             for j in 0..to.ncols() {
-                for (i, part) in to.col_as_slice_mut(j).chunks_exact_mut(b).enumerate() {
-                    part.copy_from_slice(if i % 2 == 0 { first } else { second }.col_as_slice(j));
+                for (i, rows) in to.col_as_slice_mut(j).chunks_exact_mut(part).enumerate() {
+                    let from = if i % 2 == 0 { first } else { second };
+                    rows.copy_from_slice(&from.col_as_slice(j)[..part]);
                 }
             }
         }

@@ -67,7 +67,7 @@ fn the_probe_gives_each_candidate_the_loss_that_a_problem_gives() {
     let first = task.train().first(5);
     let mut second = first.zeros_like(5);
     task.train().gather(&[7, 9, 11, 13, 15], &mut second);
-    let mut probe = Probe::new(task.model(), &first, 3, 1);
+    let mut probe = Probe::new(task.model(), &first, 5, 3, 1);
     probe.set(&first, &second);
     let losses = probe.losses(task.model(), &thetas).unwrap();
     for (j, pair) in losses.iter().enumerate() {
