@@ -129,6 +129,9 @@ pub(crate) struct CompareArguments {
     /// Learning rates to choose from by validation loss, the same way for all: 1e-3,1e-2, or x0.3,x1,x3 times the default
     #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
     pub(crate) lr_grid: Option<String>,
+    /// Training time of each run that a learning rate is chosen by; default: that of the comparison
+    #[arg(long, value_name = "TIME", requires = "lr_grid", allow_hyphen_values = true)]
+    pub(crate) grid_time: Option<String>,
 }
 
 #[derive(Debug, Args)]

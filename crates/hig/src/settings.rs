@@ -101,7 +101,7 @@ fn budget_flags(budget: &BudgetArguments, flags: &mut Givens) -> Result<(), Fail
         }
     }
     if let Some(text) = &budget.time {
-        give(flags, "stop.time", "--time", Value::Float(seconds(text)?))?;
+        give(flags, "stop.time", "--time", Value::Float(seconds("--time", text)?))?;
     }
     Ok(())
 }
@@ -285,7 +285,7 @@ fn parse(text: &str) -> Value {
 
 /// Replaces the ends of a run that is gone on with by those that were given; says whether any was.
 pub(crate) fn extend(stop: &mut StopSettings, arguments: &ResumeArguments) -> Result<bool, Failure> {
-    let time = arguments.time.as_deref().map(seconds).transpose()?;
+    let time = arguments.time.as_deref().map(|text| seconds("--time", text)).transpose()?;
     if arguments.steps.is_none() && arguments.epochs.is_none() && time.is_none() {
         return Ok(false);
     }
@@ -294,7 +294,7 @@ pub(crate) fn extend(stop: &mut StopSettings, arguments: &ResumeArguments) -> Re
 }
 
 /// `30s`, `500ms`, `5m`, `1h`, or a plain number of seconds.
-fn seconds(text: &str) -> Result<f64, Failure> {
+pub(crate) fn seconds(flag: &str, text: &str) -> Result<f64, Failure> {
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[number.len()..] {
         "ms" => Some(1e-3),
@@ -305,7 +305,7 @@ fn seconds(text: &str) -> Result<f64, Failure> {
     };
     match (number.parse::<f64>(), unit) {
         (Ok(number), Some(unit)) => Ok(number * unit),
-        _ => Err(Failure::new(format!("--time {text} is no time; write 30s, 500ms, 5m or 1h"))),
+        _ => Err(Failure::new(format!("{flag} {text} is no time; write 30s, 500ms, 5m or 1h"))),
     }
 }
 

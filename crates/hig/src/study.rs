@@ -9,7 +9,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use halfinverse::task::{OptimizerName, Settings, Task};
+use halfinverse::task::{OptimizerName, Settings, StopSettings, Task};
 use halfinverse::training::{StopReason, Trainer};
 use serde::Serialize;
 
@@ -29,6 +29,8 @@ struct Variant {
     settings: Settings,
     /// Learning rates to choose from; none for those it came with.
     grid: Vec<f64>,
+    /// Seconds of training that they are chosen by, where these differ from the variant's own end.
+    grid_time: Option<f64>,
 }
 
 /// Everything that was asked for.
@@ -68,6 +70,8 @@ pub(crate) fn compare(arguments: &CompareArguments) -> Result<ExitCode, Failure>
     refuse_single(study)?;
     let names: Vec<&str> = list(&arguments.optimizers);
     let grid = grid(arguments.lr_grid.as_deref())?;
+    let grid_time =
+        arguments.grid_time.as_deref().map(|text| settings::seconds("--grid-time", text)).transpose()?;
     let variations = names.iter().map(|&name| Variation {
         label: name.to_owned(),
         optimizer: Some(name.to_owned()),
@@ -77,7 +81,7 @@ pub(crate) fn compare(arguments: &CompareArguments) -> Result<ExitCode, Failure>
     let mut variants = Vec::new();
     for (label, task) in settings {
         let grid = rates(&grid, task.settings());
-        variants.push(Variant { label, settings: task.settings().clone(), grid });
+        variants.push(Variant { label, settings: task.settings().clone(), grid, grid_time });
     }
     let title = format!("compare {}", variants[0].settings.task);
     let (seeds, targets) = (seeds(&study.seeds)?, targets(study.targets.as_deref())?);
@@ -106,7 +110,12 @@ pub(crate) fn ablate(arguments: &AblateArguments) -> Result<ExitCode, Failure> {
     let settings = settings::for_study(&study.settings, &study.budget, &variations)?;
     let variants: Vec<Variant> = settings
         .into_iter()
-        .map(|(label, task)| Variant { label, settings: task.settings().clone(), grid: Vec::new() })
+        .map(|(label, task)| Variant {
+            label,
+            settings: task.settings().clone(),
+            grid: Vec::new(),
+            grid_time: None,
+        })
         .collect();
     let title = format!("ablate {} {key}", variants[0].settings.task);
     let (seeds, targets) = (seeds(&study.seeds)?, targets(study.targets.as_deref())?);
@@ -221,7 +230,12 @@ impl Plan {
         let mut text = format!("title = {:?}\nseeds = {:?}\n", self.title, self.seeds);
         for variant in &self.variants {
             let settings = settings::to_toml(&variant.settings);
-            let _ = write!(text, "\n# {}, learning rates {:?}\n{settings}", variant.label, variant.grid);
+            let Variant { label, grid, grid_time, .. } = variant;
+            let _ = write!(text, "\n# {label}, learning rates {grid:?}");
+            if let Some(seconds) = grid_time {
+                let _ = write!(text, " by {seconds} s");
+            }
+            let _ = write!(text, "\n{settings}");
         }
         text
     }
@@ -232,6 +246,9 @@ impl Plan {
         for &rate in &variant.grid {
             let mut settings = with_rate(&variant.settings, rate);
             settings.training.seed = self.seeds[0];
+            if variant.grid_time.is_some() {
+                settings.stop = StopSettings { time: variant.grid_time, ..StopSettings::default() };
+            }
             let name = format!("tune-{}-{rate:e}", plain(&variant.label));
             let Some((summary, _)) = cell(settings, &path.join("cells").join(&name), true, quiet)? else {
                 return Ok(None);

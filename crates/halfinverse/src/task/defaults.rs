@@ -5,7 +5,7 @@
 
 use super::settings::{
     DataSettings, NetworkSettings, ObjectiveSettings, OptimizerName, OptimizerSettings, RegressionSettings,
-    Settings, SimulatorSettings, StopSettings, TaskName, ToySettings, TrainingSettings,
+    Schedule, Settings, SimulatorSettings, StopSettings, TaskName, ToySettings, TrainingSettings,
 };
 use crate::network::{Activation, Init};
 use crate::objective::Reduction;
@@ -280,5 +280,13 @@ fn network(hidden: &[usize], activation: Activation) -> NetworkSettings {
 }
 
 fn training(batch: usize) -> TrainingSettings {
-    TrainingSettings { batch, shuffle: false, seed: 1, threads: 0, evaluate_every: 0, from: None }
+    TrainingSettings {
+        batch,
+        shuffle: false,
+        seed: 1,
+        threads: 0,
+        schedule: Schedule::Constant,
+        evaluate_every: 0,
+        from: None,
+    }
 }

@@ -6,7 +6,7 @@ mod settings;
 
 pub use settings::{
     DataSettings, NetworkSettings, ObjectiveSettings, OptimizerName, OptimizerSettings, RegressionSettings,
-    Settings, SimulatorSettings, Stage, StopSettings, TaskName, ToySettings, TrainingSettings,
+    Schedule, Settings, SimulatorSettings, Stage, StopSettings, TaskName, ToySettings, TrainingSettings,
 };
 
 use crate::error::{SettingError, ShapeError};

@@ -259,6 +259,13 @@ impl OptimizerSettings {
         })
     }
 
+    /// Whether a step is the learning rate times something that does not depend on it, so that a part of it is a smaller step
+    /// of the same optimizer.
+    #[must_use]
+    pub fn scales(&self) -> bool {
+        !matches!(self, Self::HigAuto {} | Self::HigKron { .. } | Self::Lm { .. } | Self::LBfgs { .. })
+    }
+
     /// The spectral solver, where the optimizer has one.
     #[must_use]
     pub fn solver(&self) -> Option<Solver> {
@@ -287,11 +294,25 @@ pub struct TrainingSettings {
     pub seed: u64,
     /// Threads; 0 stands for the machine's cores.
     pub threads: usize,
+    /// What becomes of the learning rate during the run.
+    #[serde(default)]
+    pub schedule: Schedule,
     /// Steps between evaluations on the test data; 0 stands for the cadence that costs at most 5 % of the time.
     pub evaluate_every: usize,
     /// Checkpoint whose parameters training starts from, instead of freshly drawn ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
+}
+
+/// How the learning rate goes along, from the start of a run to its last step or epoch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    /// It stays.
+    #[default]
+    Constant,
+    /// ½(1 + cos πt), t from 0 to 1 (Loshchilov, Hutter, ICLR 2017).
+    Cosine,
 }
 
 /// When training ends: whichever comes first.
@@ -355,7 +376,24 @@ impl Settings {
                 format!("a list of widths from 1 to {most}"),
             ));
         }
+        self.check_schedule()?;
         self.check_stops()
+    }
+
+    /// The end must be known in steps, since the clock decides nothing but the stop.
+    fn check_schedule(&self) -> Result<(), SettingError> {
+        if self.training.schedule == Schedule::Constant {
+            return Ok(());
+        }
+        let refuse = |expected: String| Err(SettingError::new("training.schedule", "cosine", expected));
+        if self.stop.steps.is_none() && self.stop.epochs.is_none() {
+            return refuse("constant where a run has no number of steps or epochs to end after".to_owned());
+        }
+        let optimizers = self.before.iter().map(|stage| &stage.optimizer).chain([&self.optimizer]);
+        match optimizers.into_iter().find(|optimizer| !optimizer.scales()) {
+            Some(own) => refuse(format!("constant with {}, which chooses its steps' lengths", own.name())),
+            None => Ok(()),
+        }
     }
 
     fn check_stops(&self) -> Result<(), SettingError> {

@@ -15,7 +15,7 @@ use crate::error::{ShapeError, StepError};
 use crate::model::{Evaluator, Problem};
 use crate::optimizer::{Optimizer, StepReport};
 use crate::spectral::{SpectralError, singular_values};
-use crate::task::{Stage, Task};
+use crate::task::{Schedule, Stage, Task};
 use order::Order;
 
 /// One evaluation: a row of `metrics.csv`.
@@ -107,6 +107,8 @@ pub enum TrainingError {
 pub struct Trainer {
     task: Task,
     theta: Vec<f64>,
+    /// θ before the step, where only a part of it is taken.
+    before: Vec<f64>,
     optimizer: Box<dyn Optimizer>,
     problem: Problem,
     evaluator: Evaluator,
@@ -172,6 +174,7 @@ impl Trainer {
             order,
             optimizer,
             theta,
+            before: Vec::new(),
             pool,
             turn: 0,
             turn_step: 0,
@@ -307,6 +310,18 @@ impl Trainer {
         Ok(())
     }
 
+    /// The part of the optimizer's learning rate that the next step uses.
+    fn part(&self) -> f64 {
+        if self.task.settings().training.schedule == Schedule::Constant {
+            return 1.0;
+        }
+        let stop = &self.task.settings().stop;
+        let of_steps = stop.steps.map_or(0.0, |all| self.step as f64 / all as f64);
+        let of_epochs = stop.epochs.map_or(0.0, |all| self.epochs() / all as f64);
+        // The same cosine on every machine.
+        0.5 * (1.0 + libm::cos(std::f64::consts::PI * of_steps.max(of_epochs).min(1.0)))
+    }
+
     /// One mini-batch, one step; on an error θ is as it was.
     fn step_once(&mut self) -> Result<StepReport, StepError> {
         let start = Instant::now();
@@ -316,13 +331,24 @@ impl Trainer {
             let indices = self.order.indices(self.step - self.turn_step);
             self.task.train().gather(indices, self.problem.samples_mut());
         }
+        let part = self.part();
+        if part < 1.0 {
+            self.before.clone_from(&self.theta);
+        }
         let (optimizer, problem, theta) = (&mut self.optimizer, &mut self.problem, &mut self.theta);
         let report = match &self.pool {
             Some(pool) => pool.install(|| optimizer.step(problem, theta)),
             None => optimizer.step(problem, theta),
         };
+        if part < 1.0 && report.is_ok() {
+            for (theta, before) in self.theta.iter_mut().zip(&self.before) {
+                *theta = before + part * (*theta - before);
+            }
+        }
         self.wall += start.elapsed();
-        let report = report?;
+        let mut report = report?;
+        report.update_norm *= part;
+        report.learning_rate *= part;
         self.step += 1;
         if self.step <= WARM_UP {
             self.warm_up = (self.step, self.wall);
