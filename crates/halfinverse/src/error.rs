@@ -48,14 +48,46 @@ impl ShapeError {
     }
 }
 
+/// The first number of a mini-batch that is none.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("component {component} of the {part} of its sample {sample} is {value}")]
+pub struct Culprit {
+    /// Position in the mini-batch.
+    pub sample: usize,
+    /// Input, initial state, target, control or outcome.
+    pub part: &'static str,
+    /// Position in that.
+    pub component: usize,
+    /// The value found.
+    pub value: f64,
+}
+
 /// Why a training step could not be completed.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
     /// The loss of the mini-batch is NaN or infinite.
-    #[error("the loss of the mini-batch is {loss}")]
+    #[error("the loss of the mini-batch is {loss}{}", .culprit.as_ref().map_or_else(String::new, |c| format!(": {c}")))]
     LossNotFinite {
         /// The value found.
         loss: f64,
+        /// Where it comes from, if from one sample.
+        culprit: Option<Culprit>,
+    },
+    /// The loss has risen out of all proportion.
+    #[error("the loss of the mini-batches is {loss:.3e}, where it had been {best:.3e}")]
+    BlowUp {
+        /// Mean over the last ten mini-batches or so.
+        loss: f64,
+        /// The lowest that this mean has been.
+        best: f64,
+    },
+    /// The gradient is NaN or infinite.
+    #[error("component {index} of the gradient is {value}")]
+    GradientNotFinite {
+        /// Position in the parameter vector.
+        index: usize,
+        /// The value found; a finite one is too large to be squared.
+        value: f64,
     },
     /// The update is NaN or infinite.
     #[error("component {index} of the update is {value}")]

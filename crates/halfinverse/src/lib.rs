@@ -18,7 +18,7 @@ pub mod spectral;
 pub mod task;
 pub mod training;
 
-pub use error::{SettingError, ShapeError, StepError};
+pub use error::{Culprit, SettingError, ShapeError, StepError};
 pub use model::{Evaluator, Linearization, Model, Problem, Samples};
 
 /// The README's example, run with the tests.

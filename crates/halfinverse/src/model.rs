@@ -6,7 +6,7 @@ use faer::prelude::ReborrowMut;
 use faer::{Mat, MatRef, Par};
 
 use crate::columns::{column, column_mut, to_rows, worth_threads};
-use crate::error::{ShapeError, StepError};
+use crate::error::{Culprit, ShapeError, StepError};
 use crate::jacobian::{LayeredJacobian, Room};
 use crate::network::{Mlp, Pass};
 use crate::objective::Objective;
@@ -308,7 +308,26 @@ impl Problem {
             }
         }
         let loss = factor * sum;
-        if loss.is_finite() { Ok(loss) } else { Err(StepError::LossNotFinite { loss }) }
+        if loss.is_finite() { Ok(loss) } else { Err(StepError::LossNotFinite { loss, culprit: self.culprit() }) }
+    }
+
+    /// The first number that is not finite, in the order in which one makes the next.
+    fn culprit(&self) -> Option<Culprit> {
+        let parts = [
+            ("input", self.samples.input.as_ref()),
+            ("initial state", self.samples.initial.as_ref()),
+            ("target", self.samples.target.as_ref()),
+            ("control", self.pass.output.as_ref()),
+            ("outcome", self.outcome.as_ref()),
+        ];
+        parts.into_iter().find_map(|(part, values)| {
+            let places = (0..values.nrows()).flat_map(|s| (0..values.ncols()).map(move |c| (s, c)));
+            places.map(|(sample, component)| (sample, component, values[(sample, component)])).find_map(
+                |(sample, component, value)| {
+                    (!value.is_finite()).then_some(Culprit { sample, part, component, value })
+                },
+            )
+        })
     }
 
     fn simulate(&mut self, theta: &[f64], recording: bool) -> Result<(), StepError> {

@@ -1,6 +1,7 @@
 //! Optimizers that need nothing but the gradient: one sweep forward, one back, and a rule.
 
 use super::{Memory, Optimizer, StepReport, descend};
+use crate::columns::dot;
 use crate::error::{SettingError, StepError};
 use crate::model::Problem;
 
@@ -42,6 +43,7 @@ impl<R: Rule> Optimizer for FirstOrder<R> {
     fn step(&mut self, problem: &mut Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
         self.gradient.resize(theta.len(), 0.0);
         let loss = problem.gradient(theta, &mut self.gradient)?;
+        check_gradient(&self.gradient)?;
         self.rule.direct(theta, &mut self.gradient);
         let learning_rate = self.rule.learning_rate();
         let update_norm = descend(theta, &self.gradient, learning_rate)?;
@@ -51,6 +53,17 @@ impl<R: Rule> Optimizer for FirstOrder<R> {
     fn visit(&mut self, _: &Problem, memory: &mut Memory) {
         self.rule.visit(memory);
     }
+}
+
+/// Keeps out of a rule's memory what would stay in it for good: NaN, and what overflows when it is squared.
+pub(super) fn check_gradient(gradient: &[f64]) -> Result<(), StepError> {
+    if dot(gradient, gradient).is_finite() {
+        return Ok(());
+    }
+    // NaN sorts above all numbers.
+    let worst = gradient.iter().enumerate().max_by(|a, b| a.1.abs().total_cmp(&b.1.abs()));
+    let (index, &value) = worst.unwrap_or((0, &f64::NAN));
+    Err(StepError::GradientNotFinite { index, value })
 }
 
 /// A decay rate or momentum, from 0 to below 1.

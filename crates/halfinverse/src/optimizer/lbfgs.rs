@@ -12,6 +12,7 @@
 
 use std::collections::VecDeque;
 
+use super::first_order::check_gradient;
 use super::{Memory, Optimizer, StepReport, check_learning_rate, descend};
 use crate::columns::{dot, norm};
 use crate::error::{SettingError, StepError};
@@ -91,6 +92,7 @@ impl Optimizer for Lbfgs {
     fn step(&mut self, problem: &mut Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
         self.gradient.resize(theta.len(), 0.0);
         let loss = problem.gradient(theta, &mut self.gradient)?;
+        check_gradient(&self.gradient)?;
         self.delta.clone_from(&self.gradient);
         self.apply_inverse();
         let mut slope = dot(&self.gradient, &self.delta);
@@ -106,10 +108,10 @@ impl Optimizer for Lbfgs {
         let before = theta.to_vec();
         for _ in 0..=HALVINGS {
             let update_norm = descend(theta, &self.delta, rate)?;
-            let after = problem.loss(theta)?;
-            if after.is_finite() && after <= loss - SUFFICIENT * rate * slope {
-                let mut y = vec![0.0; theta.len()];
-                problem.gradient(theta, &mut y)?;
+            // Where the simulator fails the step went too far.
+            let after = problem.loss(theta).unwrap_or(f64::INFINITY);
+            let mut y = vec![0.0; theta.len()];
+            if after <= loss - SUFFICIENT * rate * slope && problem.gradient(theta, &mut y).is_ok() {
                 add(&mut y, -1.0, &self.gradient);
                 let s = theta.iter().zip(&before).map(|(after, before)| after - before).collect();
                 self.remember(Pair { s, y, rho: 0.0 });

@@ -97,7 +97,8 @@ impl Optimizer for LevenbergMarquardt {
 
         let before = theta.to_vec();
         let mut update_norm = descend(theta, &self.delta, 1.0)?;
-        let after = problem.loss(theta)?;
+        // Where the simulator fails the step went too far.
+        let after = problem.loss(theta).unwrap_or(f64::INFINITY);
         let kept = after < loss;
         self.adapt(lambda, kept.then(|| (loss - after) / foretold.max(f64::MIN_POSITIVE)));
         if !kept {

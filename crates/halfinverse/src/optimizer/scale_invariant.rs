@@ -55,6 +55,7 @@ impl Optimizer for ScaleInvariant {
         }
         let loss = at.loss;
         at.jacobian.network_transpose(wanted.as_ref(), &mut self.gradient);
+        super::first_order::check_gradient(&self.gradient)?;
         self.adam.direct(theta, &mut self.gradient);
         let learning_rate = self.adam.learning_rate();
         let update_norm = descend(theta, &self.gradient, learning_rate)?;

@@ -4,7 +4,7 @@
 //! seconds (`hig compare TASK --optimizers sgd,momentum,rmsprop --lr-grid x0.1,x0.3,x1,x3,x10`), the remaining ones the customary.
 
 use super::settings::{
-    DataSettings, NetworkSettings, ObjectiveSettings, OptimizerName, OptimizerSettings, RegressionSettings,
+    DataSettings, NetworkSettings, ObjectiveSettings, OnFault, OptimizerName, OptimizerSettings, RegressionSettings,
     Schedule, Settings, SimulatorSettings, StopSettings, TaskName, ToySettings, TrainingSettings,
 };
 use crate::network::{Activation, Init};
@@ -286,6 +286,8 @@ fn training(batch: usize) -> TrainingSettings {
         seed: 1,
         threads: 0,
         schedule: Schedule::Constant,
+        on_fault: OnFault::Stop,
+        blow_up: 1e3,
         evaluate_every: 0,
         from: None,
     }

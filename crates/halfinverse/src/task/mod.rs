@@ -5,7 +5,7 @@ mod defaults;
 mod settings;
 
 pub use settings::{
-    DataSettings, NetworkSettings, ObjectiveSettings, OptimizerName, OptimizerSettings, RegressionSettings,
+    DataSettings, NetworkSettings, ObjectiveSettings, OnFault, OptimizerName, OptimizerSettings, RegressionSettings,
     Schedule, Settings, SimulatorSettings, Stage, StopSettings, TaskName, ToySettings, TrainingSettings,
 };
 

@@ -297,11 +297,35 @@ pub struct TrainingSettings {
     /// What becomes of the learning rate during the run.
     #[serde(default)]
     pub schedule: Schedule,
+    /// What is done about a step that fails, or a loss that blows up.
+    #[serde(default)]
+    pub on_fault: OnFault,
+    /// A loss so many times its lowest is a blow-up; 0 for no such limit.
+    #[serde(default = "default_blow_up")]
+    pub blow_up: f64,
     /// Steps between evaluations on the test data; 0 stands for the cadence that costs at most 5 % of the time.
     pub evaluate_every: usize,
     /// Checkpoint whose parameters training starts from, instead of freshly drawn ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
+}
+
+/// What is done about a numerical fault; see the module on faults in [`crate::training`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFault {
+    /// The run ends, its state saved.
+    #[default]
+    Stop,
+    /// Back to the last evaluation, and on in smaller steps.
+    RollBack,
+    /// The mini-batch is left out.
+    Skip,
+}
+
+/// The loss of a run that has learnt something can rise a hundredfold on a hard mini-batch, hardly a thousandfold.
+fn default_blow_up() -> f64 {
+    1e3
 }
 
 /// How the learning rate goes along, from the start of a run to its last step or epoch.
@@ -375,6 +399,10 @@ impl Settings {
                 width,
                 format!("a list of widths from 1 to {most}"),
             ));
+        }
+        let blow_up = self.training.blow_up;
+        if !(blow_up == 0.0 || blow_up > 1.0 && blow_up.is_finite()) {
+            return Err(SettingError::new("training.blow_up", blow_up, "above 1 and finite, or 0 for no limit"));
         }
         self.check_schedule()?;
         self.check_stops()

@@ -4,6 +4,7 @@
 //! nothing but the stop by time, so two runs with the same seed and threads make the same steps and the same rows.
 
 pub mod checkpoint;
+mod faults;
 mod order;
 
 use std::time::{Duration, Instant};
@@ -13,9 +14,10 @@ pub use checkpoint::{CheckpointError, read_parameters, resume, write_checkpoint}
 use crate::anatomy::{LayerUnits, hidden_units};
 use crate::error::{ShapeError, StepError};
 use crate::model::{Evaluator, Problem};
-use crate::optimizer::{Optimizer, StepReport};
+use crate::optimizer::{Memory, Optimizer, StepReport};
 use crate::spectral::{SpectralError, singular_values};
 use crate::task::{Schedule, Stage, Task};
+use faults::{Faults, Good, Remedy};
 use order::Order;
 
 /// One evaluation: a row of `metrics.csv`.
@@ -41,6 +43,8 @@ pub struct Row {
     pub fallbacks: u64,
     /// Steps since the row before that were taken back.
     pub rejected: u64,
+    /// Faults since the row before that the run went on from.
+    pub faults: u64,
 }
 
 /// What an observer wants next.
@@ -77,7 +81,7 @@ pub enum StopReason {
     TargetLoss,
     /// The observer asked for it.
     Interrupted,
-    /// A step failed; θ is as it was before that step.
+    /// A step failed, and θ is as it was before it; or the loss blew up.
     Diverged(StepError),
 }
 
@@ -122,6 +126,7 @@ pub struct Trainer {
     wall: Duration,
     warm_up: (u64, Duration),
     pending: Pending,
+    faults: Faults,
     /// Time since the run began, up to the checkpoint that it was resumed from.
     elapsed: Option<Duration>,
 }
@@ -133,6 +138,7 @@ struct Pending {
     steps: u32,
     fallbacks: u64,
     rejected: u64,
+    faults: u64,
     last: Option<StepReport>,
 }
 
@@ -183,6 +189,7 @@ impl Trainer {
             wall: Duration::ZERO,
             warm_up: (0, Duration::ZERO),
             pending: Pending::default(),
+            faults: Faults::new(&task.settings().training),
             elapsed: None,
             task: task.clone(),
         })
@@ -224,6 +231,12 @@ impl Trainer {
         self.wall
     }
 
+    /// Faults so far, the one that ended the run included.
+    #[must_use]
+    pub fn faults(&self) -> u64 {
+        self.faults.count
+    }
+
     /// Sets the time spent in steps, and since the run began: a checkpoint holds nothing that differs from run to run.
     pub fn set_clock(&mut self, wall: Duration, elapsed: Duration) {
         (self.wall, self.elapsed) = (wall, Some(elapsed));
@@ -257,22 +270,35 @@ impl Trainer {
                 break reason;
             }
             self.hand_over()?;
-            match self.step_once() {
-                Err(error) => break StopReason::Diverged(error),
+            self.keep_good();
+            let step = self.step;
+            let outcome = self.step_once().and_then(|report| self.faults.watch(report.loss).map(|()| report));
+            let report = match outcome {
                 Ok(report) => {
-                    evaluated = false;
-                    let flow = observer.step(self, &report);
-                    self.pending.last = Some(report);
-                    if flow == Flow::Stop {
-                        break StopReason::Interrupted;
-                    }
+                    self.pending.last = Some(report.clone());
+                    report
                 }
+                Err(error) => {
+                    match self.faults.remedy(&error) {
+                        Remedy::Stop => break StopReason::Diverged(error),
+                        Remedy::RollBack => self.roll_back()?,
+                        Remedy::Skip => {}
+                    }
+                    self.step = step + 1;
+                    self.pending.faults += 1;
+                    StepReport { loss: f64::NAN, rejected: true, ..StepReport::default() }
+                }
+            };
+            evaluated = false;
+            if observer.step(self, &report) == Flow::Stop {
+                break StopReason::Interrupted;
             }
             if self.task.settings().evaluates_at(self.step) {
                 test_loss = self.evaluate(begun, observer)?;
                 evaluated = true;
             }
         };
+        evaluated &= !matches!(reason, StopReason::Diverged(StepError::BlowUp { .. }));
         if !evaluated {
             // A run that goes on from here has no row here, unless this is where it would have had one.
             let pending = self.pending.clone();
@@ -297,6 +323,28 @@ impl Trainer {
         Ok(sigmas?)
     }
 
+    /// Where roll-backs are wanted: remembers where the last one could go, at the start of a turn and after evaluations.
+    fn keep_good(&mut self) {
+        let wanted = self.faults.good.is_none() || self.task.settings().evaluates_at(self.step);
+        if wanted && self.faults.wants_good() {
+            let mut memory = Memory::default();
+            self.optimizer.visit(&self.problem, &mut memory);
+            self.faults.good = Some(Good { theta: self.theta.clone(), memory: memory.entries().clone() });
+        }
+    }
+
+    /// θ and the optimizer's memory as they last were in order.
+    fn roll_back(&mut self) -> Result<(), TrainingError> {
+        if let Some(Good { theta, memory }) = &self.faults.good {
+            let (_, settings, batch) = self.task.settings().turn(self.turn);
+            self.optimizer = self.task.optimizer(settings, batch)?;
+            let mut memory = Memory::from_entries(memory.clone());
+            self.optimizer.visit(&self.problem, &mut memory);
+            self.theta.clone_from(theta);
+        }
+        Ok(())
+    }
+
     /// Lets the next optimizer take over where the present one's steps are done.
     fn hand_over(&mut self) -> Result<(), TrainingError> {
         let settings = self.task.settings();
@@ -306,20 +354,23 @@ impl Trainer {
         }
         (self.turn_epochs, self.turn_step) = (self.epochs(), self.step);
         self.turn += 1;
+        self.faults.begin();
         (self.optimizer, self.problem, self.order) = begin(&self.task, self.turn)?;
         Ok(())
     }
 
     /// The part of the optimizer's learning rate that the next step uses.
     fn part(&self) -> f64 {
-        if self.task.settings().training.schedule == Schedule::Constant {
-            return 1.0;
+        let settings = self.task.settings();
+        let caution = if settings.turn(self.turn).1.scales() { self.faults.caution } else { 1.0 };
+        if settings.training.schedule == Schedule::Constant {
+            return caution;
         }
-        let stop = &self.task.settings().stop;
+        let stop = &settings.stop;
         let of_steps = stop.steps.map_or(0.0, |all| self.step as f64 / all as f64);
         let of_epochs = stop.epochs.map_or(0.0, |all| self.epochs() / all as f64);
         // The same cosine on every machine.
-        0.5 * (1.0 + libm::cos(std::f64::consts::PI * of_steps.max(of_epochs).min(1.0)))
+        caution * 0.5 * (1.0 + libm::cos(std::f64::consts::PI * of_steps.max(of_epochs).min(1.0)))
     }
 
     /// One mini-batch, one step; on an error θ is as it was.
@@ -389,6 +440,7 @@ impl Trainer {
             last: pending.last,
             fallbacks: pending.fallbacks,
             rejected: pending.rejected,
+            faults: pending.faults,
         };
         observer.row(self, &row)?;
         Ok(row.test_loss)

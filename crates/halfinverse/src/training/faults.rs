@@ -1,0 +1,144 @@
+//! Numerical faults: what counts as one, and what a run does about it.
+//!
+//! A fault is a step that ends with an error (NaN or infinity in data, outcome, J or update; a simulator that fails), or a blow-up:
+//! with l the loss of the mini-batch before each step, ℓ ← 0.9ℓ + 0.1l, and ℓ* the lowest that ℓ has been, at least 1e-12 of
+//! what it was at first,
+//!
+//! ℓ > `training.blow_up`·ℓ*.
+//!
+//! | `training.on_fault` | what happens |
+//! |---|---|
+//! | `stop` | the run ends; θ is as it was before the step that failed |
+//! | `roll-back` | θ and the optimizer's memory go back to the last evaluation; steps are half as long, and grow by 1 % each |
+//! | `skip` | the mini-batch is left out; θ and memory stay. A blow-up ends the run: it is not one mini-batch's |
+//!
+//! Steps are halved 20 times at most, and 100 mini-batches in a row are skipped at most; then the run ends. An optimizer that
+//! chooses the length of its steps by itself goes on with its own choice.
+
+use std::collections::BTreeMap;
+
+use crate::error::StepError;
+use crate::optimizer::Memory;
+use crate::task::{OnFault, TrainingSettings};
+
+/// What a run remembers of its faults.
+#[derive(Debug, Clone)]
+pub(super) struct Faults {
+    policy: OnFault,
+    blow_up: f64,
+    /// ℓ, ℓ* and what ℓ was at first; none before the first step.
+    losses: Option<(f64, f64, f64)>,
+    /// Part of the learning rate that is used.
+    pub(super) caution: f64,
+    /// Faults in a row.
+    streak: u32,
+    /// Faults so far.
+    pub(super) count: u64,
+    /// Where a roll-back goes to.
+    pub(super) good: Option<Good>,
+}
+
+/// A state that was in order.
+#[derive(Debug, Clone)]
+pub(super) struct Good {
+    pub(super) theta: Vec<f64>,
+    pub(super) memory: BTreeMap<String, Vec<f64>>,
+}
+
+/// What a fault calls for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Remedy {
+    Stop,
+    RollBack,
+    Skip,
+}
+
+/// What ℓ keeps of itself from step to step.
+const KEEP: f64 = 0.9;
+/// ℓ* relative to the first ℓ, at least: below that is round-off.
+const FLOOR: f64 = 1e-12;
+/// ℓ relative to ℓ* up to which a state is in order.
+const LOW: f64 = 10.0;
+/// What a roll-back leaves of the steps' length, how that grows again, and its least.
+const SHRINK: f64 = 0.5;
+const GROW: f64 = 1.01;
+const LEAST: f64 = 1e-6;
+/// Mini-batches that are skipped in a row.
+const MOST_SKIPPED: u32 = 100;
+
+impl Faults {
+    pub(super) fn new(settings: &TrainingSettings) -> Self {
+        Self {
+            policy: settings.on_fault,
+            blow_up: settings.blow_up,
+            losses: None,
+            caution: 1.0,
+            streak: 0,
+            count: 0,
+            good: None,
+        }
+    }
+
+    /// Whether the present state is worth going back to.
+    pub(super) fn wants_good(&self) -> bool {
+        let low = self.losses.is_none_or(|(mean, best, first)| mean <= LOW * best.max(FLOOR * first));
+        self.policy == OnFault::RollBack && low
+    }
+
+    /// Another optimizer begins: its losses are not to be measured by those before.
+    pub(super) fn begin(&mut self) {
+        (self.losses, self.good) = (None, None);
+    }
+
+    /// Takes in the loss of a step that was made.
+    pub(super) fn watch(&mut self, loss: f64) -> Result<(), StepError> {
+        let (mean, best, first) = match self.losses {
+            None => (loss, loss, loss),
+            Some((mean, best, first)) => {
+                let mean = KEEP * mean + (1.0 - KEEP) * loss;
+                (mean, best.min(mean), first)
+            }
+        };
+        self.losses = Some((mean, best, first));
+        let best = best.max(FLOOR * first);
+        if self.blow_up > 0.0 && mean > self.blow_up * best {
+            return Err(StepError::BlowUp { loss: mean, best });
+        }
+        self.streak = 0;
+        self.caution = (GROW * self.caution).min(1.0);
+        Ok(())
+    }
+
+    /// What to do about an error; counts it.
+    pub(super) fn remedy(&mut self, error: &StepError) -> Remedy {
+        self.count += 1;
+        self.streak += 1;
+        match self.policy {
+            OnFault::RollBack if self.good.is_some() && SHRINK * self.caution >= LEAST => {
+                self.caution *= SHRINK;
+                // ℓ* stands; ℓ is that of the state that is gone back to, no more than twice the lowest as a rule.
+                if let Some((mean, best, _)) = &mut self.losses {
+                    *mean = mean.min(2.0 * *best);
+                }
+                Remedy::RollBack
+            }
+            OnFault::Skip if self.streak <= MOST_SKIPPED && !matches!(error, StepError::BlowUp { .. }) => {
+                Remedy::Skip
+            }
+            _ => Remedy::Stop,
+        }
+    }
+
+    /// Saves what the next step depends on, or takes it back.
+    pub(super) fn visit(&mut self, memory: &mut Memory) {
+        let (mut mean, mut best, mut first) = self.losses.unwrap_or((f64::NAN, f64::NAN, f64::NAN));
+        memory.numbers("losses", [&mut mean, &mut best, &mut first]);
+        self.losses = (!first.is_nan()).then_some((mean, best, first));
+        memory.numbers("caution", [&mut self.caution]);
+        let mut streak=u64::from(self.streak);memory.count("streak",&mut streak);self.streak=streak as u32;
+        memory.count("count", &mut self.count);
+        if !self.caution.is_finite() || self.caution <= 0.0 || self.caution > 1.0 {
+            self.caution = 1.0;
+        }
+    }
+}
