@@ -26,8 +26,11 @@ impl From<halfinverse::SettingError> for Failure {
 
 /// `did you mean …?` for the nearest of `names`, if one is near.
 pub(crate) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let length = wanted.chars().count();
     names
         .into_iter()
+        // Comparing takes memory for each pair of letters, and a word so much longer or shorter is not near.
+        .filter(|name| length.abs_diff(name.chars().count()) <= 2.max(name.len() / 3))
         .map(|name| (strsim::damerau_levenshtein(wanted, name), name))
         .min()
         .filter(|&(distance, name)| distance <= 2.max(name.len() / 3))

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) const CONFIG: &str = "config.toml";
 pub(crate) const METRICS: &str = "metrics.csv";
 pub(crate) const SUMMARY: &str = "summary.json";
@@ -161,18 +164,11 @@ impl Folder {
         let path = self.file(METRICS);
         let failed = |error: std::io::Error| Failure::new(format!("cannot cut {}: {error}", path.display()));
         let text = fs::read_to_string(&path).map_err(failed)?;
-        let step = |line: &str| line.split(',').next().and_then(|step| step.parse().ok());
-        let whole = |line: &&str| line.ends_with('\n');
-        let lines: String = text
-            .split_inclusive('\n')
-            .filter(whole)
-            .enumerate()
-            .filter(|(i, line)| *i == 0 || step(line).is_some_and(&kept))
-            .map(|(_, line)| line)
-            .collect();
+        let lines = whole_lines(&text, kept);
+        let rows = from_csv(lines.as_bytes()).map_err(|error| self.unreadable(METRICS, &error))?;
         let beside = path.with_extension("csv.new");
         fs::write(&beside, lines).and_then(|()| fs::rename(&beside, &path)).map_err(failed)?;
-        self.metrics()
+        Ok(rows)
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
@@ -201,32 +197,63 @@ impl Folder {
     }
 
     pub(crate) fn metrics(&self) -> Result<Vec<Metrics>, Failure> {
-        self.read_csv(METRICS)
+        from_csv(&self.read(METRICS)?).map_err(|error| self.unreadable(METRICS, &error))
     }
 
     /// Empty where the run has none.
     pub(crate) fn spectrum(&self) -> Result<Spectrum, Failure> {
-        if !self.file(SPECTRUM).exists() {
+        if !self.file(SPECTRUM).is_file() {
             return Ok(Spectrum::default());
         }
-        let rows: Vec<(usize, Option<f64>, Option<f64>)> = self.read_csv(SPECTRUM)?;
-        Ok(Spectrum {
-            start: rows.iter().filter_map(|row| row.1).collect(),
-            end: rows.iter().filter_map(|row| row.2).collect(),
-        })
+        spectrum_from(&self.read(SPECTRUM)?).map_err(|error| self.unreadable(SPECTRUM, &error))
     }
 
     /// None where the run was not ended properly.
     pub(crate) fn summary(&self) -> Option<Summary> {
-        let text = fs::read_to_string(self.file(SUMMARY)).ok()?;
-        serde_json::from_str(&text).ok()
+        summary_from(&self.read(SUMMARY).ok()?)
     }
 
-    fn read_csv<T: for<'a> Deserialize<'a>>(&self, name: &str) -> Result<Vec<T>, Failure> {
+    fn read(&self, name: &str) -> Result<Vec<u8>, Failure> {
         let path = self.file(name);
-        let bad = |error: csv::Error| Failure::new(format!("cannot read {}: {error}", path.display()));
-        csv::Reader::from_path(&path).map_err(bad)?.deserialize().map(|row| row.map_err(bad)).collect()
+        if !path.is_file() {
+            // It may never end.
+            return Err(self.unreadable(name, &"it is no file"));
+        }
+        fs::read(path).map_err(|error| self.unreadable(name, &error))
     }
+
+    fn unreadable(&self, name: &str, error: &dyn std::fmt::Display) -> Failure {
+        Failure::new(format!("cannot read {}: {error}", self.file(name).display()))
+    }
+}
+
+/// The rows of a table whose first line names its columns; beside the text, at most 64 bytes for each of its bytes and 64 KiB.
+fn from_csv<T: for<'a> Deserialize<'a>>(text: &[u8]) -> csv::Result<Vec<T>> {
+    csv::Reader::from_reader(text).deserialize().collect()
+}
+
+fn spectrum_from(text: &[u8]) -> csv::Result<Spectrum> {
+    let rows: Vec<(usize, Option<f64>, Option<f64>)> = from_csv(text)?;
+    Ok(Spectrum {
+        start: rows.iter().filter_map(|row| row.1).collect(),
+        end: rows.iter().filter_map(|row| row.2).collect(),
+    })
+}
+
+/// Beside the text, at most 4 bytes for each of its bytes and 4 KiB.
+fn summary_from(text: &[u8]) -> Option<Summary> {
+    serde_json::from_slice(text).ok()
+}
+
+/// The first line, and those that are whole and begin with a step that is `kept`.
+fn whole_lines(text: &str, kept: impl Fn(u64) -> bool) -> String {
+    let step = |line: &str| line.split(',').next().and_then(|step| step.parse().ok());
+    text.split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'))
+        .enumerate()
+        .filter(|(i, line)| *i == 0 || step(line).is_some_and(&kept))
+        .map(|(_, line)| line)
+        .collect()
 }
 
 /// `metrics.csv`, one line at a time, each on disk before the next step.

@@ -3,6 +3,9 @@
 mod arguments;
 mod bench;
 mod check;
+#[cfg(test)]
+#[path = "../../halfinverse/tests/common/damage.rs"]
+mod damage;
 mod failure;
 mod folder;
 mod interrupt;

@@ -3,16 +3,23 @@
 //! A flag or `--set` wins over the file, the file over the task's defaults. Any stop that is given replaces the
 //! task's default stops.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 
 use halfinverse::SettingError;
 use halfinverse::spectral::Solver;
 use halfinverse::task::{OptimizerName, Settings, Stage, StopSettings, Task, TaskName};
-use toml::{Table, Value};
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use toml::de::{DeTable, DeValue};
+use toml::{Spanned, Table, Value};
 
 use crate::arguments::{BudgetArguments, ResumeArguments, SettingArguments, TrainArguments};
 use crate::failure::{Failure, nearest, unknown_name};
+
+#[cfg(test)]
+mod tests;
 
 /// Settings that have no default value to tell their name and type.
 const OPTIONAL: [(&str, Kind); 6] = [
@@ -309,12 +316,21 @@ pub(crate) fn seconds(flag: &str, text: &str) -> Result<f64, Failure> {
     }
 }
 
-fn resolve(arguments: &SettingArguments, mut flags: Givens) -> Result<Task, Failure> {
-    let mut file = match &arguments.config {
+fn resolve(arguments: &SettingArguments, flags: Givens) -> Result<Task, Failure> {
+    let file = match &arguments.config {
         Some(path) => read(path)?,
         None => Givens::new(),
     };
-    let task = task_name(arguments, file.remove("task"))?;
+    let (settings, givens) = merge(arguments.task.as_deref(), file, flags)?;
+    Task::new(settings).map_err(|error: SettingError| match givens.get(&error.key) {
+        Some(given) => Failure::new(format!("{error} ({})", given.place)),
+        None => error.into(),
+    })
+}
+
+/// What file and flags make of the defaults, and all that they gave.
+fn merge(task: Option<&str>, mut file: Givens, mut flags: Givens) -> Result<(Settings, Givens), Failure> {
+    let task = task_name(task, file.remove("task"))?;
     let named = |given: Option<Given>| match given {
         Some(Given { value, place }) => optimizer_name(&text_of(&value), &place).map(Some),
         None => Ok(None),
@@ -338,7 +354,7 @@ fn resolve(arguments: &SettingArguments, mut flags: Givens) -> Result<Task, Fail
         file.retain(|key, _| !key.starts_with("optimizer."));
     }
     file.append(&mut flags);
-    overlay(task, optimizer, &file)
+    Ok((overlay(task, optimizer, &file)?, file))
 }
 
 /// What `--optimizer adam:2000,hig` says: the stages before the last optimizer, each with its defaults, and that one.
@@ -377,15 +393,15 @@ fn optimizer_name(name: &str, place: &str) -> Result<OptimizerName, Failure> {
     name.parse().map_err(|_| unknown_name("optimizer", name, &format!(" ({place})"), &known))
 }
 
-fn task_name(arguments: &SettingArguments, in_file: Option<Given>) -> Result<TaskName, Failure> {
+fn task_name(task: Option<&str>, in_file: Option<Given>) -> Result<TaskName, Failure> {
     let in_file = in_file.map(|given| (text_of(&given.value), given.place));
-    let (name, place) = match (&arguments.task, in_file) {
-        (Some(task), Some((other, place))) if *task != other => {
+    let (name, place) = match (task, in_file) {
+        (Some(task), Some((other, place))) if task != other => {
             return Err(Failure::new(format!(
                 "the task is {task} on the command line and {other} in {place}; keep one"
             )));
         }
-        (Some(task), _) => (task.clone(), String::new()),
+        (Some(task), _) => (task.to_owned(), String::new()),
         (None, Some((task, place))) => (task, format!(" ({place})")),
         (None, None) => {
             return Err(Failure::new(
@@ -401,8 +417,8 @@ fn text_of(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// The defaults with what was given on top, checked.
-fn overlay(task: TaskName, optimizer: OptimizerName, givens: &Givens) -> Result<Task, Failure> {
+/// The defaults with what was given on top.
+fn overlay(task: TaskName, optimizer: OptimizerName, givens: &Givens) -> Result<Settings, Failure> {
     let defaults = defaults(task, optimizer);
     let mut table = Table::try_from(Settings::new(task, optimizer)).expect("settings are plain tables");
     if givens.keys().any(|key| key.starts_with("stop.")) {
@@ -424,11 +440,7 @@ fn overlay(task: TaskName, optimizer: OptimizerName, givens: &Givens) -> Result<
             return Err(refuse(&choices(&error, &text_of(&given.value))));
         }
     }
-    let settings = deserialize(&table).map_err(Failure::new)?;
-    Task::new(settings).map_err(|error: SettingError| match givens.get(&error.key) {
-        Some(given) => Failure::new(format!("{error} ({})", given.place)),
-        None => error.into(),
-    })
+    deserialize(&table).map_err(Failure::new)
 }
 
 fn deserialize(table: &Table) -> Result<Settings, String> {
@@ -472,47 +484,107 @@ fn unknown(
 
 /// The settings of a TOML file by dotted name, each with line and column.
 fn read(path: &Path) -> Result<Givens, Failure> {
-    let name = path.display();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::new(format!("cannot read {name}: {error}")))?;
-    let place = |span: Option<std::ops::Range<usize>>| match span {
+    let name = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|error| Failure::new(format!("cannot read {name}: {error}")))?;
+    givens(&bytes, &name)
+}
+
+/// Of the settings that do not exist only the first is kept, for [`overlay`] to refuse: there is no end to their number.
+///
+/// Beside the text, which may be no longer than [`LONGEST`], this takes at most 640 bytes of memory for each of its bytes, and
+/// 64 KiB: `a.a.a = 1` is three tables, and a table with one entry has room for eleven.
+fn givens(bytes: &[u8], name: &str) -> Result<Givens, Failure> {
+    if bytes.len() > LONGEST {
+        let length = bytes.len();
+        return Err(Failure::new(format!(
+            "{name} is no configuration: it has {length} bytes, more than {LONGEST}"
+        )));
+    }
+    let text = str::from_utf8(bytes).map_err(|error| Failure::new(format!("cannot read {name}: {error}")))?;
+    let place = |span: Option<Range<usize>>| match span {
         Some(span) => {
-            let before = &text[..span.start.min(text.len())];
+            let before = &text[..text.floor_char_boundary(span.start)];
             let line = before.matches('\n').count() + 1;
             let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
             format!("{name}, line {line}, column {column}")
         }
-        None => name.to_string(),
+        None => name.to_owned(),
     };
-    let table: Table = text.parse().map_err(|error: toml::de::Error| {
-        Failure::new(format!("{}: {}", place(error.span()), error.message()))
-    })?;
-    let mut flat = BTreeMap::new();
-    flatten("", &table, &mut flat);
-    let spans = toml::de::DeTable::parse(&text).map(|table| {
-        let mut spans = BTreeMap::new();
-        locate("", table.get_ref(), &mut spans);
-        spans
-    });
-    let spans = spans.unwrap_or_default();
-    Ok(flat
-        .into_iter()
-        .map(|(key, value)| {
-            let place = place(spans.get(&key).cloned());
-            (key, Given { value, place })
-        })
-        .collect())
+    let bad = |error: toml::de::Error| Failure::new(format!("{}: {}", place(error.span()), error.message()));
+    let table = DeTable::parse(text).map_err(bad)?;
+    let mut found = Found::default();
+    take("", table.into_inner(), &names(), &mut found);
+    let mut givens = Givens::new();
+    for (name, (span, value)) in found.settings {
+        let place = place(Some(span));
+        if !shallow(value.get_ref(), DEEPEST) {
+            return Err(Failure::new(format!("`{name}` is nested deeper than any setting ({place})")));
+        }
+        let value = Value::deserialize(value.into_deserializer()).map_err(bad)?;
+        givens.insert(name, Given { value, place });
+    }
+    if let Some((name, span)) = found.unknown {
+        givens.insert(name, Given { value: Value::Boolean(false), place: place(Some(span)) });
+    }
+    Ok(givens)
 }
 
-/// Where each setting stands in its file.
-fn locate(prefix: &str, table: &toml::de::DeTable<'_>, spans: &mut BTreeMap<String, std::ops::Range<usize>>) {
+/// What stands in a file.
+#[derive(Default)]
+struct Found<'a> {
+    settings: BTreeMap<String, (Range<usize>, Spanned<DeValue<'a>>)>,
+    unknown: Option<(String, Range<usize>)>,
+}
+
+/// Adds a table's settings to `found`. It goes no deeper than the settings do, whatever the file does.
+fn take<'a>(prefix: &str, table: DeTable<'a>, known: &BTreeSet<String>, found: &mut Found<'a>) {
     for (key, value) in table {
-        let name = join(prefix, key.get_ref());
-        match value.get_ref() {
-            toml::de::DeValue::Table(table) => locate(&name, table, spans),
-            _ => drop(spans.insert(name, key.span())),
+        let (span, name) = (key.span(), join(prefix, key.get_ref()));
+        if known.contains(&name) {
+            found.settings.insert(name, (span, value));
+            continue;
+        }
+        let section = format!("{name}.");
+        match value.into_inner() {
+            DeValue::Table(table) if known.iter().any(|known| known.starts_with(&section)) => {
+                take(&name, table, known, found);
+            }
+            value if found.unknown.is_none() => found.unknown = Some(first(name, span, &value)),
+            _ => {}
         }
     }
+}
+
+/// The name and place of a value, or of the first in a table that is none of the settings' sections.
+fn first(name: String, span: Range<usize>, value: &DeValue<'_>) -> (String, Range<usize>) {
+    match value.as_table().and_then(|table| table.iter().next()) {
+        Some((key, _)) => (join(&name, key.get_ref()), key.span()),
+        None => (name, span),
+    }
+}
+
+/// Bytes of a configuration.
+const LONGEST: usize = 1 << 20;
+
+/// Lists and tables within each other in the deepest setting, `before`.
+const DEEPEST: usize = 4;
+
+/// The parser lets thousands be nested, which is more than the stack has room to convert.
+fn shallow(value: &DeValue<'_>, levels: usize) -> bool {
+    match value {
+        DeValue::Array(items) => levels > 0 && items.iter().all(|item| shallow(item.get_ref(), levels - 1)),
+        DeValue::Table(table) => levels > 0 && table.values().all(|item| shallow(item.get_ref(), levels - 1)),
+        _ => true,
+    }
+}
+
+/// Every setting of every task and optimizer.
+fn names() -> BTreeSet<String> {
+    let of = |(&task, &optimizer): (&TaskName, &OptimizerName)| defaults(task, optimizer).into_keys();
+    let tasks = TaskName::ALL.iter().map(|task| (task, &OptimizerName::ALL[0]));
+    let optimizers = OptimizerName::ALL.iter().map(|optimizer| (&TaskName::ALL[0], optimizer));
+    let optional = OPTIONAL.iter().map(|&(name, _)| name.to_owned());
+    tasks.chain(optimizers).flat_map(of).chain(optional).collect()
 }
 
 fn flatten(prefix: &str, table: &Table, flat: &mut BTreeMap<String, Value>) {

@@ -29,6 +29,7 @@ pub(crate) fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
     let trainer = Trainer::new(&task, theta).map_err(|error| Failure::new(error.to_string()))?;
     let watcher = Watcher::new(&task, &folder, arguments.quiet)?;
     let start = trainer.spectrum().unwrap_or_default();
+    folder.write_spectrum(&Spectrum { start: start.clone(), end: Vec::new() })?;
     finish(trainer, watcher, start, &folder, (arguments.quiet, arguments.json))
 }
 
@@ -66,9 +67,9 @@ pub(crate) fn resume(arguments: &ResumeArguments) -> Result<ExitCode, Failure> {
     folder.write(CONFIG, &settings::to_toml(task.settings()))?;
     interrupt::listen()?;
     let watcher = Watcher::after(&task, &folder, rows, arguments.quiet)?;
-    let fresh = Trainer::new(&task, start(&task)?).map_err(|error| Failure::new(error.to_string()))?;
-    let spectrum = fresh.spectrum().unwrap_or_default();
-    finish(trainer, watcher, spectrum, &folder, (arguments.quiet, arguments.json))
+    // Not made anew: what `training.from` names lies outside the folder, and a folder may be somebody else's.
+    let start = folder.spectrum().unwrap_or_default().start;
+    finish(trainer, watcher, start, &folder, (arguments.quiet, arguments.json))
 }
 
 /// Trains to the end and writes all files of the run.

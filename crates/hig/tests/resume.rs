@@ -138,6 +138,28 @@ fn any_flipped_bit_is_noticed() {
 }
 
 #[test]
+fn a_folder_does_not_lead_out_of_itself() {
+    let out = folder("elsewhere");
+    train(&out, "hig", "20");
+    let config = out.join("config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(
+        &config,
+        text.replace("[training]\n", "[training]\nfrom = \"/nowhere/checkpoint.safetensors\"\n"),
+    )
+    .unwrap();
+    let start = |text: String| {
+        text.lines().map(|line| line.split(',').nth(1).unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let spectrum = || start(fs::read_to_string(out.join("spectrum.csv")).unwrap());
+    let before = spectrum();
+    let output = resume(&out, &["--steps", "25"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(fs::read_to_string(&config).unwrap().contains("/nowhere"));
+    assert_eq!(before, spectrum());
+}
+
+#[test]
 #[cfg(unix)]
 fn an_interrupted_run_goes_on_to_the_same_end() {
     let (whole, out) = (folder("signal-whole"), folder("signal"));

@@ -57,7 +57,7 @@ impl Rule for Adadelta {
     }
 
     fn visit(&mut self, memory: &mut Memory) {
-        memory.vector("squares", &mut self.squares);
-        memory.vector("updates", &mut self.updates);
+        memory.parameters("squares", &mut self.squares);
+        memory.parameters("updates", &mut self.updates);
     }
 }

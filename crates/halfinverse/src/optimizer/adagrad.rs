@@ -59,6 +59,6 @@ impl Rule for Adagrad {
     }
 
     fn visit(&mut self, memory: &mut Memory) {
-        memory.vector("squares", &mut self.squares);
+        memory.parameters("squares", &mut self.squares);
     }
 }

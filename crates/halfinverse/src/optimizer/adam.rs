@@ -65,10 +65,8 @@ impl Rule for Adam {
     }
 
     fn visit(&mut self, memory: &mut Memory) {
-        let mut steps = u64::from(self.steps);
-        memory.count("steps", &mut steps);
-        self.steps = u32::try_from(steps).unwrap_or(u32::MAX);
-        memory.vector("first", &mut self.first);
-        memory.vector("second", &mut self.second);
+        memory.small_count("steps", &mut self.steps);
+        memory.parameters("first", &mut self.first);
+        memory.parameters("second", &mut self.second);
     }
 }

@@ -372,16 +372,22 @@ impl Optimizer for Auto {
             ("patience", &mut self.patience),
             ("failures", &mut self.failures),
         ] {
-            let mut number = u64::from(*count);
-            memory.count(name, &mut number);
-            *count = u32::try_from(number).unwrap_or(u32::MAX);
+            memory.small_count(name, count);
         }
         let mut position = self.position as u64;
         memory.count("position", &mut position);
         self.position =
             usize::try_from(position).unwrap_or(0) % self.recent.len().max(problem.samples().len());
-        memory.vector("at", &mut turn.at);
-        memory.vector("aside", &mut self.aside);
+        memory.parameters("at", &mut turn.at);
+        memory.parameters("aside", &mut self.aside);
+        let challenge = turn.way != self.leader;
+        for (name, vector, needed) in
+            [("at", &turn.at, self.best.is_some()), ("aside", &self.aside, challenge)]
+        {
+            if needed && vector.is_empty() {
+                memory.refuse(name);
+            }
+        }
         memory.matrix("recent.input", &mut self.recent.input);
         memory.matrix("recent.initial", &mut self.recent.initial);
         memory.matrix("recent.target", &mut self.recent.target);

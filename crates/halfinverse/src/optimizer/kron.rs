@@ -339,13 +339,17 @@ impl Optimizer for Kron {
         if memory.taking_back() && memory.len_of("iterate") > 0 {
             self.prepare(problem, &vec![0.0; problem.model().network().parameters()]);
         }
+        let length = if memory.taking_back() { memory.len_of("iterate") } else { self.iterate.len() };
         for (name, vector) in [
             ("iterate", &mut self.iterate),
             ("ahead", &mut self.ahead),
             ("gradient", &mut self.gradient),
             ("direction", &mut self.direction),
         ] {
-            memory.vector(name, vector);
+            memory.parameters(name, vector);
+            if vector.len() != length {
+                memory.refuse(name);
+            }
         }
         for (name, count) in
             [("steps", &mut self.steps), ("held", &mut self.held), ("refresh", &mut self.refresh)]

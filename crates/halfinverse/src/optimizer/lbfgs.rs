@@ -125,15 +125,20 @@ impl Optimizer for Lbfgs {
         Ok(StepReport { loss, learning_rate: rate, rejected: true, ..StepReport::default() })
     }
 
-    fn visit(&mut self, _: &Problem, memory: &mut Memory) {
+    fn visit(&mut self, problem: &Problem, memory: &mut Memory) {
         let all = |part: fn(&Pair) -> &Vec<f64>| self.pairs.iter().flat_map(|p| part(p).clone()).collect();
         let (mut steps, mut changes): (Vec<f64>, Vec<f64>) = (all(|pair| &pair.s), all(|pair| &pair.y));
         let mut count = self.pairs.len() as u64;
         memory.count("pairs", &mut count);
         memory.vector("steps", &mut steps);
         memory.vector("changes", &mut changes);
-        let length = (steps.len() as u64).checked_div(count).unwrap_or(1);
-        let length = usize::try_from(length).unwrap_or(1).max(1);
+        let length = problem.model().network().parameters();
+        for (name, vector) in [("steps", &mut steps), ("changes", &mut changes)] {
+            if Some(vector.len() as u64) != count.checked_mul(length as u64) {
+                vector.clear();
+                memory.refuse(name);
+            }
+        }
         let pairs = steps.chunks(length).zip(changes.chunks(length));
         self.pairs.clear();
         for (s, y) in pairs {

@@ -117,9 +117,15 @@ impl Optimizer for LevenbergMarquardt {
     }
 
     fn visit(&mut self, _: &Problem, memory: &mut Memory) {
-        let mut lambda = self.lambda.into_iter().collect();
+        let mut lambda: Vec<f64> = self.lambda.into_iter().collect();
         memory.vector("lambda", &mut lambda);
         self.lambda = lambda.first().copied();
+        if lambda.len() > 1 || self.lambda.is_some_and(|lambda| !(lambda > 0.0 && lambda.is_finite())) {
+            memory.refuse("lambda");
+        }
         memory.numbers("growth", [&mut self.growth]);
+        if self.growth.is_nan() || self.growth <= 0.0 {
+            memory.refuse("growth");
+        }
     }
 }

@@ -8,15 +8,16 @@ use faer::Mat;
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
     entries: BTreeMap<String, Vec<f64>>,
-    taking_back: bool,
+    /// Where numbers go back: how many parameters there are.
+    taking_back: Option<usize>,
     missing: Option<String>,
 }
 
 impl Memory {
-    /// To be taken back; [`Self::missing`] then says what was not there.
+    /// To be taken back by an optimizer of so many parameters; [`Self::missing`] then says what was not there.
     #[must_use]
-    pub fn from_entries(entries: BTreeMap<String, Vec<f64>>) -> Self {
-        Self { entries, taking_back: true, missing: None }
+    pub fn from_entries(entries: BTreeMap<String, Vec<f64>>, parameters: usize) -> Self {
+        Self { entries, taking_back: Some(parameters), missing: None }
     }
 
     /// What was saved, by name.
@@ -25,7 +26,7 @@ impl Memory {
         &self.entries
     }
 
-    /// The first name that was asked for and was not there, or not of the right length.
+    /// The first name that was asked for and was not there, or held what no optimizer saves.
     #[must_use]
     pub fn missing(&self) -> Option<&str> {
         self.missing.as_deref()
@@ -33,13 +34,27 @@ impl Memory {
 
     /// A vector whose length belongs to what is remembered.
     pub fn vector(&mut self, name: &str, values: &mut Vec<f64>) {
-        if !self.taking_back {
+        if !self.taking_back() {
             self.entries.insert(name.to_owned(), values.clone());
         } else if let Some(found) = self.entries.get(name) {
             values.clone_from(found);
         } else {
-            self.missing.get_or_insert_with(|| name.to_owned());
+            self.refuse(name);
         }
+    }
+
+    /// A number for each parameter, or none before the first step.
+    pub fn parameters(&mut self, name: &str, values: &mut Vec<f64>) {
+        self.vector(name, values);
+        if self.taking_back.is_some_and(|parameters| ![0, parameters].contains(&values.len())) {
+            values.clear();
+            self.refuse(name);
+        }
+    }
+
+    /// Says of a name that what it held cannot have been saved.
+    pub fn refuse(&mut self, name: &str) {
+        self.missing.get_or_insert_with(|| name.to_owned());
     }
 
     /// So many numbers.
@@ -49,7 +64,7 @@ impl Memory {
         if all.len() == N {
             values.into_iter().zip(all).for_each(|(value, found)| *value = found);
         } else {
-            self.missing.get_or_insert_with(|| name.to_owned());
+            self.refuse(name);
         }
     }
 
@@ -58,7 +73,20 @@ impl Memory {
     pub fn count(&mut self, name: &str, value: &mut u64) {
         let mut number = *value as f64;
         self.numbers(name, [&mut number]);
+        if self.taking_back() && !(number.fract() == 0.0 && (0.0..9.0e15).contains(&number)) {
+            self.refuse(name);
+        }
         *value = number as u64;
+    }
+
+    /// A whole number far below 2³², so that it can count on.
+    pub fn small_count(&mut self, name: &str, value: &mut u32) {
+        let mut number = u64::from(*value);
+        self.count(name, &mut number);
+        *value = u32::try_from(number).ok().filter(|&number| number < 1 << 31).unwrap_or_else(|| {
+            self.refuse(name);
+            0
+        });
     }
 
     /// A matrix of a shape that the optimizer knows.
@@ -67,7 +95,7 @@ impl Memory {
         let mut all = (0..columns).flat_map(|j| matrix.col_as_slice(j)).copied().collect::<Vec<f64>>();
         self.vector(name, &mut all);
         if all.len() != rows * columns {
-            self.missing.get_or_insert_with(|| name.to_owned());
+            self.refuse(name);
             return;
         }
         for (j, column) in all.chunks_exact(rows.max(1)).enumerate() {
@@ -78,7 +106,7 @@ impl Memory {
     /// Whether numbers go back into the optimizer.
     #[must_use]
     pub fn taking_back(&self) -> bool {
-        self.taking_back
+        self.taking_back.is_some()
     }
 
     /// How many numbers a name holds, where they are being taken back.

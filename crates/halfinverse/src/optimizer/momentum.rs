@@ -54,6 +54,6 @@ impl Rule for Momentum {
     }
 
     fn visit(&mut self, memory: &mut Memory) {
-        memory.vector("velocity", &mut self.velocity);
+        memory.parameters("velocity", &mut self.velocity);
     }
 }

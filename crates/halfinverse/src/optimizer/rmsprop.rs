@@ -53,6 +53,6 @@ impl Rule for Rmsprop {
     }
 
     fn visit(&mut self, memory: &mut Memory) {
-        memory.vector("squares", &mut self.squares);
+        memory.parameters("squares", &mut self.squares);
     }
 }

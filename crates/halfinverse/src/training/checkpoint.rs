@@ -18,12 +18,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::{Dtype, Metadata, TensorView};
 
 use super::{Trainer, begin};
 use crate::network::Mlp;
 use crate::optimizer::Memory;
 use crate::task::Task;
+
+#[cfg(test)]
+mod tests;
 
 /// Why a checkpoint could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -96,36 +99,29 @@ pub fn write_checkpoint(trainer: &mut Trainer, path: &Path) -> Result<(), Checkp
         views.push((name, TensorView::new(*dtype, shape.clone(), bytes).map_err(format)?));
     }
     // One entry only: the order of several would change from run to run.
-    let parts = tensors.iter().map(|(name, _, shape, bytes)| (name.as_str(), &shape[..], &bytes[..]));
+    let parts =
+        tensors.iter().map(|(name, dtype, shape, bytes)| (name.as_str(), *dtype, &shape[..], &bytes[..]));
     let metadata = HashMap::from([(CHECKSUM.to_owned(), checksum(parts.collect()))]);
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(format)?;
     replace(path, &bytes).map_err(|source| CheckpointError::Io { path: path.to_owned(), source })
 }
 
 /// The one entry of the metadata: the format's version, and a checksum of all tensors.
-const CHECKSUM: &str = "halfinverse 1, crc32";
+const CHECKSUM: &str = "halfinverse 2, crc32";
 
-/// Of names, shapes and bytes, in the order of the names.
-fn checksum(mut parts: Vec<(&str, &[usize], &[u8])>) -> String {
-    parts.sort_unstable();
+/// Of names, types, shapes and bytes, in the order of the names.
+fn checksum(mut parts: Vec<(&str, Dtype, &[usize], &[u8])>) -> String {
+    parts.sort_unstable_by_key(|part| part.0);
     let mut crc = crc32fast::Hasher::new();
-    for (name, shape, bytes) in parts {
+    for (name, dtype, shape, bytes) in parts {
         crc.update(name.as_bytes());
+        crc.update(format!("{dtype:?}").as_bytes());
         for &length in shape {
             crc.update(&(length as u64).to_le_bytes());
         }
         crc.update(bytes);
     }
     format!("{:08x}", crc.finalize())
-}
-
-/// Whether a file of tensors is as it was written; None where it does not say.
-fn intact(bytes: &[u8], file: &SafeTensors<'_>) -> Option<bool> {
-    let (_, header) = SafeTensors::read_metadata(bytes).ok()?;
-    let told = header.metadata().as_ref()?.get(CHECKSUM)?;
-    let tensors = file.tensors();
-    let parts = tensors.iter().map(|(name, view)| (name.as_str(), view.shape(), view.data()));
-    Some(*told == checksum(parts.collect()))
 }
 
 /// Writes beside `path`, syncs, renames.
@@ -149,122 +145,186 @@ fn previous(path: &Path) -> PathBuf {
 
 /// A run as its checkpoint left it, to be gone on with, but for its clock ([`Trainer::set_clock`]); `path` may be the one kept before the last.
 ///
+/// A file takes the memory that [`read_parameters`] says, and its numbers once more. Whatever it holds, it is either refused or a
+/// run that can go on; its checksum finds what happened to it by accident, not what somebody did to it on purpose.
+///
 /// # Errors
 /// When neither checkpoint can be read, or the one that can is of another run.
 pub fn resume(task: &Task, path: &Path) -> Result<Trainer, CheckpointError> {
-    resume_from(task, path).or_else(|error| resume_from(task, &previous(path)).map_err(|_| error))
-}
-
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saved as whole numbers")]
-fn resume_from(task: &Task, path: &Path) -> Result<Trainer, CheckpointError> {
-    let theta = read_parameters(task.model().network(), path)?;
-    let bytes = fs::read(path).map_err(|source| CheckpointError::Io { path: path.to_owned(), source })?;
-    let format = |reason: String| CheckpointError::Format { path: path.to_owned(), reason };
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| format(error.to_string()))?;
-    if intact(&bytes, &file) != Some(true) {
-        return Err(format("its checksum is wrong".to_owned()));
-    }
-    let mut entries = BTreeMap::new();
-    let (mut counts, mut numbers) = (BTreeMap::new(), BTreeMap::new());
-    for (name, view) in file.tensors() {
-        let words = view.data().as_chunks::<8>().0;
-        let values = || words.iter().map(|&word| f64::from_le_bytes(word)).collect::<Vec<_>>();
-        if let Some(name) = name.strip_prefix("optimizer.") {
-            entries.insert(name.to_owned(), values());
-        } else if let Some(name) = name.strip_prefix("training.") {
-            match view.dtype() {
-                Dtype::U64 => {
-                    counts.insert(name.to_owned(), words.first().map_or(0, |&w| u64::from_le_bytes(w)))
-                }
-                _ => numbers.insert(name.to_owned(), values()).map(|_| 0),
-            };
-        }
-    }
-    let lacks = |name: &str| format(format!("it lacks `{name}`"));
-    let count = |name: &str| counts.get(name).copied().ok_or_else(|| lacks(name));
-    let several = |name: &str, length: usize| {
-        numbers
-            .get(name)
-            .filter(|values| values.len() == length && values.iter().all(|x| x.is_finite()))
-            .ok_or_else(|| lacks(name))
-    };
-    if count("seed")? != task.settings().training.seed {
-        return Err(format(format!("its run had the seed {}", count("seed")?)));
-    }
-    let turn = count("turn")? as usize;
-    if turn > task.settings().before.len() {
-        return Err(format(format!("it is at optimizer {turn} of {}", task.settings().before.len())));
-    }
-    let fresh = |error: super::TrainingError| format(error.to_string());
-    let mut trainer = Trainer::new(task, Some(theta)).map_err(fresh)?;
-    (trainer.optimizer, trainer.problem, trainer.order) = begin(task, turn).map_err(fresh)?;
-    let mut memory = Memory::from_entries(entries);
-    trainer.optimizer.visit(&trainer.problem, &mut memory);
-    if let Some(name) = memory.missing() {
-        return Err(lacks(&format!("optimizer.{name}")));
-    }
-    (trainer.turn, trainer.turn_step, trainer.step) = (turn, count("turn_step")?, count("step")?);
-    trainer.turn_epochs = several("turn_epochs", 1)?[0];
-    trainer.elapsed = Some(Duration::ZERO);
-    let pending = several("pending", 4)?;
-    trainer.pending.losses = pending[0];
-    trainer.pending.steps = pending[1] as u32;
-    (trainer.pending.fallbacks, trainer.pending.rejected) = (pending[2] as u64, pending[3] as u64);
-    Ok(trainer)
+    let from = |path: &Path| restore(task, &read(path)?, path);
+    from(path).or_else(|error| from(&previous(path)).map_err(|_| error))
 }
 
 /// θ of a checkpoint, for this network.
 ///
+/// Beside the file itself this takes at most 96 bytes of memory for each byte of the file's header, twice the network's
+/// parameters, and 64 KiB: the header's parser keeps each number of a shape as 32 bytes.
+///
 /// # Errors
 /// When the file cannot be read, is no checkpoint, or holds another network.
 pub fn read_parameters(network: &Mlp, path: &Path) -> Result<Vec<f64>, CheckpointError> {
-    let bytes = fs::read(path).map_err(|source| CheckpointError::Io { path: path.to_owned(), source })?;
-    let format = |error: safetensors::SafeTensorError| CheckpointError::Format {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    };
-    let file = SafeTensors::deserialize(&bytes).map_err(format)?;
-    // Files of other programs have no checksum.
-    if intact(&bytes, &file) == Some(false) {
-        let reason = "its checksum is wrong".to_owned();
-        return Err(CheckpointError::Format { path: path.to_owned(), reason });
+    parameters(network, &Contents::of(&read(path)?, path)?)
+}
+
+/// A file's bytes. What is no file, and may never end, is not read.
+fn read(path: &Path) -> Result<Vec<u8>, CheckpointError> {
+    let bytes = fs::metadata(path).and_then(|metadata| {
+        if metadata.is_file() { fs::read(path) } else { Err(std::io::Error::other("it is no file")) }
+    });
+    bytes.map_err(|source| CheckpointError::Io { path: path.to_owned(), source })
+}
+
+/// The tensors in a file's bytes.
+struct Contents<'a> {
+    header: Metadata,
+    data: &'a [u8],
+    /// Named in errors.
+    path: &'a Path,
+    /// Whether there is a checksum, which is then right.
+    sealed: bool,
+}
+
+impl<'a> Contents<'a> {
+    fn of(bytes: &'a [u8], path: &'a Path) -> Result<Self, CheckpointError> {
+        let (length, header) = SafeTensors::read_metadata(bytes)
+            .map_err(|error| CheckpointError::Format { path: path.to_owned(), reason: error.to_string() })?;
+        let contents = Self { data: &bytes[8 + length..], path, sealed: false, header };
+        // Files of other programs have no checksum.
+        let told = contents.header.metadata().as_ref().and_then(|metadata| metadata.get(CHECKSUM));
+        let Some(told) = told else { return Ok(contents) };
+        let names = contents.header.offset_keys();
+        let part = |name| contents.tensor(name).map(|(dtype, shape, bytes)| (name, dtype, shape, bytes));
+        if *told != checksum(names.iter().filter_map(|name| part(name)).collect()) {
+            return Err(contents.format("its checksum is wrong"));
+        }
+        Ok(Self { sealed: true, ..contents })
     }
-    let read = |tensor: String, shape: &[usize]| {
-        let view = file.tensor(&tensor).map_err(format)?;
-        if view.shape() != shape || view.dtype() != Dtype::F64 {
-            return Err(CheckpointError::Shape {
-                path: path.to_owned(),
-                tensor,
-                expected: format!("{shape:?} of F64"),
-                found: format!("{:?} of {:?}", view.shape(), view.dtype()),
-            });
+
+    fn tensor(&self, name: &str) -> Option<(Dtype, &[usize], &'a [u8])> {
+        let info = self.header.info(name)?;
+        Some((info.dtype, &info.shape, &self.data[info.data_offsets.0..info.data_offsets.1]))
+    }
+
+    /// A tensor's numbers, eight bytes each, where type and shape are these.
+    fn words(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&'a [[u8; 8]], CheckpointError> {
+        let (found_dtype, found_shape, bytes) = self.tensor(name).ok_or_else(|| self.lacks(name))?;
+        if found_dtype == dtype && found_shape == shape {
+            return Ok(bytes.as_chunks().0);
         }
-        Ok(view.data().as_chunks::<8>().0.iter().map(|&word| f64::from_le_bytes(word)).collect::<Vec<_>>())
-    };
-    let mut theta = vec![0.0; network.parameters()];
+        Err(CheckpointError::Shape {
+            path: self.path.to_owned(),
+            tensor: name.to_owned(),
+            expected: format!("{shape:?} of {dtype:?}"),
+            found: format!("{found_shape:?} of {found_dtype:?}"),
+        })
+    }
+
+    fn count(&self, name: &str) -> Result<u64, CheckpointError> {
+        Ok(u64::from_le_bytes(self.words(name, Dtype::U64, &[1])?[0]))
+    }
+
+    fn numbers<const N: usize>(&self, name: &str) -> Result<[f64; N], CheckpointError> {
+        let words = self.words(name, Dtype::F64, &[N])?;
+        let numbers: [f64; N] = std::array::from_fn(|i| f64::from_le_bytes(words[i]));
+        let bad = numbers.iter().find(|number| !number.is_finite());
+        bad.map_or(Ok(numbers), |bad| Err(self.format(format!("`{name}` has {bad}"))))
+    }
+
+    /// All that an optimizer has saved.
+    fn memory(&self) -> Result<BTreeMap<String, Vec<f64>>, CheckpointError> {
+        let mut entries = BTreeMap::new();
+        for name in self.header.offset_keys() {
+            let Some(short) = name.strip_prefix("optimizer.") else { continue };
+            let length = self.tensor(&name).map_or(0, |(_, _, bytes)| bytes.len() / 8);
+            let words = self.words(&name, Dtype::F64, &[length])?;
+            entries.insert(short.to_owned(), words.iter().map(|&word| f64::from_le_bytes(word)).collect());
+        }
+        Ok(entries)
+    }
+
+    fn format(&self, reason: impl Into<String>) -> CheckpointError {
+        CheckpointError::Format { path: self.path.to_owned(), reason: reason.into() }
+    }
+
+    fn lacks(&self, name: &str) -> CheckpointError {
+        self.format(format!("it lacks `{name}`"))
+    }
+}
+
+/// θ of these tensors.
+fn parameters(network: &Mlp, contents: &Contents<'_>) -> Result<Vec<f64>, CheckpointError> {
+    // All is there before memory is asked for.
+    let mut parts = Vec::new();
     for (i, layer) in network.layers().iter().enumerate() {
-        let weight = read(format!("layers.{i}.weight"), &[layer.outputs, layer.inputs])?;
-        let bias = read(format!("layers.{i}.bias"), &[layer.outputs])?;
-        let (mut to, to_bias) = layer.parts_mut(&mut theta);
-        for (o, row) in weight.chunks_exact(layer.inputs).enumerate() {
-            for (j, &value) in row.iter().enumerate() {
-                to[(o, j)] = value;
-            }
-        }
-        to_bias.copy_from_slice(&bias);
+        let shape = [layer.outputs, layer.inputs];
+        let weight = contents.words(&format!("layers.{i}.weight"), Dtype::F64, &shape)?;
+        parts.push((weight, contents.words(&format!("layers.{i}.bias"), Dtype::F64, &shape[..1])?));
     }
     let excess = format!("layers.{}.weight", network.layers().len());
-    if let Ok(view) = file.tensor(&excess) {
+    if let Some((_, shape, _)) = contents.tensor(&excess) {
         return Err(CheckpointError::Shape {
-            path: path.to_owned(),
-            tensor: excess,
+            path: contents.path.to_owned(),
+            found: format!("{shape:?}"),
             expected: "absent".to_owned(),
-            found: format!("{:?}", view.shape()),
+            tensor: excess,
         });
     }
-    if let Some(value) = theta.iter().find(|value| !value.is_finite()) {
-        let reason = format!("a parameter is {value}");
-        return Err(CheckpointError::Format { path: path.to_owned(), reason });
+    let mut theta = vec![0.0; network.parameters()];
+    for (layer, (weight, bias)) in network.layers().iter().zip(parts) {
+        let (mut to, to_bias) = layer.parts_mut(&mut theta);
+        for (o, row) in weight.chunks_exact(layer.inputs).enumerate() {
+            for (j, &word) in row.iter().enumerate() {
+                to[(o, j)] = f64::from_le_bytes(word);
+            }
+        }
+        for (to, &word) in to_bias.iter_mut().zip(bias) {
+            *to = f64::from_le_bytes(word);
+        }
     }
-    Ok(theta)
+    match theta.iter().find(|value| !value.is_finite()) {
+        Some(value) => Err(contents.format(format!("a parameter is {value}"))),
+        None => Ok(theta),
+    }
 }
+
+/// The run that these bytes hold.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saved as whole numbers")]
+fn restore(task: &Task, bytes: &[u8], path: &Path) -> Result<Trainer, CheckpointError> {
+    let contents = Contents::of(bytes, path)?;
+    if !contents.sealed {
+        return Err(contents.format("it has no checksum, or another version's"));
+    }
+    let theta = parameters(task.model().network(), &contents)?;
+    let seed = contents.count("training.seed")?;
+    if seed != task.settings().training.seed {
+        return Err(contents.format(format!("its run had the seed {seed}")));
+    }
+    let (turn, turns) = (contents.count("training.turn")?, task.settings().before.len());
+    let turn = usize::try_from(turn)
+        .ok()
+        .filter(|&turn| turn <= turns)
+        .ok_or_else(|| contents.format(format!("it is at optimizer {turn} of {turns}")))?;
+    let (step, turn_step) = (contents.count("training.step")?, contents.count("training.turn_step")?);
+    if turn_step > step || step > MOST_STEPS {
+        return Err(contents.format(format!("it is at step {step}, of a turn that began at {turn_step}")));
+    }
+    let fresh = |error: super::TrainingError| contents.format(error.to_string());
+    let mut trainer = Trainer::new(task, Some(theta)).map_err(fresh)?;
+    (trainer.optimizer, trainer.problem, trainer.order) = begin(task, turn).map_err(fresh)?;
+    let mut memory = Memory::from_entries(contents.memory()?, trainer.theta.len());
+    trainer.optimizer.visit(&trainer.problem, &mut memory);
+    if let Some(name) = memory.missing() {
+        return Err(contents.lacks(&format!("optimizer.{name}")));
+    }
+    (trainer.turn, trainer.turn_step, trainer.step) = (turn, turn_step, step);
+    [trainer.turn_epochs] = contents.numbers("training.turn_epochs")?;
+    trainer.elapsed = Some(Duration::ZERO);
+    let [losses, steps, fallbacks, rejected] = contents.numbers("training.pending")?;
+    trainer.pending.losses = losses;
+    trainer.pending.steps = steps as u32;
+    (trainer.pending.fallbacks, trainer.pending.rejected) = (fallbacks as u64, rejected as u64);
+    Ok(trainer)
+}
+
+/// Steps that no run gets beyond; what counts on from here overflows nowhere.
+const MOST_STEPS: u64 = 1 << 53;

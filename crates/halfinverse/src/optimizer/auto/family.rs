@@ -260,10 +260,11 @@ impl Family {
     pub(super) fn visit(&mut self, memory: &mut Memory) {
         let Candidate { kappa, damping, length, momentum, vectors } = &mut self.last;
         memory.numbers("last", [kappa, damping, length, momentum, &mut self.vectors]);
+        self.vectors = self.vectors.clamp(VECTORS.1, VECTORS.2);
         let mut count = *vectors as u64;
         memory.count("last_vectors", &mut count);
         *vectors = usize::try_from(count).unwrap_or(1);
-        memory.vector("moved", &mut self.moved);
+        memory.parameters("moved", &mut self.moved);
     }
 }
 

@@ -1,0 +1,255 @@
+//! Checkpoints that were damaged, or made to do harm.
+//!
+//! `cargo test --release` feeds each fuzz test its corpus and a bounded number of random inputs. For longer:
+//!
+//! ```sh
+//! # random inputs
+//! BOLERO_RANDOM_ITERATIONS=1000000000 BOLERO_RANDOM_TEST_TIME_MS=600000 cargo test --release -p halfinverse --lib checkpoint
+//! ```
+
+use std::sync::LazyLock;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::*;
+use crate::optimizer::StepReport;
+use crate::task::{OptimizerName, Settings, StopSettings, TaskName};
+use crate::training::{Flow, Observer, Row};
+
+#[path = "../../../tests/common/damage.rs"]
+mod damage;
+
+use damage::{damage, within, word};
+
+struct Nobody;
+
+impl Observer for Nobody {
+    fn step(&mut self, _: &mut Trainer, _: &StepReport) -> Flow {
+        Flow::Continue
+    }
+
+    fn row(&mut self, _: &Trainer, _: &Row) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn folder(name: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("halfinverse-{name}-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// A tiny run's task, `steps` of it.
+fn task(optimizer: OptimizerName, steps: u64) -> Task {
+    let mut settings = Settings::new(TaskName::Toy, optimizer);
+    (settings.data.train, settings.data.test) = (16, 2);
+    settings.network.hidden = vec![3];
+    (settings.training.batch, settings.training.threads) = (4, 1);
+    settings.stop = StopSettings { steps: Some(steps), ..StopSettings::default() };
+    Task::new(settings).unwrap()
+}
+
+/// Every optimizer's task and checkpoint.
+static RUNS: LazyLock<Vec<(Task, Vec<u8>)>> = LazyLock::new(|| {
+    let folder = folder("runs");
+    let path = folder.join("checkpoint.safetensors");
+    let run = |&optimizer: &OptimizerName| {
+        let task = task(optimizer, 6);
+        let mut trainer = Trainer::new(&task, None).unwrap();
+        trainer.run(&mut Nobody).unwrap();
+        write_checkpoint(&mut trainer, &path).unwrap();
+        (task, fs::read(&path).unwrap())
+    };
+    let runs = OptimizerName::ALL.iter().map(run).collect();
+    fs::remove_dir_all(folder).unwrap();
+    runs
+});
+
+/// One of the runs.
+fn run(choice: Option<&u8>) -> &'static (Task, Vec<u8>) {
+    &RUNS[usize::from(*choice.unwrap_or(&0)) % RUNS.len()]
+}
+
+/// Reads θ and the optimizer's memory within the memory that [`read_parameters`] and [`resume`] promise.
+fn read_within_bounds(network: &Mlp, bytes: &[u8]) {
+    let told = bytes.first_chunk().map_or(0, |&length| u64::from_le_bytes(length));
+    let header = usize::try_from(told).unwrap_or(usize::MAX).min(bytes.len());
+    within(bytes, 1, 96 * header + 16 * network.parameters() + (64 << 10), || {
+        let Ok(contents) = Contents::of(bytes, Path::new("x")) else { return };
+        let _theta = parameters(network, &contents);
+        let _memory = contents.memory();
+    });
+}
+
+#[test]
+fn any_bytes_are_parameters_or_refused() {
+    bolero::check!(name = "any").with_iterations(20_000).for_each(|input: &[u8]| {
+        let (task, valid) = run(input.first());
+        for bytes in [input, &damage(valid, input.get(1..).unwrap_or_default())] {
+            read_within_bounds(task.model().network(), bytes);
+            if let Ok(trainer) = restore(task, bytes, Path::new("x")) {
+                assert_eq!(bytes, valid, "loaded though damaged, at step {}", trainer.step);
+            }
+        }
+    });
+}
+
+#[test]
+fn what_takes_most_memory_stays_within_the_bounds() {
+    let file = |header: &str| [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
+    let size = (1 << 17) + 1;
+    let tensor = "{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}";
+    let several =
+        |of: &dyn Fn(usize) -> String, count: usize| (0..count).map(of).collect::<Vec<_>>().join(",");
+    let entry = |i: usize| format!("\"{i:x}\":\"\"");
+    for header in [
+        "[".repeat(size),
+        "{\"a\":".repeat(size),
+        format!("{{\"a\":{{\"dtype\":\"U8\",\"shape\":[{}0],\"data_offsets\":[0,0]}}}}", "0,".repeat(size)),
+        format!("{{{}}}", several(&|i| format!("\"{i:x}\":{tensor}"), 4097)),
+        format!("{{{}}}", several(&|i| format!("\"{i:x}\":0"), 16385)),
+        format!("{{{}}}", several(&|i| format!("\"{i:x}\":[]"), 16385)),
+        format!("{{{}}}", several(&|i| format!("\"{i:x}\":{{\"a\":0}}"), 16385)),
+        format!("{{\"__metadata__\":{{{}}}}}", several(&entry, 14337)),
+        format!("{{\"a\":{{\"a\":[{}0]}}}}", "[0],".repeat(size)),
+        format!("{{\"a\":[{}0]}}", ("[".repeat(100) + "0" + &"]".repeat(100) + ",").repeat(1025)),
+        format!("{{\"{}\":{tensor}}}", "x".repeat(size)),
+        format!("{{\"a\":{{\"dtype\":\"{}\"}}}}", "x".repeat(size)),
+    ] {
+        let network = RUNS[0].0.model().network();
+        read_within_bounds(network, &file(&header));
+    }
+}
+
+type Tensor = (String, Dtype, Vec<usize>, Vec<u8>);
+
+fn tensors(bytes: &[u8]) -> Vec<Tensor> {
+    let file = SafeTensors::deserialize(bytes).unwrap();
+    let mut tensors: Vec<Tensor> = file
+        .iter()
+        .map(|(name, view)| (name.to_owned(), view.dtype(), view.shape().to_vec(), view.data().to_vec()))
+        .collect();
+    tensors.sort_by(|a, b| a.0.cmp(&b.0));
+    tensors
+}
+
+/// With the right checksum.
+fn sealed(tensors: &[Tensor]) -> Vec<u8> {
+    let parts = tensors.iter().map(|(name, dtype, shape, bytes)| (&name[..], *dtype, &shape[..], &bytes[..]));
+    let metadata = HashMap::from([(CHECKSUM.to_owned(), checksum(parts.collect()))]);
+    let view = |(name, dtype, shape, bytes): &'_ Tensor| (name.clone(), *dtype, shape.clone(), bytes.clone());
+    let owned: Vec<Tensor> = tensors.iter().map(view).collect();
+    let views = owned
+        .iter()
+        .map(|(name, dtype, shape, bytes)| (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
+    safetensors::serialize(views, Some(metadata)).unwrap()
+}
+
+/// A well-formed checkpoint whose tensors are not what the program would have written; four bytes of `recipe` say each change.
+fn forge(valid: &[u8], recipe: &[u8]) -> Vec<u8> {
+    let mut tensors = tensors(valid);
+    for &[kind, which, a, b] in recipe.as_chunks::<4>().0.iter().take(6) {
+        let (which, other) = (usize::from(which) % tensors.len(), usize::from(a) % tensors.len());
+        match kind % 6 {
+            0 if tensors.len() > 1 => drop(tensors.remove(which)),
+            1 => {
+                let length = usize::from(a);
+                tensors[which].3.resize(8 * length, b);
+                tensors[which].2 = vec![length];
+            }
+            2 => {
+                let (shape, bytes) = (tensors[other].2.clone(), tensors[other].3.clone());
+                (tensors[which].2, tensors[which].3) = (shape, bytes);
+            }
+            3 => tensors[which].1 = if b % 2 == 0 { Dtype::U64 } else { Dtype::F64 },
+            4 => tensors[which].2.insert(0, 1),
+            _ => {
+                let (words, _) = tensors[which].3.as_chunks_mut::<8>();
+                let length = words.len().max(1);
+                if let Some(found) = words.get_mut(usize::from(a) % length) {
+                    *found = word(b);
+                }
+            }
+        }
+    }
+    sealed(&tensors)
+}
+
+#[test]
+fn a_forged_checkpoint_is_refused_or_goes_on() {
+    bolero::check!(name = "forged").with_iterations(20_000).for_each(|input: &[u8]| {
+        let (task, valid) = run(input.first());
+        let bytes = forge(valid, input.get(1..).unwrap_or_default());
+        read_within_bounds(task.model().network(), &bytes);
+        if let Ok(mut trainer) = restore(task, &bytes, Path::new("x")) {
+            for _ in 0..6 {
+                if trainer.step_once().is_err() {
+                    break;
+                }
+            }
+        }
+    });
+}
+
+/// All that a run goes on from.
+fn state(trainer: &mut Trainer) -> (Vec<u64>, BTreeMap<String, Vec<u64>>) {
+    let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+    let mut memory = Memory::default();
+    trainer.optimizer.visit(&trainer.problem, &mut memory);
+    let mut entries: BTreeMap<_, _> =
+        memory.entries().iter().map(|(name, values)| (name.clone(), bits(values))).collect();
+    let pending = &trainer.pending;
+    entries.insert("counts".to_owned(), vec![trainer.step, trainer.turn as u64, trainer.turn_step]);
+    entries.insert("pending".to_owned(), vec![u64::from(pending.steps), pending.fallbacks, pending.rejected]);
+    entries.insert("numbers".to_owned(), bits(&[trainer.turn_epochs, pending.losses]));
+    (bits(&trainer.theta), entries)
+}
+
+#[test]
+fn a_thousand_damaged_checkpoints_give_way_to_the_one_before() {
+    let folder = folder("thousand");
+    let path = folder.join("checkpoint.safetensors");
+    let tasks = [20, 40].map(|steps| task(OptimizerName::Adam, steps));
+    let mut states = Vec::new();
+    for task in &tasks {
+        let mut trainer = Trainer::new(task, None).unwrap();
+        trainer.run(&mut Nobody).unwrap();
+        write_checkpoint(&mut trainer, &path).unwrap();
+        states.push(state(&mut trainer));
+    }
+    let task = &tasks[1];
+    assert!(state(&mut resume(task, &path).unwrap()) == states[1], "undamaged");
+    let bytes = fs::read(&path).unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    for i in 0..1000 {
+        let at = rng.random_range(0..bytes.len());
+        let mut damaged = bytes.clone();
+        if i % 4 == 0 {
+            damaged.truncate(at);
+        } else {
+            damaged[at] ^= 1 << (i % 8);
+        }
+        fs::write(&path, &damaged).unwrap();
+        let mut trainer = resume(task, &path).unwrap();
+        assert!(state(&mut trainer) == states[0], "case {i}, byte {at}: step {}", trainer.step);
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_type_is_part_of_the_checksum() {
+    let (task, valid) = run(Some(&0));
+    let header = String::from_utf8_lossy(&valid[8..]).into_owned();
+    // As long as F64, and as many bytes a number.
+    let at = 8 + header.find("F64").unwrap();
+    for dtype in [b"I64", b"U64"] {
+        let mut damaged = valid.clone();
+        damaged[at..at + 3].copy_from_slice(dtype);
+        assert!(SafeTensors::deserialize(&damaged).is_ok(), "a file like any other");
+        let error = Contents::of(&damaged, Path::new("x")).err().expect("refused");
+        assert!(error.to_string().contains("checksum"), "{error}");
+        assert!(restore(task, &damaged, Path::new("x")).is_err());
+    }
+}
