@@ -417,7 +417,7 @@ impl Evaluator {
 }
 
 /// Samples per evaluation pass: their activations fit into the second-level cache.
-const AT_A_TIME: usize = 256;
+pub(crate) const AT_A_TIME: usize = 256;
 
 impl Samples {
     /// Copies samples `start..` into `batch`, as many as it holds.

@@ -70,6 +70,12 @@ pub(crate) struct SettingArguments {
     /// Threads; 0 for all cores
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(crate) threads: Option<String>,
+    /// What is done about a step that fails or a loss that blows up: stop, roll-back or skip
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) on_fault: Option<String>,
+    /// Refuse what needs more memory: 4GiB, 500MB; default: 80 % of what is free
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub(crate) memory_limit: Option<String>,
     /// Settings from a TOML file, such as a run's config.toml
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -204,6 +210,12 @@ pub(crate) struct ResumeArguments {
     /// Stop after so much training, such as 30s or 10min
     #[arg(long, value_name = "TIME")]
     pub(crate) time: Option<String>,
+    /// What is done from here on about a step that fails or a loss that blows up: stop, roll-back or skip
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) on_fault: Option<String>,
+    /// Refuse what needs more memory: 4GiB, 500MB; default: 80 % of what is free
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub(crate) memory_limit: Option<String>,
     /// No progress, no closing words
     #[arg(long)]
     pub(crate) quiet: bool,

@@ -45,6 +45,8 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<ExitCode, Failure> {
                 solver: solver.map(str::to_owned),
                 seed: given.seed.clone(),
                 threads: given.threads.clone(),
+                on_fault: given.on_fault.clone(),
+                memory_limit: given.memory_limit.clone(),
                 config: None,
                 set: given.set.clone(),
             })

@@ -2,25 +2,38 @@
 
 use std::fmt;
 
-/// What ends the program with exit code 2.
+/// What ends the program.
 #[derive(Debug)]
-pub(crate) struct Failure(String);
+pub(crate) struct Failure {
+    sentence: String,
+    code: u8,
+}
 
 impl Failure {
+    /// Of what was asked for: exit code 2.
     pub(crate) fn new(sentence: impl Into<String>) -> Self {
-        Self(sentence.into())
+        Self { sentence: sentence.into(), code: 2 }
+    }
+
+    /// Of a file that could not be written while a run was under way: exit code 1.
+    pub(crate) fn of_writing(sentence: impl Into<String>) -> Self {
+        Self { sentence: sentence.into(), code: 1 }
+    }
+
+    pub(crate) fn code(&self) -> u8 {
+        self.code
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.sentence)
     }
 }
 
 impl From<halfinverse::SettingError> for Failure {
     fn from(error: halfinverse::SettingError) -> Self {
-        Self(error.to_string())
+        Self::new(error.to_string())
     }
 }
 

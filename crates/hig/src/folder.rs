@@ -1,6 +1,6 @@
 //! A run's folder: its files, and what is read back from them.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use halfinverse::anatomy::LayerUnits;
@@ -18,6 +18,10 @@ pub(crate) const SUMMARY: &str = "summary.json";
 pub(crate) const SPECTRUM: &str = "spectrum.csv";
 pub(crate) const CHECKPOINT: &str = "checkpoint.safetensors";
 pub(crate) const REPORT: &str = "report.html";
+const LOCK: &str = "lock";
+
+/// What a run leaves that was killed before it had a configuration.
+const LEFTOVERS: [&str; 2] = [LOCK, "config.toml.new"];
 
 /// One line of `metrics.csv`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -43,6 +47,9 @@ pub(crate) struct Metrics {
     pub(crate) way: Option<String>,
     pub(crate) saturated: Option<f64>,
     pub(crate) dead: Option<f64>,
+    /// Steps that failed since the row before, and were gone on from.
+    #[serde(default)]
+    pub(crate) faults: u64,
 }
 
 impl From<&Row> for Metrics {
@@ -75,6 +82,7 @@ impl From<&Row> for Metrics {
             way: last.and_then(|last| last.way.map(str::to_owned)),
             saturated: mean(|units| units.saturated),
             dead: mean(|units| units.dead),
+            faults: row.faults,
         }
     }
 }
@@ -96,6 +104,9 @@ pub(crate) struct Summary {
     pub(crate) best_test_loss: Option<f64>,
     pub(crate) ms_per_step: Option<f64>,
     pub(crate) peak_rss_bytes: Option<u64>,
+    /// Steps that failed, the one that ended the run included.
+    #[serde(default)]
+    pub(crate) faults: u64,
     pub(crate) stop_reason: String,
     pub(crate) version: String,
 }
@@ -114,14 +125,26 @@ pub(crate) struct Folder(PathBuf);
 impl Folder {
     /// A new folder: the given one, which must be empty or not exist yet, or the next free one in `runs`.
     pub(crate) fn create(wanted: Option<&Path>, name: &str) -> Result<Self, Failure> {
-        let path = wanted.map_or_else(|| next_free(name), Path::to_owned);
+        let unwritable = |path: &Path, error: &std::io::Error| {
+            let shown = path.display();
+            Failure::new(format!("cannot write into the folder {shown}: {error}; name another with --out"))
+        };
+        let Some(path) = wanted else {
+            let runs = Path::new("runs");
+            fs::create_dir_all(runs).map_err(|error| unwritable(runs, &error))?;
+            return claim_next(runs, name).map(Self).map_err(|error| unwritable(runs, &error));
+        };
         let shown = path.display();
-        match fs::read_dir(&path) {
+        match fs::read_dir(path) {
             Ok(mut entries) => {
-                if entries.next().is_some() {
-                    return Err(Failure::new(format!(
-                        "the folder {shown} is not empty; name another with --out, or remove it"
-                    )));
+                let left = |entry: &fs::DirEntry| LEFTOVERS.iter().any(|name| entry.file_name() == *name);
+                if !entries.all(|entry| entry.is_ok_and(|entry| left(&entry))) {
+                    let mend = if path.join(CONFIG).is_file() {
+                        format!("go on with its run by `hig resume {shown}`, or name another with --out")
+                    } else {
+                        "name another with --out, or remove it".to_owned()
+                    };
+                    return Err(Failure::new(format!("the folder {shown} is not empty; {mend}")));
                 }
             }
             Err(error) if path.exists() => {
@@ -131,13 +154,35 @@ impl Folder {
             }
             Err(_) => {}
         }
+        fs::create_dir_all(path).map_err(|error| unwritable(path, &error))?;
+        Ok(Self(path.to_owned()))
+    }
+
+    /// One that is there, whatever it holds.
+    pub(crate) fn at(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    /// A run that cannot go on because its files cannot be written; what to do then.
+    pub(crate) fn stopped(&self, why: &str) -> Failure {
+        let shown = self.0.display();
+        Failure::of_writing(format!("{why}; make room, then go on from the last checkpoint: hig resume {shown}"))
+    }
+
+    /// Keeps every other run out of the folder until the file is closed.
+    pub(crate) fn lock(&self) -> Result<File, Failure> {
+        let shown = self.0.display();
         let unwritable = |error: std::io::Error| {
             Failure::new(format!("cannot write into the folder {shown}: {error}; name another with --out"))
         };
-        fs::create_dir_all(&path).map_err(unwritable)?;
-        let probe = path.join(".writable");
-        File::create(&probe).and_then(|_| fs::remove_file(&probe)).map_err(unwritable)?;
-        Ok(Self(path))
+        let lock = File::create(self.file(LOCK)).map_err(unwritable)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(lock),
+            Err(TryLockError::WouldBlock) => Err(Failure::new(format!(
+                "another hig is at work in {shown}; wait for it, or name another folder with --out"
+            ))),
+            Err(TryLockError::Error(error)) => Err(unwritable(error)),
+        }
     }
 
     /// The folder of a finished run.
@@ -152,22 +197,34 @@ impl Folder {
 
     /// The folder of a run that may have been cut off at any moment.
     pub(crate) fn open_unfinished(path: &Path) -> Result<Self, Failure> {
-        if path.join(CONFIG).is_file() && path.join(METRICS).is_file() {
+        if path.join(CONFIG).is_file() {
             return Ok(Self(path.to_owned()));
         }
-        let shown = path.display();
-        Err(Failure::new(format!("{shown} is no run's folder: it lacks {CONFIG} or {METRICS}")))
+        Err(Failure::new(format!("{} holds no run: it has no {CONFIG}; start one with hig train", path.display())))
     }
 
-    /// Leaves those whole rows of the metrics whose step is `kept`; returns them.
-    pub(crate) fn cut_metrics(&self, kept: impl Fn(u64) -> bool) -> Result<Vec<Metrics>, Failure> {
+    /// Whether the folder still has what a run under way has put there.
+    pub(crate) fn stands(&self) -> bool {
+        [CONFIG, METRICS].iter().all(|name| self.file(name).is_file())
+    }
+
+    /// Leaves the first rows of the metrics, so many; returns them.
+    pub(crate) fn cut_metrics(&self, count: u64) -> Result<Vec<Metrics>, Failure> {
         let path = self.file(METRICS);
-        let failed = |error: std::io::Error| Failure::new(format!("cannot cut {}: {error}", path.display()));
-        let text = fs::read_to_string(&path).map_err(failed)?;
-        let lines = whole_lines(&text, kept);
-        let rows = from_csv(lines.as_bytes()).map_err(|error| self.unreadable(METRICS, &error))?;
-        let beside = path.with_extension("csv.new");
-        fs::write(&beside, lines).and_then(|()| fs::rename(&beside, &path)).map_err(failed)?;
+        let text = self.read(METRICS)?;
+        let text = str::from_utf8(&text).map_err(|error| self.unreadable(METRICS, &error))?;
+        let lines = whole_lines(text, usize::try_from(count).unwrap_or(usize::MAX));
+        let rows: Vec<Metrics> =
+            from_csv(lines.as_bytes()).map_err(|error| self.unreadable(METRICS, &error))?;
+        if (rows.len() as u64) < count {
+            return Err(Failure::new(format!(
+                "{} has {} of the {count} rows before the checkpoint; put the file back, or start anew from its weights: hig train --from {}",
+                path.display(),
+                rows.len(),
+                self.0.display()
+            )));
+        }
+        self.write(METRICS, lines)?;
         Ok(rows)
     }
 
@@ -179,10 +236,13 @@ impl Folder {
         &self.0
     }
 
+    /// Writes a file beside, and then to its place: it is there whole or as it was.
     pub(crate) fn write(&self, name: &str, contents: &str) -> Result<(), Failure> {
         let path = self.file(name);
-        fs::write(&path, contents)
-            .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))
+        let beside = self.file(&format!("{name}.new"));
+        fs::write(&beside, contents).and_then(|()| fs::rename(&beside, &path)).map_err(|error| {
+            Failure::of_writing(format!("cannot write {}: {error}", path.display()))
+        })
     }
 
     pub(crate) fn write_spectrum(&self, spectrum: &Spectrum) -> Result<(), Failure> {
@@ -245,15 +305,10 @@ fn summary_from(text: &[u8]) -> Option<Summary> {
     serde_json::from_slice(text).ok()
 }
 
-/// The first line, and those that are whole and begin with a step that is `kept`.
-fn whole_lines(text: &str, kept: impl Fn(u64) -> bool) -> String {
-    let step = |line: &str| line.split(',').next().and_then(|step| step.parse().ok());
-    text.split_inclusive('\n')
-        .filter(|line| line.ends_with('\n'))
-        .enumerate()
-        .filter(|(i, line)| *i == 0 || step(line).is_some_and(&kept))
-        .map(|(_, line)| line)
-        .collect()
+/// The first line and `count` more, as far as they are whole.
+fn whole_lines(text: &str, count: usize) -> &str {
+    let ends = text.match_indices('\n').map(|(at, _)| at + 1);
+    &text[..ends.take(count.saturating_add(1)).last().unwrap_or(0)]
 }
 
 /// `metrics.csv`, one line at a time, each on disk before the next step.
@@ -275,6 +330,11 @@ impl MetricsWriter {
         Ok(Self(csv::WriterBuilder::new().has_headers(false).from_writer(file)))
     }
 
+    /// Waits until the lines are on the disk.
+    pub(crate) fn sync(&self) -> std::io::Result<()> {
+        self.0.get_ref().sync_data()
+    }
+
     pub(crate) fn append(&mut self, row: &Metrics) -> std::io::Result<()> {
         self.0.serialize(row).map_err(std::io::Error::other)?;
         self.0.flush()
@@ -288,14 +348,15 @@ pub(crate) fn peak_rss_bytes() -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// The first of `runs/NAME-1`, `runs/NAME-2`, … that does not exist.
-fn next_free(name: &str) -> PathBuf {
+/// Makes the first of `NAME-1`, `NAME-2`, … that does not exist.
+fn claim_next(runs: &Path, name: &str) -> std::io::Result<PathBuf> {
     let mut number = 1;
     loop {
-        let path = Path::new("runs").join(format!("{name}-{number}"));
-        if !path.exists() {
-            return path;
+        let path = runs.join(format!("{name}-{number}"));
+        match fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
+            Err(error) => return Err(error),
         }
-        number += 1;
     }
 }

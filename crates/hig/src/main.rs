@@ -10,6 +10,7 @@ mod failure;
 mod folder;
 mod interrupt;
 mod lists;
+mod memory;
 mod report;
 mod settings;
 mod spectrum;
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) => {
             voice::say(false, &format!("hig: {failure}"));
-            ExitCode::from(2)
+            ExitCode::from(failure.code())
         }
     }
 }

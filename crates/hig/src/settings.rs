@@ -9,7 +9,7 @@ use std::path::Path;
 
 use halfinverse::SettingError;
 use halfinverse::spectral::Solver;
-use halfinverse::task::{OptimizerName, Settings, Stage, StopSettings, Task, TaskName};
+use halfinverse::task::{Forecast, OnFault, OptimizerName, Schedule, Settings, Stage, Task, TaskName};
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use toml::de::{DeTable, DeValue};
@@ -17,6 +17,7 @@ use toml::{Spanned, Table, Value};
 
 use crate::arguments::{BudgetArguments, ResumeArguments, SettingArguments, TrainArguments};
 use crate::failure::{Failure, nearest, unknown_name};
+use crate::memory;
 
 #[cfg(test)]
 mod tests;
@@ -206,7 +207,7 @@ pub(crate) fn for_task(arguments: &SettingArguments) -> Result<Task, Failure> {
 }
 
 /// `config.toml` of a run's folder.
-pub(crate) fn from_file(path: &Path) -> Result<Task, Failure> {
+pub(crate) fn from_file(path: &Path, memory_limit: Option<&str>) -> Result<Task, Failure> {
     let arguments = SettingArguments {
         task: None,
         optimizer: None,
@@ -217,6 +218,8 @@ pub(crate) fn from_file(path: &Path) -> Result<Task, Failure> {
         solver: None,
         seed: None,
         threads: None,
+        on_fault: None,
+        memory_limit: memory_limit.map(str::to_owned),
         config: Some(path.to_owned()),
         set: Vec::new(),
     };
@@ -247,6 +250,7 @@ fn setting_flags(arguments: &SettingArguments) -> Result<Givens, Failure> {
         ("optimizer.solver", "--solver", &arguments.solver),
         ("training.seed", "--seed", &arguments.seed),
         ("training.threads", "--threads", &arguments.threads),
+        ("training.on_fault", "--on-fault", &arguments.on_fault),
     ] {
         if let Some(text) = text {
             give(&mut flags, key, flag, parse(text))?;
@@ -290,11 +294,24 @@ fn parse(text: &str) -> Value {
         .unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
+/// What a run that is gone on with is to do about faults from here on.
+pub(crate) fn on_fault(text: &str) -> Result<OnFault, Failure> {
+    Value::String(text.to_owned()).try_into().map_err(|error: toml::de::Error| {
+        Failure::new(format!("`--on-fault {text}` must be {}", choices(error.message(), text)))
+    })
+}
+
 /// Replaces the ends of a run that is gone on with by those that were given; says whether any was.
-pub(crate) fn extend(stop: &mut StopSettings, arguments: &ResumeArguments) -> Result<bool, Failure> {
+pub(crate) fn extend(settings: &mut Settings, arguments: &ResumeArguments) -> Result<bool, Failure> {
+    let stop = &mut settings.stop;
     let time = arguments.time.as_deref().map(|text| seconds("--time", text)).transpose()?;
     if arguments.steps.is_none() && arguments.epochs.is_none() && time.is_none() {
         return Ok(false);
+    }
+    if settings.training.schedule != Schedule::Constant {
+        return Err(Failure::new(
+            "this run's learning rate has come to the end of its schedule; start another from its weights with hig train --from",
+        ));
     }
     (stop.steps, stop.epochs, stop.time) = (arguments.steps, arguments.epochs, time);
     Ok(true)
@@ -322,10 +339,14 @@ fn resolve(arguments: &SettingArguments, flags: Givens) -> Result<Task, Failure>
         None => Givens::new(),
     };
     let (settings, givens) = merge(arguments.task.as_deref(), file, flags)?;
-    Task::new(settings).map_err(|error: SettingError| match givens.get(&error.key) {
+    let placed = |error: SettingError| match givens.get(&error.key) {
         Some(given) => Failure::new(format!("{error} ({})", given.place)),
         None => error.into(),
-    })
+    };
+    // Before the data are drawn.
+    let forecast = Forecast::new(&settings).map_err(placed)?;
+    memory::check(&forecast, &settings, arguments.memory_limit.as_deref())?;
+    Task::new(settings).map_err(placed)
 }
 
 /// What file and flags make of the defaults, and all that they gave.

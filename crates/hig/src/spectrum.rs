@@ -14,7 +14,7 @@ use halfinverse::training::{Flow, Observer, Row, Trainer};
 use crate::arguments::TrainArguments;
 use crate::failure::Failure;
 use crate::folder::{CONFIG, Folder, REPORT};
-use crate::train::{Watcher, exit_code, save, start};
+use crate::train::{Watcher, broken_off, exit_code, save, start};
 use crate::voice::{put, say};
 use crate::{interrupt, report, settings};
 
@@ -29,6 +29,7 @@ pub(crate) fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
     let theta = start(&task)?;
     let name = format!("spectrum-{}-{}", task.settings().task, task.settings().optimizer.name());
     let folder = Folder::create(arguments.out.as_deref(), &name)?;
+    let _lock = folder.lock()?;
     folder.write(CONFIG, &settings::to_toml(task.settings()))?;
     interrupt::listen()?;
     let failed = |error: &dyn std::fmt::Display| Failure::new(error.to_string());
@@ -36,12 +37,12 @@ pub(crate) fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
     let mut dissector =
         Dissector { watcher: Watcher::new(&task, &folder, arguments.quiet)?, snapshots: Vec::new(), next: 0 };
     dissector.take(&trainer);
-    let reason = trainer.run(&mut dissector).map_err(|error| failed(&error))?;
+    let reason = trainer.run(&mut dissector).map_err(|error| broken_off(error, &folder))?;
     if dissector.snapshots.last().is_some_and(|last| last.step < trainer.steps()) {
         dissector.take(&trainer);
     }
     dissector.watcher.finish();
-    let (summary, json) = save(&mut trainer, &dissector.watcher, &reason, &folder)?;
+    let (summary, json) = save(&mut trainer, &mut dissector.watcher, &reason)?;
     write_tables(&folder, &dissector.snapshots)?;
     report::spectrum::draw(&folder, &task, &dissector.snapshots)?;
     if arguments.json {

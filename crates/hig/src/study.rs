@@ -5,7 +5,7 @@
 //! each variant's learning rate is the one with the lowest validation loss, in one run per rate with the first seed.
 
 use std::fmt::Write as _;
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -142,17 +142,7 @@ fn run(plan: &Plan, arguments: &StudyArguments, command: &str) -> Result<ExitCod
     let unwritable =
         |error: std::io::Error| Failure::new(format!("cannot write into {}: {error}", path.display()));
     fs::create_dir_all(path.join("cells")).map_err(unwritable)?;
-    let lock = File::create(path.join("lock")).map_err(unwritable)?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            return Err(Failure::new(format!(
-                "another hig is at work in {}; wait for it, or name another folder with --out",
-                path.display()
-            )));
-        }
-        Err(TryLockError::Error(error)) => return Err(unwritable(error)),
-    }
+    let _lock = Folder::at(&path).lock()?;
     match fs::read_to_string(path.join("plan.toml")) {
         Ok(other) if other != text => {
             return Err(Failure::new(format!(
@@ -374,12 +364,11 @@ fn cell(settings: Settings, path: &Path, tuning: bool, quiet: bool) -> Result<Op
     let theta = crate::train::start(&task)?;
     let mut trainer = Trainer::new(&task, theta).map_err(|error| failed(&error))?;
     let mut watcher = Watcher::new(&task, &folder, quiet)?;
-    let reason = trainer.run(&mut watcher).map_err(|error| failed(&error))?;
-    watcher.finish();
+    let reason = crate::train::train(&mut trainer, &mut watcher)?;
     if matches!(reason, StopReason::Interrupted) {
         return Ok(None);
     }
-    let (summary, _) = save(&mut trainer, &watcher, &reason, &folder)?;
+    let (summary, _) = save(&mut trainer, &mut watcher, &reason)?;
     Ok(Some((summary, folder.metrics()?)))
 }
 

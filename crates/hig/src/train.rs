@@ -1,13 +1,16 @@
 //! `hig train TASK` and `hig resume DIR`: one run, its files, and three lines on what was reached.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use halfinverse::optimizer::StepReport;
-use halfinverse::task::{StopSettings, Task};
-use halfinverse::training::{Flow, Observer, Row, StopReason, Trainer, read_parameters, write_checkpoint};
+use halfinverse::task::{Forecast, StopSettings, Task};
+use halfinverse::training::{
+    Flow, Observer, Row, StopReason, Trainer, TrainingError, checkpoint::exists, read_parameters, write_checkpoint,
+};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::arguments::{ResumeArguments, TrainArguments};
@@ -16,58 +19,88 @@ use crate::folder::{
     CHECKPOINT, CONFIG, Folder, Metrics, MetricsWriter, REPORT, SUMMARY, Spectrum, Summary, peak_rss_bytes,
 };
 use crate::voice::{put, say};
-use crate::{interrupt, report, settings};
+use crate::{interrupt, memory, report, settings};
 
 pub(crate) fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
     let task = settings::for_training(arguments)?;
     let theta = start(&task)?;
     let optimizer = task.settings().optimizer.name();
     let folder = Folder::create(arguments.out.as_deref(), &format!("{}-{optimizer}", task.settings().task))?;
+    let _lock = folder.lock()?;
     folder.write(CONFIG, &settings::to_toml(task.settings()))?;
+    begin(&task, theta, &folder, (arguments.quiet, arguments.json))
+}
 
+/// A run from its first step, in a folder that has its configuration.
+fn begin(
+    task: &Task,
+    theta: Option<Vec<f64>>,
+    folder: &Folder,
+    (quiet, json): (bool, bool),
+) -> Result<ExitCode, Failure> {
+    if let Ok(forecast) = Forecast::new(task.settings()) {
+        say(quiet, &memory::line(&forecast, task.settings()));
+    }
     interrupt::listen()?;
-    let trainer = Trainer::new(&task, theta).map_err(|error| Failure::new(error.to_string()))?;
-    let watcher = Watcher::new(&task, &folder, arguments.quiet)?;
+    let trainer = Trainer::new(task, theta).map_err(|error| Failure::new(error.to_string()))?;
+    let watcher = Watcher::new(task, folder, quiet)?;
     let start = trainer.spectrum().unwrap_or_default();
     folder.write_spectrum(&Spectrum { start: start.clone(), end: Vec::new() })?;
-    finish(trainer, watcher, start, &folder, (arguments.quiet, arguments.json))
+    finish(trainer, watcher, start, folder, (quiet, json))
 }
 
 /// `hig resume DIR`: goes on from a run's checkpoint as if it had not been stopped.
 pub(crate) fn resume(arguments: &ResumeArguments) -> Result<ExitCode, Failure> {
     let folder = Folder::open_unfinished(&arguments.folder)?;
-    let mut task = settings::from_file(&folder.file(CONFIG))?;
+    let _lock = folder.lock()?;
+    let mut task = settings::from_file(&folder.file(CONFIG), arguments.memory_limit.as_deref())?;
     let mut settings = task.settings().clone();
-    let extended = settings::extend(&mut settings.stop, arguments)?;
-    if extended {
-        task = Task::new(settings).map_err(|error| Failure::new(error.to_string()))?;
+    let extended = settings::extend(&mut settings, arguments)?;
+    if let Some(policy) = &arguments.on_fault {
+        settings.training.on_fault = settings::on_fault(policy)?;
     }
-    let ended = folder.summary().filter(|summary| {
+    if settings != *task.settings() {
+        task = Task::new(settings).map_err(|error| Failure::new(error.to_string()))?;
+        folder.write(CONFIG, &settings::to_toml(task.settings()))?;
+    }
+    let shown = folder.path().display();
+    let summary = folder.summary();
+    let ended = summary.as_ref().filter(|summary| {
         !summary.stop_reason.starts_with("interrupted") && !summary.stop_reason.starts_with("diverged")
     });
-    if let Some(summary) = ended.filter(|_| !extended) {
-        let shown = folder.path().display();
-        let reason = summary.stop_reason;
+    // A run that was killed while its report was drawn goes on with that.
+    if let Some(summary) = ended.filter(|_| !extended && folder.file(REPORT).is_file()) {
+        let reason = &summary.stop_reason;
         say(
             arguments.quiet,
             &format!("{shown} is finished (stopped by {reason}); more with --steps, --epochs or --time"),
         );
         return Ok(ExitCode::SUCCESS);
     }
-    let mut trainer = halfinverse::training::resume(&task, &folder.file(CHECKPOINT))
+    let checkpoint = folder.file(CHECKPOINT);
+    if !exists(&checkpoint) {
+        if task.settings().training.from.is_some() {
+            // What that names lies outside the folder, and a folder may be somebody else's.
+            return Err(Failure::new(format!(
+                "{shown} has no checkpoint yet, and its run started from other weights; start it again: hig train --config {}",
+                folder.file(CONFIG).display()
+            )));
+        }
+        say(arguments.quiet, &format!("{shown} has no checkpoint yet; its run starts again"));
+        return begin(&task, None, &folder, (arguments.quiet, arguments.json));
+    }
+    let mut trainer = halfinverse::training::resume(&task, &checkpoint)
         .map_err(|error| Failure::new(format!("cannot go on from the checkpoint: {error}")))?;
-    let rows = folder.cut_metrics(|step| step <= trainer.steps() && task.settings().evaluates_at(step))?;
-    let summary = folder.summary().filter(|summary| summary.steps == trainer.steps());
+    let rows = folder.cut_metrics(trainer.rows())?;
+    let summary = summary.filter(|summary| summary.steps == trainer.steps());
     let (wall, elapsed) = summary.map_or_else(
         || rows.last().map_or((0.0, 0.0), |row| (row.wall_s, row.elapsed_s)),
         |summary| (summary.wall_s, summary.elapsed_s),
     );
     let seconds = |value: f64| Duration::try_from_secs_f64(value).unwrap_or_default();
     trainer.set_clock(seconds(wall), seconds(elapsed));
-    folder.write(CONFIG, &settings::to_toml(task.settings()))?;
     interrupt::listen()?;
     let watcher = Watcher::after(&task, &folder, rows, arguments.quiet)?;
-    // Not made anew: what `training.from` names lies outside the folder, and a folder may be somebody else's.
     let start = folder.spectrum().unwrap_or_default().start;
     finish(trainer, watcher, start, &folder, (arguments.quiet, arguments.json))
 }
@@ -80,9 +113,8 @@ fn finish(
     folder: &Folder,
     (quiet, json_wanted): (bool, bool),
 ) -> Result<ExitCode, Failure> {
-    let reason = trainer.run(&mut watcher).map_err(|error| Failure::new(error.to_string()))?;
-    watcher.finish();
-    let (summary, json) = save(&mut trainer, &watcher, &reason, folder)?;
+    let reason = train(&mut trainer, &mut watcher)?;
+    let (summary, json) = save(&mut trainer, &mut watcher, &reason)?;
     let end = trainer.spectrum().unwrap_or_default();
     folder.write_spectrum(&Spectrum { start, end })?;
     report::draw(folder)?;
@@ -96,18 +128,31 @@ fn finish(
     Ok(exit_code(&reason, &summary))
 }
 
+/// Trains until a stop, the progress bar taken away after it.
+pub(crate) fn train(trainer: &mut Trainer, watcher: &mut Watcher) -> Result<StopReason, Failure> {
+    let reason = trainer.run(watcher);
+    watcher.finish();
+    reason.map_err(|error| broken_off(error, &watcher.folder))
+}
+
+/// Why a run could not go on.
+pub(crate) fn broken_off(error: TrainingError, folder: &Folder) -> Failure {
+    match error {
+        TrainingError::Observer(error) => folder.stopped(&format!("cannot keep the metrics: {error}")),
+        error => Failure::new(error.to_string()),
+    }
+}
+
 /// Writes checkpoint and summary of a run that has ended; returns the summary, also as JSON.
 pub(crate) fn save(
     trainer: &mut Trainer,
-    watcher: &Watcher,
+    watcher: &mut Watcher,
     reason: &StopReason,
-    folder: &Folder,
 ) -> Result<(Summary, String), Failure> {
-    let failed = |error: &dyn std::fmt::Display| Failure::new(error.to_string());
-    write_checkpoint(trainer, &folder.file(CHECKPOINT)).map_err(|error| failed(&error))?;
+    watcher.keep(trainer).map_err(|error| watcher.folder.stopped(&error))?;
     let summary = summarize(trainer, watcher, reason);
-    let json = serde_json::to_string_pretty(&summary).map_err(|error| failed(&error))?;
-    folder.write(SUMMARY, &(json.clone() + "\n"))?;
+    let json = serde_json::to_string_pretty(&summary).map_err(|error| Failure::new(error.to_string()))?;
+    watcher.folder.write(SUMMARY, &(json.clone() + "\n"))?;
     Ok((summary, json))
 }
 
@@ -118,7 +163,7 @@ pub(crate) fn exit_code(reason: &StopReason, summary: &Summary) -> ExitCode {
             say(
                 false,
                 &format!(
-                    "hig: the run diverged at step {}: {error}; lower the learning rate with --lr",
+                    "hig: the run diverged at step {}: {error}; its files are written, `hig resume` goes on from there with --on-fault roll-back or skip; or lower the learning rate with --lr",
                     summary.steps + 1
                 ),
             );
@@ -160,6 +205,7 @@ fn summarize(trainer: &Trainer, watcher: &Watcher, reason: &StopReason) -> Summa
         best_test_loss: watcher.rows.iter().filter_map(|row| finite(row.test_loss)).min_by(f64::total_cmp),
         ms_per_step: trainer.ms_per_step(),
         peak_rss_bytes: peak_rss_bytes(),
+        faults: trainer.faults(),
         stop_reason: match reason {
             StopReason::Steps => "steps".to_owned(),
             StopReason::Epochs => "epochs".to_owned(),
@@ -172,14 +218,14 @@ fn summarize(trainer: &Trainer, watcher: &Watcher, reason: &StopReason) -> Summa
     }
 }
 
-fn closing_lines(summary: &Summary, rows: &[Metrics], folder: &Folder) -> [String; 3] {
+fn closing_lines(summary: &Summary, rows: &[Metrics], folder: &Folder) -> Vec<String> {
     let solver = summary.solver.as_ref().map_or_else(String::new, |solver| format!(" ({solver})"));
     let ms = summary.ms_per_step.map_or_else(String::new, |ms| format!(", {ms:.2} ms per step"));
     let loss = |loss: Option<f64>| loss.map_or_else(|| "not finite".to_owned(), |loss| format!("{loss:.3e}"));
     let first = rows.first().map(|row| row.test_loss).filter(|loss| loss.is_finite());
     let best =
         rows.iter().filter(|row| Some(row.test_loss) == summary.best_test_loss).map(|row| row.step).next();
-    [
+    let mut lines = vec![
         format!(
             "{}, {}{solver}, seed {}: {} steps in {:.1} s of training{ms}; stopped by {}",
             summary.task, summary.optimizer, summary.seed, summary.steps, summary.wall_s, summary.stop_reason
@@ -191,8 +237,13 @@ fn closing_lines(summary: &Summary, rows: &[Metrics], folder: &Folder) -> [Strin
             loss(summary.best_test_loss),
             best.unwrap_or(0)
         ),
-        format!("report: {}", folder.file(REPORT).display()),
-    ]
+    ];
+    let faults = rows.iter().map(|row| row.faults).sum::<u64>();
+    if faults > 0 {
+        lines.push(format!("{faults} steps failed and were gone on from; the column faults of metrics.csv tells when"));
+    }
+    lines.push(format!("report: {}", folder.file(REPORT).display()));
+    lines
 }
 
 /// Keeps the rows, moves the bar, asks whether to stop.
@@ -203,14 +254,20 @@ pub(crate) struct Watcher {
     bar: ProgressBar,
     stop: StopSettings,
     moved: Instant,
-    checkpoint: PathBuf,
-    saved: Instant,
+    folder: Folder,
+    /// Held where the folder had to be made again.
+    lock: Option<File>,
+    /// Time between checkpoints, and when the next one comes.
+    every: Duration,
+    next: Instant,
 }
 
+/// No checkpoint is put off for longer.
+const LONGEST: Duration = Duration::from_hours(24);
 /// Positions of the bar.
 const BAR: u64 = 1000;
-/// Time between checkpoints.
-const SAVE: Duration = Duration::from_secs(10);
+/// Time between checkpoints in units of what one takes, at least.
+const REST: u32 = 20;
 /// Time between its moves.
 const MOVE: Duration = Duration::from_millis(100);
 
@@ -225,6 +282,7 @@ impl Watcher {
     }
 
     fn with(task: &Task, folder: &Folder, quiet: bool, metrics: MetricsWriter, rows: Vec<Metrics>) -> Self {
+        let every = Duration::try_from_secs_f64(task.settings().training.checkpoint_every).unwrap_or(LONGEST);
         let shown = !quiet && std::io::stderr().is_terminal();
         let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(BAR), target);
@@ -237,14 +295,43 @@ impl Watcher {
             bar,
             stop: task.settings().stop.clone(),
             moved: Instant::now(),
-            checkpoint: folder.file(CHECKPOINT),
-            saved: Instant::now(),
+            folder: folder.clone(),
+            lock: None,
+            every,
+            next: Instant::now() + every,
         }
     }
 
     /// Takes the bar away.
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+
+    /// Writes a checkpoint, and the folder again where it is gone.
+    fn keep(&mut self, trainer: &mut Trainer) -> Result<(), String> {
+        if !self.folder.stands() {
+            self.make_again(trainer).map_err(|failure| failure.to_string())?;
+        }
+        self.metrics.sync().map_err(|error| format!("cannot keep the metrics: {error}"))?;
+        write_checkpoint(trainer, &self.folder.file(CHECKPOINT))
+            .map_err(|error| format!("cannot keep a checkpoint: {error}"))
+    }
+
+    /// Everything so far into a folder that was removed under way.
+    fn make_again(&mut self, trainer: &Trainer) -> Result<(), Failure> {
+        let path = self.folder.path();
+        let unwritable =
+            |error: std::io::Error| Failure::of_writing(format!("cannot make {} again: {error}", path.display()));
+        std::fs::create_dir_all(path).map_err(unwritable)?;
+        if self.lock.is_none() {
+            self.lock = Some(self.folder.lock()?);
+        }
+        self.folder.write(CONFIG, &settings::to_toml(trainer.task().settings()))?;
+        let mut metrics = MetricsWriter::create(&self.folder)?;
+        self.rows.iter().try_for_each(|row| metrics.append(row)).map_err(unwritable)?;
+        self.metrics = metrics;
+        say(false, &format!("hig: files were missing from {}; they are made again", path.display()));
+        Ok(())
     }
 
     /// How far the run is towards its nearest stop, 0 to 1.
@@ -280,14 +367,13 @@ impl Observer for Watcher {
         if self.moved.elapsed() >= MOVE {
             self.redraw(trainer, report);
         }
-        if self.saved.elapsed() >= SAVE {
-            if let Err(error) = write_checkpoint(trainer, &self.checkpoint) {
-                say(
-                    false,
-                    &format!("hig: no checkpoint at step {}: {error}; training goes on", trainer.steps()),
-                );
+        // Where an evaluation is due, its row comes first.
+        if Instant::now() >= self.next && !trainer.task().settings().evaluates_at(trainer.steps()) {
+            let begun = Instant::now();
+            if let Err(error) = self.keep(trainer) {
+                say(false, &format!("hig: step {}: {error}; training goes on", trainer.steps()));
             }
-            self.saved = Instant::now();
+            self.next = Instant::now() + self.every.max(REST * begun.elapsed());
         }
         if interrupt::asked() { Flow::Stop } else { Flow::Continue }
     }

@@ -288,6 +288,7 @@ fn training(batch: usize) -> TrainingSettings {
         schedule: Schedule::Constant,
         on_fault: OnFault::Stop,
         blow_up: 1e3,
+        checkpoint_every: 5.0,
         evaluate_every: 0,
         from: None,
     }

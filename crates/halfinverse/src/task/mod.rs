@@ -2,7 +2,10 @@
 
 pub(crate) mod data;
 mod defaults;
+mod memory;
 mod settings;
+
+pub use memory::Forecast;
 
 pub use settings::{
     DataSettings, NetworkSettings, ObjectiveSettings, OnFault, OptimizerName, OptimizerSettings, RegressionSettings,
@@ -131,6 +134,30 @@ impl Task {
     /// # Ok::<(), halfinverse::SettingError>(())
     /// ```
     pub fn new(mut settings: Settings) -> Result<Self, SettingError> {
+        let (simulation, network) = Self::parts(&settings)?;
+        let simulator = simulation.simulator();
+        if settings.training.threads == 0 {
+            settings.training.threads = std::thread::available_parallelism().map_or(1, usize::from);
+        }
+        if settings.training.evaluate_every == 0 {
+            let outcomes = settings.training.batch * simulator.outcomes();
+            settings.training.evaluate_every = settings.cadence(outcomes, network.parameters());
+        }
+        let model = simulation
+            .model(network, settings.objective.reduction)
+            .map_err(|error| SettingError::new("network.hidden", error, "fitting"))?;
+        let draw = |stream, count| data::draw(&simulation, settings.data.seed, stream, count);
+        let (train, test) = (draw(data::TRAIN, settings.data.train), draw(data::TEST, settings.data.test));
+        let task = Self { settings, model, simulation, train, test };
+        for i in 0..=task.settings.before.len() {
+            let (_, optimizer, batch) = task.settings.turn(i);
+            task.optimizer(optimizer, batch)?;
+        }
+        Ok(task)
+    }
+
+    /// Simulator and network of settings that are checked as far as can be without data.
+    fn parts(settings: &Settings) -> Result<(Simulation, Mlp), SettingError> {
         settings.check()?;
         let simulation = Simulation::new(&settings.simulator)?;
         if simulation.task() != settings.task {
@@ -162,24 +189,7 @@ impl Task {
                 return Err(SettingError::new(key, batch, expected));
             }
         }
-        if settings.training.threads == 0 {
-            settings.training.threads = std::thread::available_parallelism().map_or(1, usize::from);
-        }
-        if settings.training.evaluate_every == 0 {
-            let outcomes = settings.training.batch * simulator.outcomes();
-            settings.training.evaluate_every = settings.cadence(outcomes, network.parameters());
-        }
-        let model = simulation
-            .model(network, settings.objective.reduction)
-            .map_err(|error| SettingError::new("network.hidden", error, "fitting"))?;
-        let draw = |stream, count| data::draw(&simulation, settings.data.seed, stream, count);
-        let (train, test) = (draw(data::TRAIN, settings.data.train), draw(data::TEST, settings.data.test));
-        let task = Self { settings, model, simulation, train, test };
-        for i in 0..=task.settings.before.len() {
-            let (_, optimizer, batch) = task.settings.turn(i);
-            task.optimizer(optimizer, batch)?;
-        }
-        Ok(task)
+        Ok((simulation, network))
     }
 
     /// The settings, every default resolved.
@@ -274,7 +284,7 @@ impl Task {
     #[must_use]
     pub fn spectrum_samples(&self) -> usize {
         let rows = self.model.simulator().outcomes();
-        self.settings.training.batch.min((512 / rows).max(1))
+        self.settings.training.batch.min((memory::SPECTRUM_ROWS / rows).max(1))
     }
 
     fn par(&self) -> Par {

@@ -305,6 +305,9 @@ pub struct TrainingSettings {
     pub blow_up: f64,
     /// Steps between evaluations on the test data; 0 stands for the cadence that costs at most 5 % of the time.
     pub evaluate_every: usize,
+    /// Seconds between checkpoints; longer where writing one takes more than a twentieth of that.
+    #[serde(default = "default_checkpoint_every")]
+    pub checkpoint_every: f64,
     /// Checkpoint whose parameters training starts from, instead of freshly drawn ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
@@ -326,6 +329,11 @@ pub enum OnFault {
 /// The loss of a run that has learnt something can rise a hundredfold on a hard mini-batch, hardly a thousandfold.
 fn default_blow_up() -> f64 {
     1e3
+}
+
+/// What a run may lose.
+fn default_checkpoint_every() -> f64 {
+    5.0
 }
 
 /// How the learning rate goes along, from the start of a run to its last step or epoch.
@@ -361,6 +369,21 @@ pub struct StopSettings {
 const MOST_SAMPLES: usize = 10_000_000;
 
 impl Settings {
+    /// Of all that decides which steps a run makes, and where it is evaluated: not of its ends, nor of what is done about faults.
+    ///
+    /// # Panics
+    /// Never: settings are plain values.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        let mut settings = self.clone();
+        settings.stop = StopSettings::default();
+        let training = &mut settings.training;
+        (training.from, training.checkpoint_every) = (None, 0.0);
+        (training.on_fault, training.blow_up) = (OnFault::Stop, 0.0);
+        let text = serde_json::to_vec(&settings).expect("settings are plain values");
+        u64::from(crc32fast::hash(&text))
+    }
+
     /// Checks what needs no simulator or network.
     pub(super) fn check(&self) -> Result<(), SettingError> {
         for (key, count) in [("data.train", self.data.train), ("data.test", self.data.test)] {
@@ -403,6 +426,10 @@ impl Settings {
         let blow_up = self.training.blow_up;
         if !(blow_up == 0.0 || blow_up > 1.0 && blow_up.is_finite()) {
             return Err(SettingError::new("training.blow_up", blow_up, "above 1 and finite, or 0 for no limit"));
+        }
+        let every = self.training.checkpoint_every;
+        if !(every > 0.0 && every.is_finite()) {
+            return Err(SettingError::new("training.checkpoint_every", every, "positive and finite"));
         }
         self.check_schedule()?;
         self.check_stops()

@@ -7,7 +7,11 @@
 //! | `training.step`, `training.seed` | \[1\], u64 | position in the data and random state, which follow from them |
 //! | `training.turn`, `training.turn_step` | \[1\], u64 | which optimizer's turn it is, and when that began |
 //! | `training.turn_epochs` | \[1\] | epochs before that |
-//! | `training.pending` | \[4\] | since the last row of metrics: sum of losses, steps, fallbacks, rejected steps |
+//! | `training.pending` | \[5\] | since the last row of metrics: sum of losses, steps, fallbacks, rejected steps, faults |
+//! | `training.rows` | \[1\], u64 | rows of metrics before |
+//! | `training.settings` | \[1\], u64 | [hash of the settings](crate::task::Settings::hash) |
+//! | `faults.*` | | what is remembered of numerical faults |
+//! | `good.parameters`, `good.optimizer.*` | | where a roll-back goes to, where one is wanted |
 //!
 //! Written beside the target, synced, and renamed; the file before it is kept as `checkpoint.previous.safetensors`.
 
@@ -20,6 +24,7 @@ use std::time::Duration;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, Metadata, TensorView};
 
+use super::faults::Good;
 use super::{Trainer, begin};
 use crate::network::Mlp;
 use crate::optimizer::Memory;
@@ -66,8 +71,9 @@ pub enum CheckpointError {
 /// # Errors
 /// When the file cannot be written.
 pub fn write_checkpoint(trainer: &mut Trainer, path: &Path) -> Result<(), CheckpointError> {
-    let mut memory = Memory::default();
+    let (mut memory, mut faults) = (Memory::default(), Memory::default());
     trainer.optimizer.visit(&trainer.problem, &mut memory);
+    trainer.faults.visit(&mut faults);
     let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
     let mut add = |name: String, shape: Vec<usize>, values: &mut dyn Iterator<Item = f64>| {
         tensors.push((name, Dtype::F64, shape, values.flat_map(f64::to_le_bytes).collect()));
@@ -78,16 +84,31 @@ pub fn write_checkpoint(trainer: &mut Trainer, path: &Path) -> Result<(), Checkp
         add(format!("layers.{i}.weight"), vec![layer.outputs, layer.inputs], &mut rows);
         add(format!("layers.{i}.bias"), vec![layer.outputs], &mut bias.iter().copied());
     }
-    for (name, values) in memory.entries() {
-        add(format!("optimizer.{name}"), vec![values.len()], &mut values.iter().copied());
+    let mut add_all = |prefix: &str, entries: &BTreeMap<String, Vec<f64>>| {
+        for (name, values) in entries {
+            add(format!("{prefix}{name}"), vec![values.len()], &mut values.iter().copied());
+        }
+    };
+    add_all("optimizer.", memory.entries());
+    add_all("faults.", faults.entries());
+    if let Some(good) = &trainer.faults.good {
+        add_all("good.optimizer.", &good.memory);
+        add(GOOD.to_owned(), vec![good.theta.len()], &mut good.theta.iter().copied());
     }
     add("training.turn_epochs".to_owned(), vec![1], &mut [trainer.turn_epochs].into_iter());
     let pending = &trainer.pending;
-    let counts = [f64::from(pending.steps), pending.fallbacks as f64, pending.rejected as f64];
-    add("training.pending".to_owned(), vec![4], &mut [pending.losses].into_iter().chain(counts));
-    let seed = trainer.task.settings().training.seed;
-    let (turn, turn_step) = (trainer.turn as u64, trainer.turn_step);
-    for (name, value) in [("step", trainer.step), ("seed", seed), ("turn", turn), ("turn_step", turn_step)] {
+    let counts = [pending.fallbacks, pending.rejected, pending.faults].map(|count| count as f64);
+    let losses = [pending.losses, f64::from(pending.steps)];
+    add("training.pending".to_owned(), vec![5], &mut losses.into_iter().chain(counts));
+    let settings = trainer.task.settings();
+    for (name, value) in [
+        ("step", trainer.step),
+        ("seed", settings.training.seed),
+        ("turn", trainer.turn as u64),
+        ("turn_step", trainer.turn_step),
+        ("rows", trainer.rows),
+        ("settings", settings.hash()),
+    ] {
         tensors.push((format!("training.{name}"), Dtype::U64, vec![1], value.to_le_bytes().to_vec()));
     }
     let format = |error: safetensors::SafeTensorError| CheckpointError::Format {
@@ -108,6 +129,8 @@ pub fn write_checkpoint(trainer: &mut Trainer, path: &Path) -> Result<(), Checkp
 
 /// The one entry of the metadata: the format's version, and a checksum of all tensors.
 const CHECKSUM: &str = "halfinverse 2, crc32";
+
+const GOOD: &str = "good.parameters";
 
 /// Of names, types, shapes and bytes, in the order of the names.
 fn checksum(mut parts: Vec<(&str, Dtype, &[usize], &[u8])>) -> String {
@@ -130,12 +153,19 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = File::create(&beside)?;
     file.write_all(bytes)?;
     file.sync_all()?;
+    // At every moment one of the two names has a whole checkpoint.
     if path.exists() {
         fs::rename(path, previous(path))?;
     }
     fs::rename(&beside, path)?;
     // The names are safe only once the folder is.
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+/// Whether there is a checkpoint at `path`, or the one before it.
+#[must_use]
+pub fn exists(path: &Path) -> bool {
+    path.is_file() || previous(path).is_file()
 }
 
 /// Where the checkpoint before `path` is kept.
@@ -230,16 +260,28 @@ impl<'a> Contents<'a> {
         bad.map_or(Ok(numbers), |bad| Err(self.format(format!("`{name}` has {bad}"))))
     }
 
-    /// All that an optimizer has saved.
-    fn memory(&self) -> Result<BTreeMap<String, Vec<f64>>, CheckpointError> {
+    /// All vectors whose names begin so.
+    fn vectors(&self, prefix: &str) -> Result<BTreeMap<String, Vec<f64>>, CheckpointError> {
         let mut entries = BTreeMap::new();
         for name in self.header.offset_keys() {
-            let Some(short) = name.strip_prefix("optimizer.") else { continue };
+            let Some(short) = name.strip_prefix(prefix) else { continue };
             let length = self.tensor(&name).map_or(0, |(_, _, bytes)| bytes.len() / 8);
             let words = self.words(&name, Dtype::F64, &[length])?;
             entries.insert(short.to_owned(), words.iter().map(|&word| f64::from_le_bytes(word)).collect());
         }
         Ok(entries)
+    }
+
+    /// Lets `visit` take back what was saved under a prefix.
+    fn take_back(
+        &self,
+        prefix: &str,
+        parameters: usize,
+        visit: impl FnOnce(&mut Memory),
+    ) -> Result<(), CheckpointError> {
+        let mut memory = Memory::from_entries(self.vectors(prefix)?, parameters);
+        visit(&mut memory);
+        memory.missing().map_or(Ok(()), |name| Err(self.lacks(&format!("{prefix}{name}"))))
     }
 
     fn format(&self, reason: impl Into<String>) -> CheckpointError {
@@ -308,21 +350,33 @@ fn restore(task: &Task, bytes: &[u8], path: &Path) -> Result<Trainer, Checkpoint
     if turn_step > step || step > MOST_STEPS {
         return Err(contents.format(format!("it is at step {step}, of a turn that began at {turn_step}")));
     }
+    if contents.count("training.settings")? != task.settings().hash() {
+        return Err(contents.format("its run had other settings"));
+    }
     let fresh = |error: super::TrainingError| contents.format(error.to_string());
+    let parameters = theta.len();
     let mut trainer = Trainer::new(task, Some(theta)).map_err(fresh)?;
     (trainer.optimizer, trainer.problem, trainer.order) = begin(task, turn).map_err(fresh)?;
-    let mut memory = Memory::from_entries(contents.memory()?, trainer.theta.len());
-    trainer.optimizer.visit(&trainer.problem, &mut memory);
-    if let Some(name) = memory.missing() {
-        return Err(contents.lacks(&format!("optimizer.{name}")));
+    contents.take_back("optimizer.", parameters, |memory| trainer.optimizer.visit(&trainer.problem, memory))?;
+    contents.take_back("faults.", parameters, |memory| trainer.faults.visit(memory))?;
+    if contents.tensor(GOOD).is_some() {
+        let words = contents.words(GOOD, Dtype::F64, &[parameters])?;
+        let (mut optimizer, problem, _) = begin(task, turn).map_err(fresh)?;
+        contents.take_back("good.optimizer.", parameters, |memory| optimizer.visit(&problem, memory))?;
+        trainer.faults.good = Some(Good {
+            theta: words.iter().map(|&word| f64::from_le_bytes(word)).collect(),
+            memory: contents.vectors("good.optimizer.")?,
+        });
     }
     (trainer.turn, trainer.turn_step, trainer.step) = (turn, turn_step, step);
+    trainer.rows = contents.count("training.rows")?;
     [trainer.turn_epochs] = contents.numbers("training.turn_epochs")?;
     trainer.elapsed = Some(Duration::ZERO);
-    let [losses, steps, fallbacks, rejected] = contents.numbers("training.pending")?;
-    trainer.pending.losses = losses;
-    trainer.pending.steps = steps as u32;
-    (trainer.pending.fallbacks, trainer.pending.rejected) = (fallbacks as u64, rejected as u64);
+    let [losses, steps, fallbacks, rejected, faults] = contents.numbers("training.pending")?;
+    let counts = [fallbacks, rejected, faults].map(|count| count as u64);
+    let pending = &mut trainer.pending;
+    (pending.losses, pending.steps) = (losses, steps as u32);
+    [pending.fallbacks, pending.rejected, pending.faults] = counts;
     Ok(trainer)
 }
 

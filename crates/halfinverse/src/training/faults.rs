@@ -135,10 +135,10 @@ impl Faults {
         memory.numbers("losses", [&mut mean, &mut best, &mut first]);
         self.losses = (!first.is_nan()).then_some((mean, best, first));
         memory.numbers("caution", [&mut self.caution]);
-        let mut streak=u64::from(self.streak);memory.count("streak",&mut streak);self.streak=streak as u32;
+        memory.small_count("streak", &mut self.streak);
         memory.count("count", &mut self.count);
         if !self.caution.is_finite() || self.caution <= 0.0 || self.caution > 1.0 {
-            self.caution = 1.0;
+            memory.refuse("caution");
         }
     }
 }

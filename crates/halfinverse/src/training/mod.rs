@@ -58,7 +58,7 @@ pub enum Flow {
 
 /// Somebody who watches a run.
 pub trait Observer {
-    /// After every step. Costs training time if it is slow.
+    /// After every step, and before the evaluation where one is due. Costs training time if it is slow.
     fn step(&mut self, trainer: &mut Trainer, report: &StepReport) -> Flow;
 
     /// After every evaluation, the one at step 0 included.
@@ -125,6 +125,8 @@ pub struct Trainer {
     step: u64,
     wall: Duration,
     warm_up: (u64, Duration),
+    /// Rows of metrics that a run which goes on from here has behind it.
+    rows: u64,
     pending: Pending,
     faults: Faults,
     /// Time since the run began, up to the checkpoint that it was resumed from.
@@ -188,6 +190,7 @@ impl Trainer {
             step: 0,
             wall: Duration::ZERO,
             warm_up: (0, Duration::ZERO),
+            rows: 0,
             pending: Pending::default(),
             faults: Faults::new(&task.settings().training),
             elapsed: None,
@@ -231,6 +234,12 @@ impl Trainer {
         self.wall
     }
 
+    /// Rows of metrics before this point, without one that only the end of a run called for.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
     /// Faults so far, the one that ended the run included.
     #[must_use]
     pub fn faults(&self) -> u64 {
@@ -260,7 +269,7 @@ impl Trainer {
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<StopReason, TrainingError> {
         let begun = Instant::now();
         let mut test_loss = f64::INFINITY;
-        let mut evaluated = self.elapsed.is_some() && self.task.settings().evaluates_at(self.step);
+        let mut evaluated = self.pending.steps == 0 && self.pending.faults == 0;
         if self.elapsed.is_none() {
             test_loss = self.evaluate(begun, observer)?;
             evaluated = true;
@@ -305,6 +314,7 @@ impl Trainer {
             self.evaluate(begun, observer)?;
             if !self.task.settings().evaluates_at(self.step) {
                 self.pending = pending;
+                self.rows -= 1;
             }
         }
         self.elapsed = Some(self.elapsed.unwrap_or_default() + begun.elapsed());
@@ -338,7 +348,7 @@ impl Trainer {
         if let Some(Good { theta, memory }) = &self.faults.good {
             let (_, settings, batch) = self.task.settings().turn(self.turn);
             self.optimizer = self.task.optimizer(settings, batch)?;
-            let mut memory = Memory::from_entries(memory.clone());
+            let mut memory = Memory::from_entries(memory.clone(), theta.len());
             self.optimizer.visit(&self.problem, &mut memory);
             self.theta.clone_from(theta);
         }
@@ -442,6 +452,7 @@ impl Trainer {
             rejected: pending.rejected,
             faults: pending.faults,
         };
+        self.rows += 1;
         observer.row(self, &row)?;
         Ok(row.test_loss)
     }

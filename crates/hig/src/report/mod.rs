@@ -33,7 +33,7 @@ pub(crate) fn run(arguments: &ReportArguments) -> Result<ExitCode, Failure> {
 
 /// Draws all pictures of a run and puts them into one page.
 pub(crate) fn draw(folder: &Folder) -> Result<(), Failure> {
-    let task = settings::from_file(&folder.file(CONFIG))?;
+    let task = settings::from_file(&folder.file(CONFIG), None)?;
     let metrics = folder.metrics()?;
     let spectrum = folder.spectrum()?;
     let failed = |error: &dyn std::fmt::Display| Failure::new(format!("cannot draw the report: {error}"));

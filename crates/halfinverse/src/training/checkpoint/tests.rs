@@ -79,7 +79,7 @@ fn read_within_bounds(network: &Mlp, bytes: &[u8]) {
     within(bytes, 1, 96 * header + 16 * network.parameters() + (64 << 10), || {
         let Ok(contents) = Contents::of(bytes, Path::new("x")) else { return };
         let _theta = parameters(network, &contents);
-        let _memory = contents.memory();
+        let _memory = contents.vectors("optimizer.");
     });
 }
 

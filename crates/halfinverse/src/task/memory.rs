@@ -1,0 +1,160 @@
+//! What a run will need of memory, told from its settings alone, before anything of it is allocated.
+//!
+//! Counts the arrays that grow with n = b·m rows, P parameters, k Krylov vectors or the number of samples, eight bytes a number;
+//! the program itself and small arrays are one constant. Checked against the peak of real runs by the tests of the program.
+
+use super::{OptimizerSettings, Settings, Task};
+use crate::error::SettingError;
+use crate::network::Mlp;
+use crate::simulator::Simulator;
+use crate::spectral::{Filter, Solver};
+
+/// Bytes that a run needs, by what needs them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Forecast {
+    /// n, rows of J over a mini-batch.
+    pub rows: usize,
+    /// P, parameters.
+    pub parameters: usize,
+    /// The solver that a spectral optimizer will use.
+    pub solver: Option<Solver>,
+    /// What needs memory, and how many bytes.
+    pub parts: Vec<(&'static str, u64)>,
+}
+
+/// The program, its threads, and whatever is small.
+const BASE: u64 = 8 << 20;
+/// Rows of J that a spectrum is taken of, at most.
+pub(super) const SPECTRUM_ROWS: usize = 512;
+/// Krylov vectors of hig-auto at most, and its candidates.
+const AUTO: (f64, f64) = (128.0, 9.0);
+
+impl Forecast {
+    /// For these settings.
+    ///
+    /// # Errors
+    /// The first setting that [`Task::new`] would refuse before it draws data.
+    pub fn new(settings: &Settings) -> Result<Self, SettingError> {
+        let (simulation, network) = Task::parts(settings)?;
+        let simulator = simulation.simulator();
+        let (m, p) = (simulator.outcomes() as f64, network.parameters() as f64);
+        let sample = (network.inputs() + simulator.initials() + simulator.outcomes()) as f64;
+        let (train, test) = (settings.data.train as f64, settings.data.test as f64);
+        let mut most = Self {
+            rows: settings.training.batch * simulator.outcomes(),
+            parameters: network.parameters(),
+            solver: None,
+            parts: Vec::new(),
+        };
+        // Optimizers come one after the other: the one that needs most decides.
+        let (mut batches, mut optimizer) = (0.0, 0.0);
+        for i in 0..=settings.before.len() {
+            let (_, of, batch) = settings.turn(i);
+            let rows = batch * simulator.outcomes();
+            let solver = of.solver().map(|solver| resolve(of, solver, rows, network.parameters()));
+            let own = optimizer_numbers(of, solver, batch as f64, m, &network);
+            let batch = batch_numbers(&network, simulator, batch, sample, blocks(of, solver));
+            if own + batch >= optimizer + batches {
+                (batches, optimizer) = (batch, own);
+                (most.rows, most.solver) = (rows, solver);
+            }
+        }
+        let evaluated = settings.data.test.min(crate::model::AT_A_TIME);
+        let evaluation = batch_numbers(&network, simulator, evaluated, sample, Blocks::None);
+        let spectrum_rows = (settings.training.batch * simulator.outcomes()).min(SPECTRUM_ROWS) as f64;
+        // The trainer has a copy of the task, the evaluator one of the test data.
+        let data = 2.0 * (train + test) * sample + test * sample;
+        let numbers = [
+            ("data", data),
+            ("mini-batch", batches),
+            ("optimizer", optimizer + 6.0 * p),
+            ("evaluation", evaluation),
+            ("singular values in the report", 3.0 * spectrum_rows * p.max(spectrum_rows)),
+        ];
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "far below 2^64")]
+        let bytes = |numbers: f64| 8 * numbers as u64;
+        most.parts = numbers.into_iter().map(|(what, numbers)| (what, bytes(numbers))).collect();
+        Ok(most)
+    }
+
+    /// Bytes in all. The report's singular values come when the optimizer's arrays still stand.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        BASE + self.parts.iter().map(|(_, bytes)| bytes).sum::<u64>()
+    }
+}
+
+/// What of J a step stores besides the network's activations.
+#[derive(Clone, Copy, PartialEq)]
+enum Blocks {
+    None,
+    /// The simulator's blocks.
+    Last,
+    /// Dₗ of every layer.
+    All,
+}
+
+fn blocks(optimizer: &OptimizerSettings, solver: Option<Solver>) -> Blocks {
+    match solver {
+        Some(_) => Blocks::All,
+        None if optimizer.needs_blocks() => Blocks::Last,
+        None => Blocks::None,
+    }
+}
+
+fn resolve(optimizer: &OptimizerSettings, solver: Solver, rows: usize, parameters: usize) -> Solver {
+    let truncation = match *optimizer {
+        OptimizerSettings::Hig { truncation, .. } | OptimizerSettings::Gn { truncation, .. } => truncation,
+        _ => 0.0,
+    };
+    Filter::power(1.0, truncation).map_or(solver, |filter| solver.resolve(rows, parameters, &filter))
+}
+
+/// Of `Problem`: samples, a pass through the network, simulator's record, and what J stores.
+fn batch_numbers(
+    network: &Mlp,
+    simulator: &dyn Simulator,
+    batch: usize,
+    sample: f64,
+    blocks: Blocks,
+) -> f64 {
+    let (b, m) = (batch as f64, simulator.outcomes() as f64);
+    let widths: f64 = network.layers().iter().map(|layer| layer.outputs as f64).sum();
+    let pass = 2.0 * (network.inputs() as f64 + widths);
+    let stored = match blocks {
+        Blocks::None => 0.0,
+        Blocks::Last => m * network.outputs() as f64,
+        Blocks::All => m * widths,
+    };
+    b * (sample + pass + 4.0 * m + network.outputs() as f64 + stored) + simulator.record_len(batch) as f64
+}
+
+/// Of the optimizer and its solver.
+fn optimizer_numbers(
+    settings: &OptimizerSettings,
+    solver: Option<Solver>,
+    batch: f64,
+    m: f64,
+    network: &Mlp,
+) -> f64 {
+    let (n, p) = (batch * m, network.parameters() as f64);
+    let small = n.min(p);
+    let factors: f64 =
+        network.layers().iter().map(|l| ((l.inputs + 1).pow(2) + l.outputs.pow(2)) as f64).sum();
+    let kron = 5.0 * p + 4.0 * factors;
+    let spectral = match solver {
+        // J, its copy that is taken apart, U and V.
+        Some(Solver::Svd) => 2.0 * n * p + small * (n + p),
+        // K, its tridiagonal form and eigenvectors; JᵀJ is made of J's rows.
+        Some(Solver::Gram | Solver::Auto) => 4.0 * small * small + if p < n { n * p } else { 0.0 },
+        Some(Solver::Krylov { vectors }) => (vectors as f64).min(small) * (n + p),
+        None => 0.0,
+    };
+    spectral
+        + match *settings {
+            OptimizerSettings::LBfgs { history, .. } => 2.0 * history as f64 * p,
+            OptimizerSettings::HigKron { .. } => kron,
+            OptimizerSettings::HigAuto {} => kron + AUTO.0.min(p) * (512.0 + p) + 2.0 * AUTO.1 * p,
+            _ => 3.0 * p,
+        }
+}
