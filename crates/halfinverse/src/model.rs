@@ -308,7 +308,11 @@ impl Problem {
             }
         }
         let loss = factor * sum;
-        if loss.is_finite() { Ok(loss) } else { Err(StepError::LossNotFinite { loss, culprit: self.culprit() }) }
+        if loss.is_finite() {
+            Ok(loss)
+        } else {
+            Err(StepError::LossNotFinite { loss, culprit: self.culprit() })
+        }
     }
 
     /// The first number that is not finite, in the order in which one makes the next.

@@ -166,7 +166,9 @@ impl Folder {
     /// A run that cannot go on because its files cannot be written; what to do then.
     pub(crate) fn stopped(&self, why: &str) -> Failure {
         let shown = self.0.display();
-        Failure::of_writing(format!("{why}; make room, then go on from the last checkpoint: hig resume {shown}"))
+        Failure::of_writing(format!(
+            "{why}; make room, then go on from the last checkpoint: hig resume {shown}"
+        ))
     }
 
     /// Keeps every other run out of the folder until the file is closed.
@@ -200,7 +202,10 @@ impl Folder {
         if path.join(CONFIG).is_file() {
             return Ok(Self(path.to_owned()));
         }
-        Err(Failure::new(format!("{} holds no run: it has no {CONFIG}; start one with hig train", path.display())))
+        Err(Failure::new(format!(
+            "{} holds no run: it has no {CONFIG}; start one with hig train",
+            path.display()
+        )))
     }
 
     /// Whether the folder still has what a run under way has put there.
@@ -240,9 +245,9 @@ impl Folder {
     pub(crate) fn write(&self, name: &str, contents: &str) -> Result<(), Failure> {
         let path = self.file(name);
         let beside = self.file(&format!("{name}.new"));
-        fs::write(&beside, contents).and_then(|()| fs::rename(&beside, &path)).map_err(|error| {
-            Failure::of_writing(format!("cannot write {}: {error}", path.display()))
-        })
+        fs::write(&beside, contents)
+            .and_then(|()| fs::rename(&beside, &path))
+            .map_err(|error| Failure::of_writing(format!("cannot write {}: {error}", path.display())))
     }
 
     pub(crate) fn write_spectrum(&self, spectrum: &Spectrum) -> Result<(), Failure> {

@@ -26,7 +26,9 @@ pub(crate) fn check(forecast: &Forecast, settings: &Settings, limit: Option<&str
     let mend = match (what, forecast.solver) {
         ("data", _) => "lower data.train or data.test",
         ("optimizer", Some(Solver::Svd | Solver::Gram)) => "take --solver krylov:16, or a smaller --batch",
-        ("optimizer", Some(Solver::Krylov { .. })) => "take fewer Krylov vectors, or a smaller network.hidden",
+        ("optimizer", Some(Solver::Krylov { .. })) => {
+            "take fewer Krylov vectors, or a smaller network.hidden"
+        }
         ("mini-batch", _) => "take a smaller --batch, or a smaller network.hidden",
         _ => "take a smaller network.hidden",
     };
@@ -66,11 +68,14 @@ fn size(text: &str) -> Result<u64, Failure> {
         _ => None,
     };
     match (number.trim().parse::<f64>(), unit) {
-        (Ok(number), Some(unit)) if number > 0.0 && number.is_finite() => {
+        (Ok(number), Some(unit)) if number > 0.0 && number.is_finite() =>
+        {
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
             Ok((number * unit) as u64)
         }
-        _ => Err(Failure::new(format!("--memory-limit {text} is no size; write 4GiB, 500MB, or a number of bytes"))),
+        _ => Err(Failure::new(format!(
+            "--memory-limit {text} is no size; write 4GiB, 500MB, or a number of bytes"
+        ))),
     }
 }
 
@@ -80,7 +85,8 @@ fn free() -> Option<u64> {
     let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let system = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024;
     let number = |name| fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse::<u64>().ok();
-    let container = number("memory.max").map(|most| most.saturating_sub(number("memory.current").unwrap_or(0)));
+    let container =
+        number("memory.max").map(|most| most.saturating_sub(number("memory.current").unwrap_or(0)));
     Some(container.map_or(system, |container| container.min(system)))
 }
 

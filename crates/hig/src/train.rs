@@ -1,7 +1,7 @@
 //! `hig train TASK` and `hig resume DIR`: one run, its files, and three lines on what was reached.
 
-use std::io::IsTerminal;
 use std::fs::File;
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use halfinverse::optimizer::StepReport;
 use halfinverse::task::{Forecast, StopSettings, Task};
 use halfinverse::training::{
-    Flow, Observer, Row, StopReason, Trainer, TrainingError, checkpoint::exists, read_parameters, write_checkpoint,
+    Flow, Observer, Row, StopReason, Trainer, TrainingError, checkpoint::exists, read_parameters,
+    write_checkpoint,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -240,7 +241,9 @@ fn closing_lines(summary: &Summary, rows: &[Metrics], folder: &Folder) -> Vec<St
     ];
     let faults = rows.iter().map(|row| row.faults).sum::<u64>();
     if faults > 0 {
-        lines.push(format!("{faults} steps failed and were gone on from; the column faults of metrics.csv tells when"));
+        lines.push(format!(
+            "{faults} steps failed and were gone on from; the column faults of metrics.csv tells when"
+        ));
     }
     lines.push(format!("report: {}", folder.file(REPORT).display()));
     lines
@@ -320,8 +323,9 @@ impl Watcher {
     /// Everything so far into a folder that was removed under way.
     fn make_again(&mut self, trainer: &Trainer) -> Result<(), Failure> {
         let path = self.folder.path();
-        let unwritable =
-            |error: std::io::Error| Failure::of_writing(format!("cannot make {} again: {error}", path.display()));
+        let unwritable = |error: std::io::Error| {
+            Failure::of_writing(format!("cannot make {} again: {error}", path.display()))
+        };
         std::fs::create_dir_all(path).map_err(unwritable)?;
         if self.lock.is_none() {
             self.lock = Some(self.folder.lock()?);

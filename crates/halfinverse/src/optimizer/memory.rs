@@ -83,7 +83,7 @@ impl Memory {
     pub fn small_count(&mut self, name: &str, value: &mut u32) {
         let mut number = u64::from(*value);
         self.count(name, &mut number);
-        *value = u32::try_from(number).ok().filter(|&number| number < 1 << 31).unwrap_or_else(|| {
+        *value = u32::try_from(number).ok().filter(|&number| number < 1 << 30).unwrap_or_else(|| {
             self.refuse(name);
             0
         });

@@ -4,8 +4,9 @@
 //! seconds (`hig compare TASK --optimizers sgd,momentum,rmsprop --lr-grid x0.1,x0.3,x1,x3,x10`), the remaining ones the customary.
 
 use super::settings::{
-    DataSettings, NetworkSettings, ObjectiveSettings, OnFault, OptimizerName, OptimizerSettings, RegressionSettings,
-    Schedule, Settings, SimulatorSettings, StopSettings, TaskName, ToySettings, TrainingSettings,
+    DataSettings, NetworkSettings, ObjectiveSettings, OnFault, OptimizerName, OptimizerSettings,
+    RegressionSettings, Schedule, Settings, SimulatorSettings, StopSettings, TaskName, ToySettings,
+    TrainingSettings,
 };
 use crate::network::{Activation, Init};
 use crate::objective::Reduction;

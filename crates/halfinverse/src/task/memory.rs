@@ -111,13 +111,7 @@ fn resolve(optimizer: &OptimizerSettings, solver: Solver, rows: usize, parameter
 }
 
 /// Of `Problem`: samples, a pass through the network, simulator's record, and what J stores.
-fn batch_numbers(
-    network: &Mlp,
-    simulator: &dyn Simulator,
-    batch: usize,
-    sample: f64,
-    blocks: Blocks,
-) -> f64 {
+fn batch_numbers(network: &Mlp, simulator: &dyn Simulator, batch: usize, sample: f64, blocks: Blocks) -> f64 {
     let (b, m) = (batch as f64, simulator.outcomes() as f64);
     let widths: f64 = network.layers().iter().map(|layer| layer.outputs as f64).sum();
     let pass = 2.0 * (network.inputs() as f64 + widths);

@@ -8,8 +8,9 @@ mod settings;
 pub use memory::Forecast;
 
 pub use settings::{
-    DataSettings, NetworkSettings, ObjectiveSettings, OnFault, OptimizerName, OptimizerSettings, RegressionSettings,
-    Schedule, Settings, SimulatorSettings, Stage, StopSettings, TaskName, ToySettings, TrainingSettings,
+    DataSettings, NetworkSettings, ObjectiveSettings, OnFault, OptimizerName, OptimizerSettings,
+    RegressionSettings, Schedule, Settings, SimulatorSettings, Stage, StopSettings, TaskName, ToySettings,
+    TrainingSettings,
 };
 
 use crate::error::{SettingError, ShapeError};

@@ -425,7 +425,11 @@ impl Settings {
         }
         let blow_up = self.training.blow_up;
         if !(blow_up == 0.0 || blow_up > 1.0 && blow_up.is_finite()) {
-            return Err(SettingError::new("training.blow_up", blow_up, "above 1 and finite, or 0 for no limit"));
+            return Err(SettingError::new(
+                "training.blow_up",
+                blow_up,
+                "above 1 and finite, or 0 for no limit",
+            ));
         }
         let every = self.training.checkpoint_every;
         if !(every > 0.0 && every.is_finite()) {

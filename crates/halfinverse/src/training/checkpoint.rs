@@ -357,7 +357,8 @@ fn restore(task: &Task, bytes: &[u8], path: &Path) -> Result<Trainer, Checkpoint
     let parameters = theta.len();
     let mut trainer = Trainer::new(task, Some(theta)).map_err(fresh)?;
     (trainer.optimizer, trainer.problem, trainer.order) = begin(task, turn).map_err(fresh)?;
-    contents.take_back("optimizer.", parameters, |memory| trainer.optimizer.visit(&trainer.problem, memory))?;
+    contents
+        .take_back("optimizer.", parameters, |memory| trainer.optimizer.visit(&trainer.problem, memory))?;
     contents.take_back("faults.", parameters, |memory| trainer.faults.visit(memory))?;
     if contents.tensor(GOOD).is_some() {
         let words = contents.words(GOOD, Dtype::F64, &[parameters])?;
@@ -373,10 +374,13 @@ fn restore(task: &Task, bytes: &[u8], path: &Path) -> Result<Trainer, Checkpoint
     [trainer.turn_epochs] = contents.numbers("training.turn_epochs")?;
     trainer.elapsed = Some(Duration::ZERO);
     let [losses, steps, fallbacks, rejected, faults] = contents.numbers("training.pending")?;
-    let counts = [fallbacks, rejected, faults].map(|count| count as u64);
+    let counts = [steps, fallbacks, rejected, faults];
+    if let Some(bad) = counts.iter().find(|count| !(0.0..1e9).contains(*count)) {
+        return Err(contents.format(format!("`training.pending` has {bad} as a count")));
+    }
     let pending = &mut trainer.pending;
     (pending.losses, pending.steps) = (losses, steps as u32);
-    [pending.fallbacks, pending.rejected, pending.faults] = counts;
+    [_, pending.fallbacks, pending.rejected, pending.faults] = counts.map(|count| count as u64);
     Ok(trainer)
 }
 

@@ -5,6 +5,9 @@ use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
+#[cfg(test)]
+mod tests;
+
 /// An SVG under construction, or a part of it.
 pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// What drawing can fail with.
@@ -26,7 +29,7 @@ pub(crate) const COLORS: [RGBColor; 12] = [
     RGBColor(90, 140, 60),
 ];
 
-/// A curve: points that are not finite, or not positive on a logarithmic axis, are left out.
+/// A curve: points that are not finite, or not positive on a logarithmic axis, are left out, and those beyond [`FARTHEST`].
 pub(crate) struct Line {
     pub(crate) name: String,
     pub(crate) points: Vec<(f64, f64)>,
@@ -39,7 +42,7 @@ impl Line {
     }
 }
 
-/// The room between two curves, shaded.
+/// The room between two curves, shaded; the axes are those of the lines, and cut it off.
 pub(crate) struct Band {
     /// x, lower and upper end.
     pub(crate) points: Vec<(f64, f64, f64)>,
@@ -72,11 +75,18 @@ pub(crate) struct Chart {
 
 const SIZE: (u32, u32) = (900, 420);
 
+/// The ticks of axes that end near the largest or least of all numbers are never done.
+const FARTHEST: f64 = 1e100;
+/// Length of a linear axis at least, relative to its ends: the ticks of shorter ones are lost in round-off.
+const SHORTEST: f64 = 1e-6;
+
 impl Chart {
     /// The picture.
     pub(crate) fn svg(mut self) -> Result<String, DrawError> {
         let (log_x, log_y) = (self.x.logarithmic, self.y.logarithmic);
-        let drawable = |value: f64, logarithmic: bool| value.is_finite() && (!logarithmic || value > 0.0);
+        let drawable = |value: f64, logarithmic: bool| {
+            value.abs() <= FARTHEST && (!logarithmic || value >= 1.0 / FARTHEST)
+        };
         for line in &mut self.lines {
             line.points.retain(|&(x, y)| drawable(x, log_x) && drawable(y, log_y));
         }
@@ -88,6 +98,12 @@ impl Chart {
         let points = || self.lines.iter().flat_map(|line| &line.points);
         let x = range(points().map(|point| point.0), log_x);
         let y = range(points().map(|point| point.1), log_y);
+        for band in &mut self.bands {
+            band.points.retain(|&(at, _, _)| (x.0..=x.1).contains(&at));
+            for (_, low, high) in &mut band.points {
+                (*low, *high) = (low.clamp(y.0, y.1), high.clamp(y.0, y.1));
+            }
+        }
         let legend = self.legend_corner(&x, &y);
         let mut text = String::new();
         {
@@ -222,8 +238,11 @@ fn range(values: impl Iterator<Item = f64>, logarithmic: bool) -> (f64, f64) {
     match (low <= high, logarithmic) {
         (false, _) => (0.1, 1.0),
         (true, true) => (low / 1.5, high * 1.5),
-        (true, false) if low == high => (low - 0.5, high + 0.5),
-        (true, false) => (low, high),
+        (true, false) => {
+            let least = SHORTEST * low.abs().max(high.abs()).max(SHORTEST);
+            let margin = if low == high { least.max(0.5) } else { least };
+            if high - low < least { (low - margin, high + margin) } else { (low, high) }
+        }
     }
 }
 
