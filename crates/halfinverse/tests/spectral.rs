@@ -85,34 +85,6 @@ proptest! {
             prop_assert!(error <= 1e-8, "{solver}: {error:e}");
         }
     }
-
-    #[test]
-    fn gauss_newton_solves_least_squares(seed in 0u64..1000) {
-        // φ = σ^−1 is the pseudo-inverse: J Δ = g for J of full row rank.
-        let filter = Filter::power(1.0, 1e-12).unwrap();
-        let (j, g, _) = known(12, 30, &spread(12, 1e-2), &filter, seed);
-        for solver in ALL {
-            let (delta, _) = solve(&j, &g, &filter, solver).unwrap();
-            let mut product = vec![0.0; 12];
-            DenseJacobian::new(j.clone()).apply(&delta, &mut product);
-            prop_assert!(distance(&product, &g) < 1e-9, "{solver}");
-        }
-    }
-
-    #[test]
-    fn the_update_scales_as_a_function_of_singular_values(scale in 1e-3..1e3f64, kappa in -1.0..1.0f64, seed in 0u64..1000) {
-        // Δ(sJ, g) = s^−κ Δ(J, g), and Δ(J, sg) = s Δ(J, g).
-        let filter = Filter::power(kappa, 1e-6).unwrap();
-        let (j, g, delta) = known(15, 25, &spread(15, 1e-2), &filter, seed);
-        let scaled_g: Vec<f64> = g.iter().map(|g| scale * g).collect();
-        for solver in ALL {
-            let (of_j, _) = solve(&(faer::Scale(scale) * &j), &g, &filter, solver).unwrap();
-            let (of_g, _) = solve(&j, &scaled_g, &filter, solver).unwrap();
-            let by = |s: f64| delta.iter().map(|d| s * d).collect::<Vec<_>>();
-            prop_assert!(distance(&of_j, &by(scale.powf(-kappa))) < 1e-8);
-            prop_assert!(distance(&of_g, &by(scale)) < 1e-8);
-        }
-    }
 }
 
 #[test]

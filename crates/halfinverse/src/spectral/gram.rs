@@ -16,6 +16,7 @@ use faer::{Col, Mat, Par};
 
 use super::decompose::{NoConvergence, SymmetricEigen};
 use super::{Fallback, Filter, Report, Solver};
+use crate::columns::norm;
 use crate::jacobian::Jacobian;
 
 /// |E| in units of s_max: rounding in K's entries and in its tridiagonalization.
@@ -70,7 +71,7 @@ pub(super) fn update(
         out.copy_from_slice(&combined);
     }
     let kept = sigmas.iter().filter(|&&sigma| filter.keeps(sigma, sigma_max));
-    Ok(Report {
+    let mut report = Report {
         solver: Solver::Gram,
         rank: kept.clone().count(),
         sigma_max,
@@ -78,7 +79,10 @@ pub(super) fn update(
         krylov_steps: None,
         error_estimate: bound,
         fallbacks: Vec::new(),
-    })
+    };
+    // Products with J round too, which shows where they cancel: where g has little in the range of J.
+    report.error_estimate += report.round_off((g.len(), out.len()), filter, norm(g), norm(out));
+    Ok(report)
 }
 
 /// Whether squares of the entries of J survived: J = 0 gives K = 0, but so does a J of 1e-200.
