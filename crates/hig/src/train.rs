@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use halfinverse::StepError;
 use halfinverse::optimizer::StepReport;
 use halfinverse::task::{Forecast, StopSettings, Task};
 use halfinverse::training::{
@@ -161,13 +162,12 @@ pub(crate) fn save(
 pub(crate) fn exit_code(reason: &StopReason, summary: &Summary) -> ExitCode {
     match reason {
         StopReason::Diverged(error) => {
-            say(
-                false,
-                &format!(
-                    "hig: the run diverged at step {}: {error}; its files are written, `hig resume` goes on from there with --on-fault roll-back or skip; or lower the learning rate with --lr",
-                    summary.steps + 1
-                ),
-            );
+            let mend = if matches!(error, StepError::BlowUp { .. }) {
+                "take --on-fault roll-back, a lower learning rate (--lr), or training.blow_up=0 to let it be"
+            } else {
+                "go on with hig resume and --on-fault skip, or lower the learning rate with --lr"
+            };
+            say(false, &format!("hig: the run diverged at step {}: {error}; {mend}", summary.steps + 1));
             ExitCode::from(3)
         }
         StopReason::Interrupted => ExitCode::from(130),

@@ -291,6 +291,7 @@ fn training(batch: usize) -> TrainingSettings {
         blow_up: 1e3,
         checkpoint_every: 5.0,
         evaluate_every: 0,
+        evaluate_early: false,
         from: None,
     }
 }

@@ -143,6 +143,7 @@ impl Task {
         if settings.training.evaluate_every == 0 {
             let outcomes = settings.training.batch * simulator.outcomes();
             settings.training.evaluate_every = settings.cadence(outcomes, network.parameters());
+            settings.training.evaluate_early = true;
         }
         let model = simulation
             .model(network, settings.objective.reduction)

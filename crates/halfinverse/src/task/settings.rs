@@ -305,6 +305,9 @@ pub struct TrainingSettings {
     pub blow_up: f64,
     /// Steps between evaluations on the test data; 0 stands for the cadence that costs at most 5 % of the time.
     pub evaluate_every: usize,
+    /// Whether there are more evaluations before the first of these; set where `evaluate_every` was 0.
+    #[serde(default)]
+    pub evaluate_early: bool,
     /// Seconds between checkpoints; longer where writing one takes more than a twentieth of that.
     #[serde(default = "default_checkpoint_every")]
     pub checkpoint_every: f64,
@@ -476,13 +479,13 @@ impl Settings {
         Ok(())
     }
 
-    /// Whether the test data are evaluated after so many steps: every `training.evaluate_every` of them, and before the
-    /// first of these at 1, 2, 3, 4, 6, 8, 12, …, since that is when the loss falls fastest.
+    /// Whether the test data are evaluated after so many steps: every `training.evaluate_every` of them, and with
+    /// `training.evaluate_early` before the first of these at 1, 2, 3, 4, 6, 8, 12, …, since that is when the loss falls fastest.
     #[must_use]
     pub fn evaluates_at(&self, step: u64) -> bool {
         let every = self.training.evaluate_every.max(1) as u64;
         let octaves = step.is_power_of_two() || step.is_multiple_of(3) && (step / 3).is_power_of_two();
-        step.is_multiple_of(every) || step < every && octaves
+        step.is_multiple_of(every) || self.training.evaluate_early && step < every && octaves
     }
 
     /// Steps between evaluations so that these cost less than 5 % of the time, from counts of operations alone:
