@@ -109,11 +109,11 @@ impl Simulation {
 /// A problem whose settings have been checked, with its data.
 #[derive(Clone)]
 pub struct Task {
-    settings: Settings,
-    model: Model,
+    pub(crate) settings: Settings,
+    pub(crate) model: Model,
     simulation: Simulation,
-    train: Samples,
-    test: Samples,
+    pub(crate) train: Samples,
+    pub(crate) test: Samples,
 }
 
 impl Task {

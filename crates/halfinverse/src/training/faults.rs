@@ -15,6 +15,9 @@
 //! Steps are halved 20 times at most, and 100 mini-batches in a row are skipped at most; then the run ends. An optimizer that
 //! chooses the length of its steps by itself goes on with its own choice.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use crate::error::StepError;

@@ -1,0 +1,255 @@
+//! Runs whose data or simulator fail on purpose, under each policy.
+
+use faer::{Mat, MatMut, MatRef};
+
+use super::*;
+use crate::model::Model;
+use crate::network::{Activation, Mlp};
+use crate::objective::{Reduction, SquaredError};
+use crate::optimizer::StepReport;
+use crate::simulator::{Derivative, Point, Simulator, SimulatorError};
+use crate::task::{OptimizerName, OptimizerSettings, Settings, StopSettings, Task, TaskName};
+use crate::training::{Flow, Observer, Row, StopReason, Trainer};
+
+/// y = z, but for samples that start from a mark.
+#[derive(Debug, Clone, Copy)]
+struct Faulty(Fault);
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fault {
+    /// An input is NaN.
+    Data,
+    /// An outcome is infinite.
+    Outcome,
+    /// ∂y/∂z is NaN.
+    Derivative,
+    /// ∂y/∂z is finite, but its square is not.
+    Huge,
+    /// The simulator says that it cannot.
+    Error,
+}
+
+const ALL: [Fault; 5] = [Fault::Data, Fault::Outcome, Fault::Derivative, Fault::Huge, Fault::Error];
+
+/// The sample that is marked.
+const MARKED: usize = 17;
+const BATCH: usize = 8;
+
+impl Faulty {
+    /// What a marked sample's derivatives are multiplied by.
+    fn slope(self, initial: MatRef<'_, f64>, s: usize) -> f64 {
+        match self.0 {
+            Fault::Derivative if initial[(s, 0)] > 0.0 => f64::NAN,
+            Fault::Huge if initial[(s, 0)] > 0.0 => 1e200,
+            _ => 1.0,
+        }
+    }
+}
+
+impl Simulator for Faulty {
+    fn controls(&self) -> usize {
+        2
+    }
+
+    fn outcomes(&self) -> usize {
+        2
+    }
+
+    fn initials(&self) -> usize {
+        1
+    }
+
+    fn forward(
+        &self,
+        initial: MatRef<'_, f64>,
+        control: MatRef<'_, f64>,
+        mut outcome: MatMut<'_, f64>,
+        _: &mut [f64],
+    ) -> Result<(), SimulatorError> {
+        outcome.copy_from(control);
+        let marked = (0..initial.nrows()).find(|&s| initial[(s, 0)] > 0.0);
+        match (self.0, marked) {
+            (Fault::Error, Some(s)) => Err(SimulatorError::Failed { reason: format!("sample {s}") }),
+            (Fault::Outcome, Some(s)) => {
+                outcome[(s, 1)] = f64::INFINITY;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn natural(&self) -> Derivative {
+        Derivative::Vjp
+    }
+
+    fn vjp(
+        &self,
+        at: Point<'_>,
+        cotangent: MatRef<'_, f64>,
+        mut out: MatMut<'_, f64>,
+    ) -> Result<(), SimulatorError> {
+        for s in 0..out.nrows() {
+            for j in 0..2 {
+                out[(s, j)] = self.slope(at.initial, s) * cotangent[(s, j)];
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The toy task's function with this simulator, on 32 samples.
+fn task(fault: Fault, optimizer: OptimizerName, policy: OnFault) -> Task {
+    let mut settings = Settings::new(TaskName::Toy, optimizer);
+    (settings.data.train, settings.data.test) = (32, 4);
+    (settings.training.batch, settings.training.threads) = (BATCH, 1);
+    (settings.training.evaluate_every, settings.training.on_fault) = (3, policy);
+    // Gauss–Newton blows up on this function without any fault.
+    settings.training.blow_up = 0.0;
+    settings.stop = StopSettings { steps: Some(16), ..StopSettings::default() };
+    let mut task = Task::new(settings).unwrap();
+    let network = Mlp::new(&[1, 7, 2], Activation::Tanh).unwrap();
+    let squares = SquaredError { factor: 0.5, reduction: Reduction::Mean };
+    task.model = Model::new(network, Faulty(fault), squares).unwrap();
+    task.train.initial = Mat::zeros(32, 1);
+    task.test.initial = Mat::zeros(4, 1);
+    task.train.initial[(MARKED, 0)] = 1.0;
+    if fault == Fault::Data {
+        task.train.input[(MARKED, 0)] = f64::NAN;
+    }
+    task
+}
+
+#[derive(Default)]
+struct Watcher(Vec<Row>);
+
+impl Observer for Watcher {
+    fn step(&mut self, _: &mut Trainer, _: &StepReport) -> Flow {
+        Flow::Continue
+    }
+
+    fn row(&mut self, _: &Trainer, row: &Row) -> std::io::Result<()> {
+        self.0.push(row.clone());
+        Ok(())
+    }
+}
+
+fn run(task: &Task) -> (Trainer, StopReason, Vec<Row>) {
+    let (mut trainer, mut watcher) = (Trainer::new(task, None).unwrap(), Watcher::default());
+    let reason = trainer.run(&mut watcher).unwrap();
+    (trainer, reason, watcher.0)
+}
+
+/// Those that take no step back by themselves.
+const PLAIN: [OptimizerName; 7] = [
+    OptimizerName::Adam,
+    OptimizerName::Momentum,
+    OptimizerName::Hig,
+    OptimizerName::Gn,
+    OptimizerName::Lm,
+    OptimizerName::LBfgs,
+    OptimizerName::Sip,
+];
+
+/// Every fault with every one of them; a huge derivative only where it is not inverted, which makes a small step of it.
+fn cases() -> impl Iterator<Item = (Fault, OptimizerName)> {
+    let inverts = |optimizer| {
+        !matches!(optimizer, OptimizerName::Adam | OptimizerName::Momentum | OptimizerName::LBfgs)
+    };
+    ALL.into_iter()
+        .flat_map(|fault| PLAIN.map(|optimizer| (fault, optimizer)))
+        .filter(move |&(fault, optimizer)| fault != Fault::Huge || !inverts(optimizer))
+}
+
+#[test]
+fn a_run_that_stops_at_a_fault_is_as_it_was_before_that_step() {
+    for (fault, optimizer) in cases() {
+        let (trainer, reason, _) = run(&task(fault, optimizer, OnFault::Stop));
+        assert!(matches!(reason, StopReason::Diverged(_)), "{fault:?} {optimizer}: {reason:?}");
+        // The third mini-batch holds the marked sample.
+        assert_eq!((trainer.steps(), trainer.faults()), (2, 1), "{fault:?} {optimizer}");
+        let mut short = task(fault, optimizer, OnFault::Stop).settings().clone();
+        short.stop.steps = Some(2);
+        let mut before = task(fault, optimizer, OnFault::Stop);
+        before.settings = short;
+        assert_eq!(trainer.theta(), run(&before).0.theta(), "{fault:?} {optimizer}");
+    }
+}
+
+#[test]
+fn a_skipped_mini_batch_leaves_no_trace_but_its_count() {
+    for (fault, optimizer) in cases() {
+        let skipping = task(fault, optimizer, OnFault::Skip);
+        let (trainer, reason, rows) = run(&skipping);
+        assert!(matches!(reason, StopReason::Steps), "{fault:?} {optimizer}: {reason:?}");
+        assert_eq!(trainer.faults(), 4, "{fault:?} {optimizer}");
+        assert_eq!(rows.iter().map(|row| row.faults).sum::<u64>(), 4, "{fault:?} {optimizer}");
+        // The same optimizer on the mini-batches that are in order.
+        let (_, settings, _) = skipping.settings().turn(0);
+        let mut alone = skipping.optimizer(settings, BATCH).unwrap();
+        let mut problem =
+            crate::Problem::new(skipping.model(), skipping.train().zeros_like(BATCH), 1).unwrap();
+        let mut theta = skipping.initial_parameters();
+        for first in (0..16).map(|step| step % 4 * BATCH).filter(|&first| first != 16) {
+            skipping.train().gather(&(first..first + BATCH).collect::<Vec<_>>(), problem.samples_mut());
+            alone.step(&mut problem, &mut theta).unwrap();
+        }
+        assert_eq!(trainer.theta(), theta, "{fault:?} {optimizer}");
+    }
+}
+
+#[test]
+fn a_run_that_rolls_back_goes_on_with_finite_parameters() {
+    for (fault, optimizer) in cases() {
+        let (trainer, reason, _) = run(&task(fault, optimizer, OnFault::RollBack));
+        assert!(matches!(reason, StopReason::Steps), "{fault:?} {optimizer}: {reason:?}");
+        assert_eq!(trainer.faults(), 4, "{fault:?} {optimizer}");
+        assert!(trainer.theta().iter().all(|x| x.is_finite()), "{fault:?} {optimizer}");
+    }
+}
+
+#[test]
+fn the_optimizers_that_take_steps_back_outlive_every_fault_or_say_what_it_was() {
+    for fault in ALL {
+        for optimizer in [OptimizerName::HigKron, OptimizerName::HigAuto] {
+            for policy in [OnFault::Stop, OnFault::Skip, OnFault::RollBack] {
+                let (trainer, reason, _) = run(&task(fault, optimizer, policy));
+                assert!(trainer.theta().iter().all(|x| x.is_finite()), "{fault:?} {optimizer} {policy:?}");
+                let stopped = matches!(reason, StopReason::Diverged(_));
+                assert!(policy == OnFault::Stop || !stopped, "{fault:?} {optimizer} {policy:?}: {reason:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_error_names_sample_and_component() {
+    let (_, reason, _) = run(&task(Fault::Outcome, OptimizerName::Adam, OnFault::Stop));
+    let StopReason::Diverged(error) = reason else { panic!("{reason:?}") };
+    let expected = "the loss of the mini-batch is inf: component 1 of the outcome of its sample 1 is inf";
+    assert_eq!(error.to_string(), expected);
+}
+
+/// Gradient descent on poisson, far too fast.
+fn too_fast(policy: OnFault) -> (Trainer, StopReason, Vec<Row>) {
+    let mut settings = Settings::new(TaskName::Poisson, OptimizerName::Sgd);
+    (settings.data.train, settings.data.test) = (64, 8);
+    (settings.training.batch, settings.training.threads) = (8, 1);
+    (settings.training.evaluate_every, settings.training.on_fault) = (5, policy);
+    settings.optimizer = OptimizerSettings::Sgd { learning_rate: 1e-2 };
+    settings.stop = StopSettings { steps: Some(400), ..StopSettings::default() };
+    run(&Task::new(settings).unwrap())
+}
+
+#[test]
+fn a_blow_up_stops_a_run_or_makes_its_steps_smaller() {
+    let (_, reason, _) = too_fast(OnFault::Stop);
+    assert!(matches!(reason, StopReason::Diverged(StepError::BlowUp { .. })), "{reason:?}");
+    let (_, reason, _) = too_fast(OnFault::Skip);
+    assert!(matches!(reason, StopReason::Diverged(StepError::BlowUp { .. })), "{reason:?}");
+    let (trainer, reason, rows) = too_fast(OnFault::RollBack);
+    assert!(matches!(reason, StopReason::Steps), "{reason:?}");
+    assert!(trainer.faults() > 0);
+    let last = rows.last().unwrap();
+    assert!(last.test_loss <= 1e3 * rows[0].test_loss, "{}", last.test_loss);
+    assert!(last.last.as_ref().unwrap().learning_rate < 1e-2);
+}
