@@ -1,19 +1,13 @@
 //! Runs that are stopped, killed or damaged, and gone on with.
 
+mod common;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-fn hig(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_hig")).args(arguments).output().unwrap()
-}
-
-fn folder(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("resume-{name}"));
-    let _ = fs::remove_dir_all(&path);
-    path
-}
+use common::{assert_same, folder, hig};
 
 const TASK: [&str; 9] =
     ["oscillators", "--set", "data.train=256", "--set", "data.test=64", "--batch", "32", "--threads", "1"];
@@ -26,31 +20,6 @@ fn train(out: &Path, optimizer: &str, steps: &str) -> Output {
 
 fn resume(out: &Path, more: &[&str]) -> Output {
     hig(&[&["resume", out.to_str().unwrap(), "--quiet"], more].concat())
-}
-
-/// Rows of the metrics without the two columns of time.
-fn rows(folder: &Path) -> Vec<String> {
-    let text = fs::read_to_string(folder.join("metrics.csv")).unwrap();
-    let without_times = |line: &str| {
-        let cells = line.split(',').enumerate().filter(|(i, _)| !(2..4).contains(i));
-        cells.map(|(_, cell)| cell).collect::<Vec<_>>().join(",")
-    };
-    text.lines().map(without_times).collect()
-}
-
-/// Everything in the checkpoint, in the order of the names.
-fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    let bytes = fs::read(folder.join("checkpoint.safetensors")).unwrap();
-    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    let mut tensors: Vec<_> =
-        file.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec())).collect();
-    tensors.sort();
-    tensors
-}
-
-fn assert_same(one: &Path, other: &Path, what: &str) {
-    assert_eq!(rows(one), rows(other), "{what}");
-    assert!(contents(one) == contents(other), "{what}: checkpoints differ");
 }
 
 #[test]

@@ -43,14 +43,18 @@ pub(crate) fn draw(simulation: &Simulation, seed: u64, stream: u64, count: usize
 
 /// Points uniform on [−1, 1), and a function of them.
 fn function(count: usize, rng: &mut ChaCha8Rng, f: impl Fn(f64) -> Vec<f64>) -> Samples {
-    let xs: Vec<f64> = (0..count).map(|_| 2.0 * rng.random::<f64>() - 1.0).collect();
-    let ys: Vec<Vec<f64>> = xs.iter().map(|&x| f(x)).collect();
     let outputs = f(0.0).len();
-    Samples {
-        input: Mat::from_fn(count, 1, |s, _| xs[s]),
+    let mut samples = Samples {
+        input: Mat::zeros(count, 1),
         initial: Mat::zeros(count, 0),
-        target: Mat::from_fn(count, outputs, |s, c| ys[s][c]),
+        target: Mat::zeros(count, outputs),
+    };
+    for s in 0..count {
+        let x = 2.0 * rng.random::<f64>() - 1.0;
+        samples.input[(s, 0)] = x;
+        f(x).into_iter().enumerate().for_each(|(c, y)| samples.target[(s, c)] = y);
     }
+    samples
 }
 
 /// exp(−10x²)·sin 2x, which is odd: its mean over [−1, 1] is 0.

@@ -62,8 +62,8 @@ impl Forecast {
         let evaluated = settings.data.test.min(crate::model::AT_A_TIME);
         let evaluation = batch_numbers(&network, simulator, evaluated, sample, Blocks::None);
         let spectrum_rows = (settings.training.batch * simulator.outcomes()).min(SPECTRUM_ROWS) as f64;
-        // The trainer has a copy of the task, the evaluator one of the test data.
-        let data = 2.0 * (train + test) * sample + test * sample;
+        // The trainer has a copy of the task and an order of the samples, the evaluator a copy of the test data.
+        let data = 2.0 * (train + test) * sample + test * sample + train;
         let numbers = [
             ("data", data),
             ("mini-batch", batches),
@@ -137,8 +137,8 @@ fn optimizer_numbers(
         network.layers().iter().map(|l| ((l.inputs + 1).pow(2) + l.outputs.pow(2)) as f64).sum();
     let kron = 5.0 * p + 4.0 * factors;
     let spectral = match solver {
-        // J, its copy that is taken apart, U and V.
-        Some(Solver::Svd) => 2.0 * n * p + small * (n + p),
+        // J, its copies that are taken apart, U and V.
+        Some(Solver::Svd) => 3.0 * n * p + small * (n + p),
         // K, its tridiagonal form and eigenvectors; JᵀJ is made of J's rows.
         Some(Solver::Gram | Solver::Auto) => 4.0 * small * small + if p < n { n * p } else { 0.0 },
         Some(Solver::Krylov { vectors }) => (vectors as f64).min(small) * (n + p),

@@ -1,0 +1,249 @@
+//! What a run survives, caused for real: SIGKILL, a full disk, a folder that is removed, two programs on one folder.
+//!
+//! `HIG_KILLS=67 HIG_KILL_SECONDS=5 cargo test --release -p hig --test reliability kill` kills 201 runs of about 5 s each.
+#![cfg(unix)]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use common::{assert_same, folder, hig};
+
+const TASK: [&str; 12] = [
+    "oscillators",
+    "--set",
+    "data.train=256",
+    "--set",
+    "data.test=64",
+    "--batch",
+    "32",
+    "--threads",
+    "1",
+    "--quiet",
+    "--set",
+    "training.evaluate_every=7",
+];
+
+fn start(out: &Path, arguments: &[&str]) -> Child {
+    let out = ["--out", out.to_str().unwrap()];
+    Command::new(env!("CARGO_BIN_EXE_hig"))
+        .args([&["train"], &TASK[..], arguments, &out[..]].concat())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn train(out: &Path, arguments: &[&str]) -> Output {
+    start(out, arguments).wait_with_output().unwrap()
+}
+
+fn resume(out: &Path, arguments: &[&str]) -> Output {
+    hig(&[&["resume", out.to_str().unwrap(), "--quiet"], arguments].concat())
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Waits until the program has written a file.
+fn wait_for(path: &Path) {
+    let begun = Instant::now();
+    while !path.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{} never came", path.display());
+        sleep(Duration::from_millis(2));
+    }
+}
+
+fn number(name: &str, default: f64) -> f64 {
+    std::env::var(name).ok().map_or(default, |text| text.parse().unwrap())
+}
+
+/// Kills runs at moments spread over their whole length, and half of them once more while they are gone on with.
+fn survives_kills(optimizer: &[&str], steps_per_second: f64) {
+    let (kills, seconds) = (number("HIG_KILLS", 3.0), number("HIG_KILL_SECONDS", 0.5));
+    let steps = format!("{}", (seconds * steps_per_second).ceil());
+    let arguments = [optimizer, &["--steps", &steps, "--set", "training.checkpoint_every=0.05"]].concat();
+    let whole = folder(&format!("kill-whole-{}", optimizer[1]));
+    let begun = Instant::now();
+    assert!(train(&whole, &arguments).status.success());
+    let length = begun.elapsed();
+    for i in 0..kills as u32 {
+        let out = folder(&format!("kill-{}-{i}", optimizer[1]));
+        let mut child = start(&out, &arguments);
+        // The golden ratio spreads any number of moments evenly.
+        sleep(length.mul_f64((f64::from(i + 1) * 0.618_034).fract()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if i % 2 == 1 && out.join("config.toml").exists() {
+            let mut again = Command::new(env!("CARGO_BIN_EXE_hig"))
+                .args(["resume", out.to_str().unwrap(), "--quiet"])
+                .spawn()
+                .unwrap();
+            sleep(length.mul_f64(0.2));
+            again.kill().unwrap();
+            again.wait().unwrap();
+        }
+        let end = if out.join("config.toml").exists() { resume(&out, &[]) } else { train(&out, &arguments) };
+        assert!(end.status.success(), "{optimizer:?}, kill {i}: {}", stderr(&end));
+        assert_same(&whole, &out, &format!("{optimizer:?}, kill {i}"));
+        assert!(out.join("report.html").is_file(), "{optimizer:?}, kill {i}");
+        fs::remove_dir_all(&out).unwrap();
+    }
+}
+
+#[test]
+fn a_killed_adam_run_goes_on_to_the_same_bytes() {
+    survives_kills(&["--optimizer", "adam"], 10_000.0);
+}
+
+#[test]
+fn a_killed_krylov_run_goes_on_to_the_same_bytes() {
+    survives_kills(&["--optimizer", "hig", "--solver", "krylov:8"], 1500.0);
+}
+
+#[test]
+fn a_killed_hig_auto_run_goes_on_to_the_same_bytes() {
+    survives_kills(&["--optimizer", "hig-auto"], 1500.0);
+}
+
+#[test]
+fn a_run_that_rolls_back_goes_on_to_the_same_end() {
+    let (whole, parts) = (folder("roll-whole"), folder("roll-parts"));
+    let wild = ["--optimizer", "sgd", "--lr", "3", "--on-fault", "roll-back", "--steps"];
+    assert!(train(&whole, &[&wild[..], &["90"]].concat()).status.success());
+    assert!(train(&parts, &[&wild[..], &["31"]].concat()).status.success());
+    assert!(resume(&parts, &["--steps", "90"]).status.success());
+    assert_same(&whole, &parts, "roll-back");
+    let summary = fs::read_to_string(whole.join("summary.json")).unwrap();
+    assert!(!summary.contains("\"faults\": 0"), "{summary}");
+}
+
+/// Mounts a small file system, which takes a privilege; tells whether it could.
+fn mount(path: &Path, size: &str) -> bool {
+    fs::create_dir_all(path).unwrap();
+    let options = format!("size={size}");
+    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(path).status();
+    mount.is_ok_and(|status| status.success())
+}
+
+#[test]
+fn a_full_disk_ends_a_run_which_goes_on_when_there_is_room() {
+    let disk = folder("disk");
+    assert!(mount(&disk, "200k"), "this test mounts a tmpfs, which only root may");
+    let (whole, out) = (folder("disk-whole"), disk.join("run"));
+    let arguments = ["--optimizer", "adam", "--steps", "20000", "--set", "training.checkpoint_every=0.02"];
+    let first = train(&out, &arguments);
+    let message = stderr(&first);
+    assert!(train(&whole, &arguments).status.success());
+    let grown = Command::new("mount").args(["-o", "remount,size=64m"]).arg(&disk).status().unwrap();
+    assert!(grown.success());
+    let end = resume(&out, &[]);
+    if end.status.success() {
+        assert_same(&whole, &out, "after a full disk");
+    }
+    Command::new("umount").arg(&disk).status().unwrap();
+    assert_eq!(first.status.code(), Some(1), "{message}");
+    assert!(message.contains("No space left on device"), "{message}");
+    assert!(message.contains("go on from the last checkpoint: hig resume"), "{message}");
+    assert!(end.status.success(), "{}", stderr(&end));
+}
+
+#[test]
+fn a_folder_that_is_removed_under_way_is_made_again() {
+    let (whole, out) = (folder("removed-whole"), folder("removed"));
+    let arguments = ["--optimizer", "adam", "--steps", "20000", "--set", "training.checkpoint_every=0.02"];
+    assert!(train(&whole, &arguments).status.success());
+    let child = start(&out, &arguments);
+    wait_for(&out.join("checkpoint.safetensors"));
+    while fs::remove_dir_all(&out).is_err() {}
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("made again"), "{}", stderr(&output));
+    assert_same(&whole, &out, "after the folder was removed");
+}
+
+#[test]
+fn two_programs_cannot_be_at_work_in_one_folder() {
+    let out = folder("two");
+    let mut child = start(&out, &["--optimizer", "adam", "--time", "60s"]);
+    wait_for(&out.join("metrics.csv"));
+    for second in [resume(&out, &[]), train(&out, &["--optimizer", "adam", "--steps", "3"])] {
+        assert_eq!(second.status.code(), Some(2));
+        let message = stderr(&second);
+        assert!(message.contains("another hig is at work") || message.contains("is not empty"), "{message}");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(resume(&out, &["--steps", "5"]).status.success(), "the lock is gone with its holder");
+}
+
+#[test]
+fn a_checkpoint_of_other_settings_is_refused() {
+    let out = folder("other");
+    assert!(train(&out, &["--optimizer", "adam", "--steps", "20"]).status.success());
+    let config = out.join("config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("learning_rate = 0.0003", "learning_rate = 0.0004")).unwrap();
+    let output = resume(&out, &["--steps", "30"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("its run had other settings"), "{}", stderr(&output));
+}
+
+#[test]
+fn metrics_that_lost_rows_are_refused_with_the_mend() {
+    let out = folder("rows");
+    assert!(train(&out, &["--optimizer", "adam", "--steps", "20"]).status.success());
+    let metrics = out.join("metrics.csv");
+    let text = fs::read_to_string(&metrics).unwrap();
+    fs::write(&metrics, text.lines().take(2).collect::<Vec<_>>().join("\n") + "\n").unwrap();
+    let output = resume(&out, &["--steps", "30"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("hig train --from"), "{}", stderr(&output));
+}
+
+#[test]
+fn what_does_not_fit_into_memory_is_refused_before_it_begins() {
+    let out = folder("memory");
+    let output = train(&out, &["--solver", "svd", "--memory-limit", "10MiB"]);
+    assert_eq!(output.status.code(), Some(2));
+    let message = stderr(&output);
+    assert!(message.contains("this run needs about") && message.contains("--memory-limit"), "{message}");
+    assert!(!out.exists());
+}
+
+/// Peak of the process over the forecast.
+fn over_forecast(arguments: &[&str]) -> f64 {
+    let out = folder("forecast");
+    let all = ["--threads", "1", "--out", out.to_str().unwrap()];
+    let output = hig(&[&["train"], arguments, &all[..]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let said = stderr(&output);
+    let line = said.lines().next().unwrap();
+    let (number, unit) = line.rsplit("about ").next().unwrap().split_once(' ').unwrap();
+    let bytes = number.parse::<f64>().unwrap() * if unit.starts_with('M') { 1048576.0 } else { 1073741824.0 };
+    let summary: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(out.join("summary.json")).unwrap()).unwrap();
+    summary["peak_rss_bytes"].as_f64().unwrap() / bytes
+}
+
+#[test]
+fn the_memory_forecast_is_near_the_peak() {
+    for arguments in [
+        &["oscillators", "--optimizer", "adam", "--steps", "20"][..],
+        &["oscillators", "--solver", "gram", "--batch", "512", "--steps", "1"],
+        &["oscillators", "--solver", "svd", "--batch", "256", "--steps", "1"],
+        &["dipole", "--solver", "krylov:64", "--batch", "64", "--steps", "2"],
+        &["poisson", "--solver", "krylov:32", "--steps", "2"],
+        &["oscillators", "--optimizer", "hig-auto", "--steps", "20"],
+        &["regression", "--optimizer", "adam", "--set", "data.train=1000000", "--steps", "20"],
+    ] {
+        let ratio = over_forecast(arguments);
+        println!("{arguments:?}: {ratio:.2}");
+        assert!((0.4..1.25).contains(&ratio), "{arguments:?}: the peak is {ratio:.2} of the forecast");
+    }
+}
