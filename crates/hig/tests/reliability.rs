@@ -59,20 +59,20 @@ fn wait_for(path: &Path) {
     }
 }
 
-fn number(name: &str, default: f64) -> f64 {
-    std::env::var(name).ok().map_or(default, |text| text.parse().unwrap())
+fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
+    std::env::var(name).ok().map_or(default, |text| text.parse().ok().expect(name))
 }
 
 /// Kills runs at moments spread over their whole length, and half of them once more while they are gone on with.
 fn survives_kills(optimizer: &[&str], steps_per_second: f64) {
-    let (kills, seconds) = (number("HIG_KILLS", 3.0), number("HIG_KILL_SECONDS", 0.5));
+    let (kills, seconds) = (number("HIG_KILLS", 3u32), number("HIG_KILL_SECONDS", 0.5));
     let steps = format!("{}", (seconds * steps_per_second).ceil());
     let arguments = [optimizer, &["--steps", &steps, "--set", "training.checkpoint_every=0.05"]].concat();
     let whole = folder(&format!("kill-whole-{}", optimizer[1]));
     let begun = Instant::now();
     assert!(train(&whole, &arguments).status.success());
     let length = begun.elapsed();
-    for i in 0..kills as u32 {
+    for i in 0..kills {
         let out = folder(&format!("kill-{}-{i}", optimizer[1]));
         let mut child = start(&out, &arguments);
         // The golden ratio spreads any number of moments evenly.
@@ -225,7 +225,7 @@ fn over_forecast(arguments: &[&str]) -> f64 {
     let said = stderr(&output);
     let line = said.lines().next().unwrap();
     let (number, unit) = line.rsplit("about ").next().unwrap().split_once(' ').unwrap();
-    let bytes = number.parse::<f64>().unwrap() * if unit.starts_with('M') { 1048576.0 } else { 1073741824.0 };
+    let bytes = number.parse::<f64>().unwrap() * 1024f64.powi(if unit.starts_with('M') { 2 } else { 3 });
     let summary: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(out.join("summary.json")).unwrap()).unwrap();
     summary["peak_rss_bytes"].as_f64().unwrap() / bytes
