@@ -398,9 +398,54 @@ fn bad_input_is_refused_in_one_sentence_before_any_work() {
         (&["ablate", "oscillators", "--vary", "kappa=2"], &["`optimizer.kappa`", "from -1 to 1"]),
         (&["ablate", "oscillators", "--vary", "kapa=1"], &["unknown setting `kapa`"]),
         (&["ablate", "oscillators", "--vary", "depth=0"], &["`depth` is 0"]),
+        (&["train", "oscillators", "--on-fault", "rollback"], &["stop, roll-back, skip", "--on-fault"]),
+        (&["train", "oscillators", "--set", "training.blow_up=0.5"], &["above 1 and finite, or 0"]),
+        (&["train", "oscillators", "--set", "training.checkpoint_every=0"], &["positive and finite"]),
+        (&["train", "oscillators", "--memory-limit", "much"], &["--memory-limit much", "4GiB"]),
+        (&["train", "oscillators", "--memory-limit", "1MiB"], &["needs about", "raise --memory-limit"]),
+        (
+            &["train", "oscillators", "--solver", "svd", "--memory-limit", "50MiB"],
+            &["n = 512 rows", "take --solver krylov:16"],
+        ),
+        (
+            &[
+                "train",
+                "oscillators",
+                "--optimizer",
+                "adam",
+                "--set",
+                "data.train=9000000",
+                "--memory-limit",
+                "1GiB",
+            ],
+            &["lower data.train"],
+        ),
+        (
+            &["train", "oscillators", "--set", "training.schedule=cosine"],
+            &["`training.schedule`", "steps or epochs"],
+        ),
+        (
+            &[
+                "train",
+                "oscillators",
+                "--optimizer",
+                "lm",
+                "--steps",
+                "9",
+                "--set",
+                "training.schedule=cosine",
+            ],
+            &["constant with lm"],
+        ),
+        (&["compare", "oscillators", "--lr-grid", "x1", "--grid-time", "soon"], &["--grid-time soon", "30s"]),
+        (&["resume", "full"], &["holds no run"]),
+        (&["resume", "nowhere"], &["holds no run"]),
+        (&["resume", "trained", "--steps", "9", "--on-fault", "never"], &["--on-fault never", "roll-back"]),
         (&["report", "full"], &["no run's folder"]),
         (&["bench", "oscillators", "--repeats", "0"], &["--repeats"]),
     ];
+    // With HIG_TABLE=FILE, what was said to whom: the table in docs/refusals.md.
+    let mut table = String::from("| command | what it says, exit code 2 |\n|---|---|\n");
     for (arguments, words) in cases {
         let output = hig(arguments, home.path());
         let said = stderr(&output);
@@ -408,6 +453,11 @@ fn bad_input_is_refused_in_one_sentence_before_any_work() {
         assert_eq!(said.lines().count(), 1, "{arguments:?}: one sentence, not {said}");
         assert!(words.iter().all(|word| said.contains(word)), "{arguments:?}: {said}");
         assert!(output.stdout.is_empty(), "{arguments:?}");
+        let cell = |text: &str| text.trim().replace('|', "\\|");
+        table += &format!("| `hig {}` | {} |\n", cell(&arguments.join(" ")), cell(&said));
+    }
+    if let Ok(path) = std::env::var("HIG_TABLE") {
+        fs::write(path, table).unwrap();
     }
     assert!(!home.path().join("runs").exists(), "no folder was made for a run that never began");
 }
