@@ -53,6 +53,22 @@ fn a_run_that_is_gone_on_with_equals_one_that_was_not_stopped() {
 }
 
 #[test]
+fn a_run_that_was_killed_after_its_last_checkpoint_ends_with_the_same_last_row() {
+    for optimizer in ["adam", "hig", "lm", "hig-kron", "hig-auto"] {
+        let (whole, out) = (folder("last-row-whole"), folder("last-row"));
+        for out in [&whole, &out] {
+            train(out, optimizer, "75");
+        }
+        for name in ["summary.json", "report.html"] {
+            fs::remove_file(out.join(name)).unwrap();
+        }
+        assert!(resume(&out, &[]).status.success());
+        assert_same(&whole, &out, optimizer);
+        assert!(out.join("report.html").is_file());
+    }
+}
+
+#[test]
 fn a_finished_run_says_so_and_stays_as_it_is() {
     let out = folder("finished");
     train(&out, "adam", "20");

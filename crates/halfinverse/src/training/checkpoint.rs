@@ -7,7 +7,7 @@
 //! | `training.step`, `training.seed` | \[1\], u64 | position in the data and random state, which follow from them |
 //! | `training.turn`, `training.turn_step` | \[1\], u64 | which optimizer's turn it is, and when that began |
 //! | `training.turn_epochs` | \[1\] | epochs before that |
-//! | `training.pending` | \[5\] | since the last row of metrics: sum of losses, steps, fallbacks, rejected steps, faults |
+//! | `pending.*` | | what the next row of metrics needs: sums and counts since the last one, the last step |
 //! | `training.rows` | \[1\], u64 | rows of metrics before |
 //! | `training.settings` | \[1\], u64 | [hash of the settings](crate::task::Settings::hash) |
 //! | `faults.*` | | what is remembered of numerical faults |
@@ -71,9 +71,10 @@ pub enum CheckpointError {
 /// # Errors
 /// When the file cannot be written.
 pub fn write_checkpoint(trainer: &mut Trainer, path: &Path) -> Result<(), CheckpointError> {
-    let (mut memory, mut faults) = (Memory::default(), Memory::default());
+    let [mut memory, mut faults, mut pending] = [(); 3].map(|()| Memory::default());
     trainer.optimizer.visit(&trainer.problem, &mut memory);
     trainer.faults.visit(&mut faults);
+    trainer.pending.visit(&mut pending);
     let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
     let mut add = |name: String, shape: Vec<usize>, values: &mut dyn Iterator<Item = f64>| {
         tensors.push((name, Dtype::F64, shape, values.flat_map(f64::to_le_bytes).collect()));
@@ -91,15 +92,12 @@ pub fn write_checkpoint(trainer: &mut Trainer, path: &Path) -> Result<(), Checkp
     };
     add_all("optimizer.", memory.entries());
     add_all("faults.", faults.entries());
+    add_all("pending.", pending.entries());
     if let Some(good) = &trainer.faults.good {
         add_all("good.optimizer.", &good.memory);
         add(GOOD.to_owned(), vec![good.theta.len()], &mut good.theta.iter().copied());
     }
     add("training.turn_epochs".to_owned(), vec![1], &mut [trainer.turn_epochs].into_iter());
-    let pending = &trainer.pending;
-    let counts = [pending.fallbacks, pending.rejected, pending.faults].map(|count| count as f64);
-    let losses = [pending.losses, f64::from(pending.steps)];
-    add("training.pending".to_owned(), vec![5], &mut losses.into_iter().chain(counts));
     let settings = trainer.task.settings();
     for (name, value) in [
         ("step", trainer.step),
@@ -373,14 +371,11 @@ fn restore(task: &Task, bytes: &[u8], path: &Path) -> Result<Trainer, Checkpoint
     trainer.rows = contents.count("training.rows")?;
     [trainer.turn_epochs] = contents.numbers("training.turn_epochs")?;
     trainer.elapsed = Some(Duration::ZERO);
-    let [losses, steps, fallbacks, rejected, faults] = contents.numbers("training.pending")?;
-    let counts = [steps, fallbacks, rejected, faults];
-    if let Some(bad) = counts.iter().find(|count| !(0.0..1e9).contains(*count)) {
-        return Err(contents.format(format!("`training.pending` has {bad} as a count")));
+    contents.take_back("pending.", parameters, |memory| trainer.pending.visit(memory))?;
+    if step > turn_step {
+        // The next row looks at the last mini-batch once more.
+        trainer.draw(step - 1);
     }
-    let pending = &mut trainer.pending;
-    (pending.losses, pending.steps) = (losses, steps as u32);
-    [_, pending.fallbacks, pending.rejected, pending.faults] = counts.map(|count| count as u64);
     Ok(trainer)
 }
 

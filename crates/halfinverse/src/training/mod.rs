@@ -6,6 +6,7 @@
 pub mod checkpoint;
 mod faults;
 mod order;
+mod pending;
 
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use crate::spectral::{SpectralError, singular_values};
 use crate::task::{Schedule, Stage, Task};
 use faults::{Faults, Good, Remedy};
 use order::Order;
+use pending::Pending;
 
 /// One evaluation: a row of `metrics.csv`.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,17 +133,6 @@ pub struct Trainer {
     faults: Faults,
     /// Time since the run began, up to the checkpoint that it was resumed from.
     elapsed: Option<Duration>,
-}
-
-/// What has happened since the last row.
-#[derive(Default, Clone)]
-struct Pending {
-    losses: f64,
-    steps: u32,
-    fallbacks: u64,
-    rejected: u64,
-    faults: u64,
-    last: Option<StepReport>,
 }
 
 /// Steps that `ms_per_step` leaves out, while caches and buffers fill.
@@ -269,7 +260,7 @@ impl Trainer {
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<StopReason, TrainingError> {
         let begun = Instant::now();
         let mut test_loss = f64::INFINITY;
-        let mut evaluated = self.pending.steps == 0 && self.pending.faults == 0;
+        let mut evaluated = self.pending.is_empty();
         if self.elapsed.is_none() {
             test_loss = self.evaluate(begun, observer)?;
             evaluated = true;
@@ -383,15 +374,20 @@ impl Trainer {
         caution * 0.5 * (1.0 + libm::cos(std::f64::consts::PI * of_steps.max(of_epochs).min(1.0)))
     }
 
+    /// The mini-batch of a step of the present optimizer.
+    fn draw(&mut self, step: u64) {
+        if let Some(batch) = self.task.fresh_batch(step, self.problem.samples().len()) {
+            *self.problem.samples_mut() = batch;
+        } else {
+            let indices = self.order.indices(step - self.turn_step);
+            self.task.train().gather(indices, self.problem.samples_mut());
+        }
+    }
+
     /// One mini-batch, one step; on an error θ is as it was.
     fn step_once(&mut self) -> Result<StepReport, StepError> {
         let start = Instant::now();
-        if let Some(batch) = self.task.fresh_batch(self.step, self.problem.samples().len()) {
-            *self.problem.samples_mut() = batch;
-        } else {
-            let indices = self.order.indices(self.step - self.turn_step);
-            self.task.train().gather(indices, self.problem.samples_mut());
-        }
+        self.draw(self.step);
         let part = self.part();
         if part < 1.0 {
             self.before.clone_from(&self.theta);
