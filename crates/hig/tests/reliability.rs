@@ -108,7 +108,7 @@ fn a_killed_krylov_run_goes_on_to_the_same_bytes() {
 
 #[test]
 fn a_killed_hig_auto_run_goes_on_to_the_same_bytes() {
-    survives_kills(&["--optimizer", "hig-auto"], 1500.0);
+    survives_kills(&["--optimizer", "hig-auto"], 100.0);
 }
 
 #[test]
