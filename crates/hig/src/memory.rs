@@ -29,7 +29,9 @@ pub(crate) fn check(forecast: &Forecast, settings: &Settings, limit: Option<&str
         ("optimizer", Some(Solver::Krylov { .. })) => {
             "take fewer Krylov vectors, or a smaller network.hidden"
         }
-        ("mini-batch" | "singular values in the report", _) => "take a smaller --batch, or a smaller network.hidden",
+        ("mini-batch" | "singular values in the report", _) => {
+            "take a smaller --batch, or a smaller network.hidden"
+        }
         _ => "take a smaller network.hidden",
     };
     Err(Failure::new(format!(
