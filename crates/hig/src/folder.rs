@@ -1,6 +1,7 @@
 //! A run's folder: its files, and what is read back from them.
 
 use std::fs::{self, File, TryLockError};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use halfinverse::anatomy::LayerUnits;
@@ -241,11 +242,12 @@ impl Folder {
         &self.0
     }
 
-    /// Writes a file beside, and then to its place: it is there whole or as it was.
+    /// Writes a file beside, syncs, and renames: it is there whole or as it was.
     pub(crate) fn write(&self, name: &str, contents: &str) -> Result<(), Failure> {
         let path = self.file(name);
         let beside = self.file(&format!("{name}.new"));
-        fs::write(&beside, contents)
+        File::create(&beside)
+            .and_then(|mut file| file.write_all(contents.as_bytes()).and_then(|()| file.sync_all()))
             .and_then(|()| fs::rename(&beside, &path))
             .map_err(|error| Failure::of_writing(format!("cannot write {}: {error}", path.display())))
     }

@@ -163,7 +163,7 @@ pub(crate) fn exit_code(reason: &StopReason, summary: &Summary) -> ExitCode {
     match reason {
         StopReason::Diverged(error) => {
             let mend = if matches!(error, StepError::BlowUp { .. }) {
-                "take --on-fault roll-back, a lower learning rate (--lr), or training.blow_up=0 to let it be"
+                "start again with --on-fault roll-back, a lower learning rate (--lr), or training.blow_up=0 to let it be"
             } else {
                 "go on with hig resume and --on-fault skip, or lower the learning rate with --lr"
             };

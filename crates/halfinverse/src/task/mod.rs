@@ -6,7 +6,6 @@ mod memory;
 mod settings;
 
 pub use memory::Forecast;
-
 pub use settings::{
     DataSettings, NetworkSettings, ObjectiveSettings, OnFault, OptimizerName, OptimizerSettings,
     RegressionSettings, Schedule, Settings, SimulatorSettings, Stage, StopSettings, TaskName, ToySettings,

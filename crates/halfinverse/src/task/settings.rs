@@ -316,16 +316,16 @@ pub struct TrainingSettings {
     pub from: Option<String>,
 }
 
-/// What is done about a numerical fault; see the module on faults in [`crate::training`].
+/// What is done about a numerical fault: a step that ends with an error, or a loss above [`TrainingSettings::blow_up`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnFault {
     /// The run ends, its state saved.
     #[default]
     Stop,
-    /// Back to the last evaluation, and on in smaller steps.
+    /// θ and the optimizer's memory go back to the last evaluation; steps are half as long, and grow again by 1 % each.
     RollBack,
-    /// The mini-batch is left out.
+    /// The mini-batch is left out. A blow-up ends the run all the same.
     Skip,
 }
 
@@ -372,15 +372,18 @@ pub struct StopSettings {
 const MOST_SAMPLES: usize = 10_000_000;
 
 impl Settings {
-    /// Of all that decides which steps a run makes, and where it is evaluated: not of its ends, nor of what is done about faults.
+    /// Of all that decides which steps a run makes, and where it is evaluated: not of its ends where no schedule leads to
+    /// them, nor of what is done about faults.
     ///
     /// # Panics
     /// Never: settings are plain values.
     #[must_use]
     pub fn hash(&self) -> u64 {
         let mut settings = self.clone();
-        settings.stop = StopSettings::default();
         let training = &mut settings.training;
+        if training.schedule == Schedule::Constant {
+            settings.stop = StopSettings::default();
+        }
         (training.from, training.checkpoint_every) = (None, 0.0);
         (training.on_fault, training.blow_up) = (OnFault::Stop, 0.0);
         let text = serde_json::to_vec(&settings).expect("settings are plain values");

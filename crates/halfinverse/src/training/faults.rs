@@ -1,15 +1,18 @@
 //! Numerical faults: what counts as one, and what a run does about it.
 //!
 //! A fault is a step that ends with an error (NaN or infinity in data, outcome, J or update; a simulator that fails), or a blow-up:
-//! with l the loss of the mini-batch before each step, ℓ ← 0.9ℓ + 0.1l, and ℓ* the lowest that ℓ has been, at least 1e-12 of
-//! what it was at first,
+//! with l the loss of the mini-batch before each step, ln ℓ ← 0.9 ln ℓ + 0.1 ln l, and ℓ* the lowest that ℓ has been, at least
+//! 1e-12 of what it was at first,
 //!
 //! ℓ > `training.blow_up`·ℓ*.
+//!
+//! A geometric mean, because a loss may shoot up for a step and come back by itself, as Gauss–Newton's first ones do: only what
+//! stays up is a blow-up.
 //!
 //! | `training.on_fault` | what happens |
 //! |---|---|
 //! | `stop` | the run ends; θ is as it was before the step that failed |
-//! | `roll-back` | θ and the optimizer's memory go back to the last evaluation; steps are half as long, and grow by 1 % each |
+//! | `roll-back` | θ and the optimizer's memory go back to the last evaluation at which l ≤ 10ℓ*; steps are half as long, and grow by 1 % each |
 //! | `skip` | the mini-batch is left out; θ and memory stay. A blow-up ends the run: it is not one mini-batch's |
 //!
 //! Steps are halved 20 times at most, and 100 mini-batches in a row are skipped at most; then the run ends. An optimizer that
@@ -29,7 +32,7 @@ use crate::task::{OnFault, TrainingSettings};
 pub(super) struct Faults {
     policy: OnFault,
     blow_up: f64,
-    /// ℓ, ℓ* and what ℓ was at first; none before the first step.
+    /// ln of ℓ, ℓ* and what ℓ was at first; none before the first step.
     losses: Option<(f64, f64, f64)>,
     /// Part of the learning rate that is used.
     pub(super) caution: f64,
@@ -60,7 +63,7 @@ pub(super) enum Remedy {
 const KEEP: f64 = 0.9;
 /// ℓ* relative to the first ℓ, at least: below that is round-off.
 const FLOOR: f64 = 1e-12;
-/// ℓ relative to ℓ* up to which a state is in order.
+/// l relative to ℓ* up to which a state is in order.
 const LOW: f64 = 10.0;
 /// What a roll-back leaves of the steps' length, how that grows again, and its least.
 const SHRINK: f64 = 0.5;
@@ -82,34 +85,39 @@ impl Faults {
         }
     }
 
-    /// Whether the present state is worth going back to.
-    pub(super) fn wants_good(&self) -> bool {
-        let low = self.losses.is_none_or(|(mean, best, first)| mean <= LOW * best.max(FLOOR * first));
-        self.policy == OnFault::RollBack && low
-    }
-
     /// Another optimizer begins: its losses are not to be measured by those before.
     pub(super) fn begin(&mut self) {
         (self.losses, self.good) = (None, None);
     }
 
-    /// Takes in the loss of a step that was made.
-    pub(super) fn watch(&mut self, loss: f64) -> Result<(), StepError> {
+    /// Whether no step of the present optimizer was made yet.
+    pub(super) fn at_start(&self) -> bool {
+        self.losses.is_none()
+    }
+
+    /// Whether there is a use for states to go back to.
+    pub(super) fn keeps_good(&self) -> bool {
+        self.policy == OnFault::RollBack
+    }
+
+    /// Takes in the loss that a step began from; tells whether the state that had it was in order.
+    pub(super) fn watch(&mut self, loss: f64) -> Result<bool, StepError> {
+        let log = loss.max(f64::MIN_POSITIVE).ln();
         let (mean, best, first) = match self.losses {
-            None => (loss, loss, loss),
+            None => (log, log, log),
             Some((mean, best, first)) => {
-                let mean = KEEP * mean + (1.0 - KEEP) * loss;
+                let mean = KEEP * mean + (1.0 - KEEP) * log;
                 (mean, best.min(mean), first)
             }
         };
         self.losses = Some((mean, best, first));
-        let best = best.max(FLOOR * first);
-        if self.blow_up > 0.0 && mean > self.blow_up * best {
-            return Err(StepError::BlowUp { loss: mean, best });
+        let best = best.max(first + FLOOR.ln());
+        if self.blow_up > 0.0 && mean > best + self.blow_up.ln() {
+            return Err(StepError::BlowUp { loss: mean.exp(), best: best.exp() });
         }
         self.streak = 0;
         self.caution = (GROW * self.caution).min(1.0);
-        Ok(())
+        Ok(log <= best + LOW.ln())
     }
 
     /// What to do about an error; counts it.
@@ -119,9 +127,9 @@ impl Faults {
         match self.policy {
             OnFault::RollBack if self.good.is_some() && SHRINK * self.caution >= LEAST => {
                 self.caution *= SHRINK;
-                // ℓ* stands; ℓ is that of the state that is gone back to, no more than twice the lowest as a rule.
+                // ℓ* stands; ℓ begins again from it.
                 if let Some((mean, best, _)) = &mut self.losses {
-                    *mean = mean.min(2.0 * *best);
+                    *mean = *best;
                 }
                 Remedy::RollBack
             }

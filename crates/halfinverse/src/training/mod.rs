@@ -270,11 +270,14 @@ impl Trainer {
                 break reason;
             }
             self.hand_over()?;
-            self.keep_good();
+            let before = self.keep_good();
             let step = self.step;
-            let outcome = self.step_once().and_then(|report| self.faults.watch(report.loss).map(|()| report));
+            let outcome = self.step_once().and_then(|report| Ok((self.faults.watch(report.loss)?, report)));
             let report = match outcome {
-                Ok(report) => {
+                Ok((in_order, report)) => {
+                    if let Some(before) = before.filter(|_| in_order) {
+                        self.faults.good = Some(before);
+                    }
                     self.pending.last = Some(report.clone());
                     report
                 }
@@ -324,14 +327,21 @@ impl Trainer {
         Ok(sigmas?)
     }
 
-    /// Where roll-backs are wanted: remembers where the last one could go, at the start of a turn and after evaluations.
-    fn keep_good(&mut self) {
-        let wanted = self.faults.good.is_none() || self.task.settings().evaluates_at(self.step);
-        if wanted && self.faults.wants_good() {
-            let mut memory = Memory::default();
-            self.optimizer.visit(&self.problem, &mut memory);
-            self.faults.good = Some(Good { theta: self.theta.clone(), memory: memory.entries().clone() });
+    /// Where roll-backs are wanted: the state after an evaluation, whose loss the next step will tell. At the start of a turn
+    /// there is no other to go back to.
+    fn keep_good(&mut self) -> Option<Good> {
+        let first = self.faults.at_start();
+        if !self.faults.keeps_good() || !first && !self.task.settings().evaluates_at(self.step) {
+            return None;
         }
+        let mut memory = Memory::default();
+        self.optimizer.visit(&self.problem, &mut memory);
+        let state = Good { theta: self.theta.clone(), memory: memory.entries().clone() };
+        if first {
+            self.faults.good = Some(state);
+            return None;
+        }
+        Some(state)
     }
 
     /// θ and the optimizer's memory as they last were in order.
