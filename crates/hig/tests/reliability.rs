@@ -154,6 +154,38 @@ fn a_full_disk_ends_a_run_which_goes_on_when_there_is_room() {
 }
 
 #[test]
+#[ignore = "needs faketime; CI runs it with --ignored"]
+fn a_clock_that_is_set_back_changes_nothing() {
+    let (whole, out) = (folder("clock-whole"), folder("clock"));
+    let shim = Command::new("faketime").args(["-f", "+0", "sh", "-c", "echo $LD_PRELOAD"]).output().unwrap();
+    let clock = whole.with_extension("time");
+    fs::write(&clock, "+0").unwrap();
+    let faked = |program: &str| {
+        let mut command = Command::new(program);
+        command.env("LD_PRELOAD", String::from_utf8_lossy(&shim.stdout).trim());
+        command.env("FAKETIME_TIMESTAMP_FILE", &clock);
+        // As when a clock is set: the monotonic one is not.
+        command.envs([("FAKETIME_NO_CACHE", "1"), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")]);
+        command
+    };
+    let stop = ["--optimizer", "adam", "--steps", "20000", "--set", "training.checkpoint_every=0.02"];
+    assert!(train(&whole, &stop).status.success());
+    let arguments = [&["train"], &TASK[..], &stop, &["--out", out.to_str().unwrap()]].concat();
+    let mut child = faked(env!("CARGO_BIN_EXE_hig")).args(arguments).spawn().unwrap();
+    wait_for(&out.join("checkpoint.safetensors"));
+    fs::write(&clock, "-3650d").unwrap();
+    let date = faked("date").arg("+%Y").output().unwrap();
+    assert!(String::from_utf8_lossy(&date.stdout).starts_with("201"), "the clock was not set");
+    let saved = || fs::read(out.join("checkpoint.safetensors")).unwrap_or_default();
+    let before = saved();
+    while saved() == before {
+        assert!(child.try_wait().unwrap().is_none(), "no checkpoint came after the clock was set");
+    }
+    assert!(child.wait().unwrap().success());
+    assert_same(&whole, &out, "after the clock was set back");
+}
+
+#[test]
 fn a_folder_that_is_removed_under_way_is_made_again() {
     let (whole, out) = (folder("removed-whole"), folder("removed"));
     let arguments = ["--optimizer", "adam", "--steps", "20000", "--set", "training.checkpoint_every=0.02"];
