@@ -23,7 +23,7 @@ impl Observer for Watcher {
         if self.stop_after == Some(trainer.steps()) { Flow::Stop } else { Flow::Continue }
     }
 
-    fn row(&mut self, _: &Trainer, row: &Row) -> std::io::Result<()> {
+    fn row(&mut self, _: &mut Trainer, row: &Row) -> std::io::Result<()> {
         self.rows.push(row.clone());
         Ok(())
     }

@@ -19,6 +19,8 @@ pub(crate) const SUMMARY: &str = "summary.json";
 pub(crate) const SPECTRUM: &str = "spectrum.csv";
 pub(crate) const CHECKPOINT: &str = "checkpoint.safetensors";
 pub(crate) const REPORT: &str = "report.html";
+pub(crate) const CELLS: &str = "cells";
+pub(crate) const PLAN: &str = "plan.toml";
 const LOCK: &str = "lock";
 
 /// What a run leaves that was killed before it had a configuration.
@@ -112,6 +114,12 @@ pub(crate) struct Summary {
     pub(crate) version: String,
 }
 
+impl Summary {
+    pub(crate) fn json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a summary is plain values")
+    }
+}
+
 /// Singular values of J over the first training samples, at the run's start and end.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Spectrum {
@@ -164,28 +172,41 @@ impl Folder {
         Self(path.to_owned())
     }
 
+    /// The folder of the study that this is a cell of.
+    pub(crate) fn study(&self) -> Option<PathBuf> {
+        let path = fs::canonicalize(&self.0).ok()?;
+        let cells = path.parent().filter(|cells| cells.ends_with(CELLS))?;
+        cells.parent().filter(|study| study.join(PLAN).is_file()).map(Path::to_owned)
+    }
+
     /// A run that cannot go on because its files cannot be written; what to do then.
     pub(crate) fn stopped(&self, why: &str) -> Failure {
-        let shown = self.0.display();
-        Failure::of_writing(format!(
-            "{why}; make room, then go on from the last checkpoint: hig resume {shown}"
-        ))
+        let mend = match self.study() {
+            Some(_) => "the same command goes on with the study".to_owned(),
+            None => format!("go on from the last checkpoint: hig resume {}", self.0.display()),
+        };
+        Failure::of_writing(format!("{why}; make room, then {mend}"))
     }
 
     /// Keeps every other run out of the folder until the file is closed.
     pub(crate) fn lock(&self) -> Result<File, Failure> {
         let shown = self.0.display();
-        let unwritable = |error: std::io::Error| {
-            Failure::new(format!("cannot write into the folder {shown}: {error}; name another with --out"))
-        };
+        let unwritable =
+            |error: std::io::Error| Failure::new(format!("cannot write into the folder {shown}: {error}"));
         let lock = File::create(self.file(LOCK)).map_err(unwritable)?;
         match lock.try_lock() {
             Ok(()) => Ok(lock),
             Err(TryLockError::WouldBlock) => Err(Failure::new(format!(
-                "another hig is at work in {shown}; wait for it, or name another folder with --out"
+                "another hig is at work in {shown}; wait for it, or take another folder"
             ))),
             Err(TryLockError::Error(error)) => Err(unwritable(error)),
         }
+    }
+
+    /// Whether the lock that a run holds is still the folder's; none where the folder has no lock.
+    pub(crate) fn keeps(&self, lock: &File) -> Option<bool> {
+        let there = fs::metadata(self.file(LOCK)).ok()?;
+        Some(lock.metadata().is_ok_and(|held| same_file(&held, &there)))
     }
 
     /// The folder of a finished run.
@@ -249,7 +270,19 @@ impl Folder {
         File::create(&beside)
             .and_then(|mut file| file.write_all(contents.as_bytes()).and_then(|()| file.sync_all()))
             .and_then(|()| fs::rename(&beside, &path))
+            .and_then(|()| File::open(&self.0)?.sync_all())
             .map_err(|error| Failure::of_writing(format!("cannot write {}: {error}", path.display())))
+    }
+
+    /// Removes a file if it is there.
+    pub(crate) fn remove(&self, name: &str) -> Result<(), Failure> {
+        let path = self.file(name);
+        match fs::remove_file(&path) {
+            Err(error) if path.exists() => {
+                Err(Failure::of_writing(format!("cannot remove {}: {error}", path.display())))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn write_spectrum(&self, spectrum: &Spectrum) -> Result<(), Failure> {
@@ -325,7 +358,7 @@ impl MetricsWriter {
     pub(crate) fn create(folder: &Folder) -> Result<Self, Failure> {
         let path = folder.file(METRICS);
         let file = File::create(&path)
-            .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
+            .map_err(|error| Failure::of_writing(format!("cannot write {}: {error}", path.display())))?;
         Ok(Self(csv::Writer::from_writer(file)))
     }
 
@@ -333,7 +366,8 @@ impl MetricsWriter {
     pub(crate) fn append_to(folder: &Folder) -> Result<Self, Failure> {
         let path = folder.file(METRICS);
         let file = File::options().append(true).open(&path);
-        let file = file.map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
+        let file =
+            file.map_err(|error| Failure::of_writing(format!("cannot write {}: {error}", path.display())))?;
         Ok(Self(csv::WriterBuilder::new().has_headers(false).from_writer(file)))
     }
 
@@ -346,6 +380,18 @@ impl MetricsWriter {
         self.0.serialize(row).map_err(std::io::Error::other)?;
         self.0.flush()
     }
+}
+
+#[cfg(unix)]
+fn same_file(a: &fs::Metadata, b: &fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}
+
+/// Elsewhere a file that is open is not removed.
+#[cfg(not(unix))]
+fn same_file(_: &fs::Metadata, _: &fs::Metadata) -> bool {
+    true
 }
 
 /// Most memory that the process has held so far, where the system tells.

@@ -3,7 +3,7 @@
 use std::fs;
 
 use halfinverse::spectral::Solver;
-use halfinverse::task::{Forecast, Settings};
+use halfinverse::task::{Forecast, Part};
 
 use crate::failure::Failure;
 
@@ -11,7 +11,7 @@ use crate::failure::Failure;
 const SHARE: f64 = 0.8;
 
 /// Refuses what would not fit into the limit.
-pub(crate) fn check(forecast: &Forecast, settings: &Settings, limit: Option<&str>) -> Result<(), Failure> {
+pub(crate) fn check(forecast: &Forecast, limit: Option<&str>) -> Result<(), Failure> {
     let (limit, whose) = match limit {
         Some(text) => (size(text)?, "--memory-limit".to_owned()),
         None => match free() {
@@ -22,37 +22,37 @@ pub(crate) fn check(forecast: &Forecast, settings: &Settings, limit: Option<&str
     if forecast.total() <= limit {
         return Ok(());
     }
-    let (what, most) = forecast.parts.iter().max_by_key(|part| part.1).copied().unwrap_or(("", 0));
+    let (what, most) = forecast.parts.iter().max_by_key(|part| part.1).copied().unwrap_or((Part::Data, 0));
     let mend = match (what, forecast.solver) {
-        ("data", _) => "lower data.train or data.test",
-        ("optimizer", Some(Solver::Svd | Solver::Gram)) => "take --solver krylov:16, or a smaller --batch",
-        ("optimizer", Some(Solver::Krylov { .. })) => {
+        (Part::Data, _) => "lower data.train or data.test",
+        (Part::Optimizer, Some(Solver::Svd | Solver::Gram)) => {
+            "take --solver krylov:16, or a smaller --batch"
+        }
+        (Part::Optimizer, Some(Solver::Krylov { .. })) => {
             "take fewer Krylov vectors, or a smaller network.hidden"
         }
-        ("mini-batch" | "singular values in the report", _) => {
-            "take a smaller --batch, or a smaller network.hidden"
-        }
+        (Part::MiniBatch | Part::Spectrum, _) => "take a smaller --batch, or a smaller network.hidden",
         _ => "take a smaller network.hidden",
     };
     Err(Failure::new(format!(
         "this run needs about {} ({what} {}: {}), and the limit is {} ({whose}); {mend}, or raise --memory-limit",
         shown(forecast.total()),
         shown(most),
-        sizes(forecast, settings),
+        sizes(forecast),
         shown(limit),
     )))
 }
 
 /// What a run will need, in a line.
-pub(crate) fn line(forecast: &Forecast, settings: &Settings) -> String {
-    format!("{}; about {} of memory", sizes(forecast, settings), shown(forecast.total()))
+pub(crate) fn line(forecast: &Forecast) -> String {
+    format!("{}; about {} of memory", sizes(forecast), shown(forecast.total()))
 }
 
-fn sizes(forecast: &Forecast, settings: &Settings) -> String {
+fn sizes(forecast: &Forecast) -> String {
     let solver = forecast.solver.map_or_else(String::new, |solver| format!(", {solver}"));
     format!(
         "mini-batch {}, n = {} rows, P = {} parameters{solver}",
-        settings.training.batch, forecast.rows, forecast.parameters
+        forecast.batch, forecast.rows, forecast.parameters
     )
 }
 
@@ -86,9 +86,16 @@ fn free() -> Option<u64> {
     let info = fs::read_to_string("/proc/meminfo").ok()?;
     let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let system = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024;
-    let number = |name| fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse::<u64>().ok();
-    let container =
-        number("memory.max").map(|most| most.saturating_sub(number("memory.current").unwrap_or(0)));
+    let read = |name| fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok();
+    let number = |name| read(name)?.trim().parse::<u64>().ok();
+    // What files have been read into makes room for others.
+    let cache = read("memory.stat").and_then(|stat| {
+        stat.lines().find_map(|line| line.strip_prefix("inactive_file "))?.trim().parse::<u64>().ok()
+    });
+    let container = number("memory.max").map(|most| {
+        let used = number("memory.current").unwrap_or(0);
+        most.saturating_sub(used.saturating_sub(cache.unwrap_or(0)))
+    });
     Some(container.map_or(system, |container| container.min(system)))
 }
 

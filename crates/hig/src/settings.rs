@@ -9,7 +9,9 @@ use std::path::Path;
 
 use halfinverse::SettingError;
 use halfinverse::spectral::Solver;
-use halfinverse::task::{Forecast, OnFault, OptimizerName, Schedule, Settings, Stage, Task, TaskName};
+use halfinverse::task::{
+    Forecast, OnFault, OptimizerName, Schedule, Settings, Stage, StopSettings, Task, TaskName,
+};
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use toml::de::{DeTable, DeValue};
@@ -303,17 +305,24 @@ pub(crate) fn on_fault(text: &str) -> Result<OnFault, Failure> {
 
 /// Replaces the ends of a run that is gone on with by those that were given; says whether any was.
 pub(crate) fn extend(settings: &mut Settings, arguments: &ResumeArguments) -> Result<bool, Failure> {
-    let stop = &mut settings.stop;
     let time = arguments.time.as_deref().map(|text| seconds("--time", text)).transpose()?;
     if arguments.steps.is_none() && arguments.epochs.is_none() && time.is_none() {
         return Ok(false);
     }
     if settings.training.schedule != Schedule::Constant {
         return Err(Failure::new(
-            "this run's learning rate has come to the end of its schedule; start another from its weights with hig train --from",
+            "this run's learning rate follows a schedule to its end, which cannot be moved; start another run from its weights with hig train --from",
         ));
     }
-    (stop.steps, stop.epochs, stop.time) = (arguments.steps, arguments.epochs, time);
+    let counted = settings.counts_steps();
+    settings.stop =
+        StopSettings { steps: arguments.steps, epochs: arguments.epochs, time, target_loss: None };
+    if settings.has_auto() && settings.counts_steps() != counted {
+        let ends = if counted { "a number of steps or epochs: --steps, --epochs" } else { "a time: --time" };
+        return Err(Failure::new(format!(
+            "hig-auto has chosen this run's steps for an end by {ends}; give it another of that kind"
+        )));
+    }
     Ok(true)
 }
 
@@ -323,13 +332,13 @@ pub(crate) fn seconds(flag: &str, text: &str) -> Result<f64, Failure> {
     let unit = match &text[number.len()..] {
         "ms" => Some(1e-3),
         "" | "s" => Some(1.0),
-        "m" => Some(60.0),
+        "m" | "min" => Some(60.0),
         "h" => Some(3600.0),
         _ => None,
     };
     match (number.parse::<f64>(), unit) {
-        (Ok(number), Some(unit)) => Ok(number * unit),
-        _ => Err(Failure::new(format!("{flag} {text} is no time; write 30s, 500ms, 5m or 1h"))),
+        (Ok(number), Some(unit)) if number > 0.0 && number.is_finite() => Ok(number * unit),
+        _ => Err(Failure::new(format!("{flag} {text} is no time above 0; write 30s, 500ms, 5m or 1h"))),
     }
 }
 
@@ -345,7 +354,7 @@ fn resolve(arguments: &SettingArguments, flags: Givens) -> Result<Task, Failure>
     };
     // Before the data are drawn.
     let forecast = Forecast::new(&settings).map_err(placed)?;
-    memory::check(&forecast, &settings, arguments.memory_limit.as_deref())?;
+    memory::check(&forecast, arguments.memory_limit.as_deref())?;
     Task::new(settings).map_err(placed)
 }
 

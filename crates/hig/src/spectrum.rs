@@ -29,13 +29,16 @@ pub(crate) fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
     let theta = start(&task)?;
     let name = format!("spectrum-{}-{}", task.settings().task, task.settings().optimizer.name());
     let folder = Folder::create(arguments.out.as_deref(), &name)?;
-    let _lock = folder.lock()?;
+    let lock = folder.lock()?;
     folder.write(CONFIG, &settings::to_toml(task.settings()))?;
     interrupt::listen()?;
     let failed = |error: &dyn std::fmt::Display| Failure::new(error.to_string());
     let mut trainer = Trainer::new(&task, theta).map_err(|error| failed(&error))?;
-    let mut dissector =
-        Dissector { watcher: Watcher::new(&task, &folder, arguments.quiet)?, snapshots: Vec::new(), next: 0 };
+    let mut dissector = Dissector {
+        watcher: Watcher::new(&task, &folder, lock, arguments.quiet)?,
+        snapshots: Vec::new(),
+        next: 0,
+    };
     dissector.take(&trainer);
     let reason = trainer.run(&mut dissector).map_err(|error| broken_off(error, &folder))?;
     if dissector.snapshots.last().is_some_and(|last| last.step < trainer.steps()) {
@@ -63,7 +66,7 @@ pub(crate) fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
         );
     }
     say(arguments.quiet, &format!("report: {}", folder.file(REPORT).display()));
-    Ok(exit_code(&reason, &summary))
+    Ok(exit_code(&reason, trainer.task().settings(), &summary))
 }
 
 /// Share of |g|² on singular values below a hundredth of the largest.
@@ -107,7 +110,7 @@ impl Observer for Dissector {
         self.watcher.step(trainer, report)
     }
 
-    fn row(&mut self, trainer: &Trainer, row: &Row) -> std::io::Result<()> {
+    fn row(&mut self, trainer: &mut Trainer, row: &Row) -> std::io::Result<()> {
         self.watcher.row(trainer, row)
     }
 }

@@ -9,13 +9,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use halfinverse::task::{OptimizerName, Settings, StopSettings, Task};
+use halfinverse::task::{OptimizerName, Schedule, Settings, StopSettings, Task};
 use halfinverse::training::{StopReason, Trainer};
 use serde::Serialize;
 
 use crate::arguments::{AblateArguments, CompareArguments, StudyArguments};
 use crate::failure::Failure;
-use crate::folder::{CONFIG, Folder, Metrics, SUMMARY, Summary};
+use crate::folder::{CELLS, CONFIG, Folder, Metrics, PLAN, SUMMARY, Summary};
 use crate::interrupt;
 use crate::lists::{grid, list, rates, seeds, targets, values_of};
 use crate::report::study::{Curve, draw};
@@ -81,6 +81,11 @@ pub(crate) fn compare(arguments: &CompareArguments) -> Result<ExitCode, Failure>
     let mut variants = Vec::new();
     for (label, task) in settings {
         let grid = rates(&grid, task.settings());
+        if grid_time.is_some() && task.settings().training.schedule != Schedule::Constant {
+            return Err(Failure::new(
+                "a schedule leads to a number of steps, which --grid-time does not tell; leave it out",
+            ));
+        }
         variants.push(Variant { label, settings: task.settings().clone(), grid, grid_time });
     }
     let title = format!("compare {}", variants[0].settings.task);
@@ -141,9 +146,9 @@ fn run(plan: &Plan, arguments: &StudyArguments, command: &str) -> Result<ExitCod
     let path = arguments.out.clone().unwrap_or_else(named);
     let unwritable =
         |error: std::io::Error| Failure::new(format!("cannot write into {}: {error}", path.display()));
-    fs::create_dir_all(path.join("cells")).map_err(unwritable)?;
+    fs::create_dir_all(path.join(CELLS)).map_err(unwritable)?;
     let _lock = Folder::at(&path).lock()?;
-    match fs::read_to_string(path.join("plan.toml")) {
+    match fs::read_to_string(path.join(PLAN)) {
         Ok(other) if other != text => {
             return Err(Failure::new(format!(
                 "{} holds another study; name another folder with --out, or remove it",
@@ -151,7 +156,7 @@ fn run(plan: &Plan, arguments: &StudyArguments, command: &str) -> Result<ExitCod
             )));
         }
         Ok(_) => {}
-        Err(_) => fs::write(path.join("plan.toml"), &text).map_err(unwritable)?,
+        Err(_) => fs::write(path.join(PLAN), &text).map_err(unwritable)?,
     }
     interrupt::listen()?;
     let mut chosen = Vec::new();
@@ -168,7 +173,7 @@ fn run(plan: &Plan, arguments: &StudyArguments, command: &str) -> Result<ExitCod
             settings.training.seed = seed;
             let name = format!("{}-seed{seed}", plain(&variant.label));
             let number = s * chosen.len() + v + 1;
-            if cell(settings, &path.join("cells").join(&name), false, arguments.quiet)?.is_none() {
+            if cell(settings, &path.join(CELLS).join(&name), false, arguments.quiet)?.is_none() {
                 return Ok(interrupted(arguments.quiet));
             }
             say(arguments.quiet, &format!("{number} of {total}: {name}"));
@@ -240,7 +245,7 @@ impl Plan {
                 settings.stop = StopSettings { time: variant.grid_time, ..StopSettings::default() };
             }
             let name = format!("tune-{}-{rate:e}", plain(&variant.label));
-            let Some((summary, _)) = cell(settings, &path.join("cells").join(&name), true, quiet)? else {
+            let Some((summary, _)) = cell(settings, &path.join(CELLS).join(&name), true, quiet)? else {
                 return Ok(None);
             };
             let loss = final_loss(&summary);
@@ -258,7 +263,7 @@ impl Plan {
     fn results(&self, path: &Path) -> Result<Vec<Vec<Finished>>, Failure> {
         let read = |variant: &Variant, seed: &u64| {
             let name = format!("{}-seed{seed}", plain(&variant.label));
-            let folder = Folder::open(&path.join("cells").join(name))?;
+            let folder = Folder::open(&path.join(CELLS).join(name))?;
             let summary =
                 folder.summary().ok_or_else(|| Failure::new("a finished cell has lost its summary"))?;
             Ok((summary, folder.metrics()?))
@@ -359,11 +364,12 @@ fn cell(settings: Settings, path: &Path, tuning: bool, quiet: bool) -> Result<Op
     let task = Task::new(settings)?;
     let task = if tuning { task.for_validation() } else { task };
     let folder = Folder::create(Some(path), "")?;
+    let lock = folder.lock()?;
     folder.write(CONFIG, &settings::to_toml(task.settings()))?;
     let failed = |error: &dyn std::fmt::Display| Failure::new(error.to_string());
     let theta = crate::train::start(&task)?;
     let mut trainer = Trainer::new(&task, theta).map_err(|error| failed(&error))?;
-    let mut watcher = Watcher::new(&task, &folder, quiet)?;
+    let mut watcher = Watcher::new(&task, &folder, lock, quiet)?;
     let reason = crate::train::train(&mut trainer, &mut watcher)?;
     if matches!(reason, StopReason::Interrupted) {
         return Ok(None);

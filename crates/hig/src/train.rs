@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use halfinverse::StepError;
 use halfinverse::optimizer::StepReport;
-use halfinverse::task::{Forecast, StopSettings, Task};
+use halfinverse::task::{Forecast, OnFault, Settings, StopSettings, Task};
 use halfinverse::training::{
     Flow, Observer, Row, StopReason, Trainer, TrainingError, checkpoint::exists, read_parameters,
     write_checkpoint,
@@ -28,9 +28,9 @@ pub(crate) fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
     let theta = start(&task)?;
     let optimizer = task.settings().optimizer.name();
     let folder = Folder::create(arguments.out.as_deref(), &format!("{}-{optimizer}", task.settings().task))?;
-    let _lock = folder.lock()?;
+    let lock = folder.lock()?;
     folder.write(CONFIG, &settings::to_toml(task.settings()))?;
-    begin(&task, theta, &folder, (arguments.quiet, arguments.json))
+    begin(&task, theta, &folder, lock, (arguments.quiet, arguments.json))
 }
 
 /// A run from its first step, in a folder that has its configuration.
@@ -38,14 +38,15 @@ fn begin(
     task: &Task,
     theta: Option<Vec<f64>>,
     folder: &Folder,
+    lock: File,
     (quiet, json): (bool, bool),
 ) -> Result<ExitCode, Failure> {
     if let Ok(forecast) = Forecast::new(task.settings()) {
-        say(quiet, &memory::line(&forecast, task.settings()));
+        say(quiet, &memory::line(&forecast));
     }
     interrupt::listen()?;
     let trainer = Trainer::new(task, theta).map_err(|error| Failure::new(error.to_string()))?;
-    let watcher = Watcher::new(task, folder, quiet)?;
+    let watcher = Watcher::new(task, folder, lock, quiet)?;
     let start = trainer.spectrum().unwrap_or_default();
     folder.write_spectrum(&Spectrum { start: start.clone(), end: Vec::new() })?;
     finish(trainer, watcher, start, folder, (quiet, json))
@@ -54,16 +55,23 @@ fn begin(
 /// `hig resume DIR`: goes on from a run's checkpoint as if it had not been stopped.
 pub(crate) fn resume(arguments: &ResumeArguments) -> Result<ExitCode, Failure> {
     let folder = Folder::open_unfinished(&arguments.folder)?;
-    let _lock = folder.lock()?;
+    if let Some(study) = folder.study() {
+        return Err(Failure::new(format!(
+            "{} is a run of the study in {}; the hig compare or hig ablate that made it goes on with it",
+            folder.path().display(),
+            study.display()
+        )));
+    }
+    let lock = folder.lock()?;
     let mut task = settings::from_file(&folder.file(CONFIG), arguments.memory_limit.as_deref())?;
     let mut settings = task.settings().clone();
     let extended = settings::extend(&mut settings, arguments)?;
     if let Some(policy) = &arguments.on_fault {
         settings.training.on_fault = settings::on_fault(policy)?;
     }
-    if settings != *task.settings() {
+    let changed = settings != *task.settings();
+    if changed {
         task = Task::new(settings).map_err(|error| Failure::new(error.to_string()))?;
-        folder.write(CONFIG, &settings::to_toml(task.settings()))?;
     }
     let shown = folder.path().display();
     let summary = folder.summary();
@@ -73,12 +81,20 @@ pub(crate) fn resume(arguments: &ResumeArguments) -> Result<ExitCode, Failure> {
     // A run that was killed while its report was drawn goes on with that.
     if let Some(summary) = ended.filter(|_| !extended && folder.file(REPORT).is_file()) {
         let reason = &summary.stop_reason;
+        if arguments.json {
+            put(&summary.json());
+        }
         say(
             arguments.quiet,
             &format!("{shown} is finished (stopped by {reason}); more with --steps, --epochs or --time"),
         );
         return Ok(ExitCode::SUCCESS);
     }
+    let go_on = || {
+        // It tells of an end that is not one any more.
+        folder.remove(SUMMARY)?;
+        if changed { folder.write(CONFIG, &settings::to_toml(task.settings())) } else { Ok(()) }
+    };
     let checkpoint = folder.file(CHECKPOINT);
     if !exists(&checkpoint) {
         if task.settings().training.from.is_some() {
@@ -89,20 +105,23 @@ pub(crate) fn resume(arguments: &ResumeArguments) -> Result<ExitCode, Failure> {
             )));
         }
         say(arguments.quiet, &format!("{shown} has no checkpoint yet; its run starts again"));
-        return begin(&task, None, &folder, (arguments.quiet, arguments.json));
+        go_on()?;
+        return begin(&task, None, &folder, lock, (arguments.quiet, arguments.json));
     }
     let mut trainer = halfinverse::training::resume(&task, &checkpoint)
         .map_err(|error| Failure::new(format!("cannot go on from the checkpoint: {error}")))?;
     let rows = folder.cut_metrics(trainer.rows())?;
+    go_on()?;
     let summary = summary.filter(|summary| summary.steps == trainer.steps());
-    let (wall, elapsed) = summary.map_or_else(
+    let (wall, elapsed) = summary.as_ref().map_or_else(
         || rows.last().map_or((0.0, 0.0), |row| (row.wall_s, row.elapsed_s)),
         |summary| (summary.wall_s, summary.elapsed_s),
     );
     let seconds = |value: f64| Duration::try_from_secs_f64(value).unwrap_or_default();
     trainer.set_clock(seconds(wall), seconds(elapsed));
     interrupt::listen()?;
-    let watcher = Watcher::after(&task, &folder, rows, arguments.quiet)?;
+    let mut watcher = Watcher::after(&task, &folder, lock, rows, arguments.quiet)?;
+    watcher.solver = summary.and_then(|summary| summary.solver);
     let start = folder.spectrum().unwrap_or_default().start;
     finish(trainer, watcher, start, &folder, (arguments.quiet, arguments.json))
 }
@@ -119,7 +138,7 @@ fn finish(
     let (summary, json) = save(&mut trainer, &mut watcher, &reason)?;
     let end = trainer.spectrum().unwrap_or_default();
     folder.write_spectrum(&Spectrum { start, end })?;
-    report::draw(folder)?;
+    report::draw(folder, trainer.task())?;
 
     if json_wanted {
         put(&json);
@@ -127,7 +146,7 @@ fn finish(
     for line in closing_lines(&summary, &watcher.rows, folder) {
         say(quiet, &line);
     }
-    Ok(exit_code(&reason, &summary))
+    Ok(exit_code(&reason, trainer.task().settings(), &summary))
 }
 
 /// Trains until a stop, the progress bar taken away after it.
@@ -153,26 +172,33 @@ pub(crate) fn save(
 ) -> Result<(Summary, String), Failure> {
     watcher.keep(trainer).map_err(|error| watcher.folder.stopped(&error))?;
     let summary = summarize(trainer, watcher, reason);
-    let json = serde_json::to_string_pretty(&summary).map_err(|error| Failure::new(error.to_string()))?;
+    let json = summary.json();
     watcher.folder.write(SUMMARY, &(json.clone() + "\n"))?;
     Ok((summary, json))
 }
 
 /// The program's exit code for the end of a run; one that diverged is said, with the mend.
-pub(crate) fn exit_code(reason: &StopReason, summary: &Summary) -> ExitCode {
-    match reason {
-        StopReason::Diverged(error) => {
-            let mend = if matches!(error, StepError::BlowUp { .. }) {
-                "start again with --on-fault roll-back, a lower learning rate (--lr), or training.blow_up=0 to let it be"
-            } else {
-                "go on with hig resume and --on-fault skip, or lower the learning rate with --lr"
-            };
-            say(false, &format!("hig: the run diverged at step {}: {error}; {mend}", summary.steps + 1));
-            ExitCode::from(3)
+pub(crate) fn exit_code(reason: &StopReason, settings: &Settings, summary: &Summary) -> ExitCode {
+    let error = match reason {
+        StopReason::Diverged(error) => error,
+        StopReason::Interrupted => return ExitCode::from(130),
+        _ => return ExitCode::SUCCESS,
+    };
+    let blown_up = matches!(error, StepError::BlowUp { .. });
+    let mend = match (settings.training.on_fault, blown_up) {
+        (OnFault::RollBack, _) => "shorter steps did not mend it; lower the learning rate with --lr",
+        (_, true) => {
+            "start again with --on-fault roll-back, a lower learning rate (--lr), or training.blow_up=0 to let it be"
         }
-        StopReason::Interrupted => ExitCode::from(130),
-        _ => ExitCode::SUCCESS,
-    }
+        (OnFault::Stop, false) => {
+            "go on with hig resume and --on-fault skip, or lower the learning rate with --lr"
+        }
+        (OnFault::Skip, false) => "too many mini-batches in a row failed; lower the learning rate with --lr",
+    };
+    // A blow-up is seen by the step after it, which was made; one that failed was not.
+    let step = summary.steps + u64::from(!blown_up);
+    say(false, &format!("hig: the run diverged at step {step}: {error}; {mend}"));
+    ExitCode::from(3)
 }
 
 /// θ that training starts from, where the settings name a checkpoint.
@@ -194,7 +220,7 @@ fn summarize(trainer: &Trainer, watcher: &Watcher, reason: &StopReason) -> Summa
     Summary {
         task: settings.task.to_string(),
         optimizer: settings.optimizer.name().to_string(),
-        solver: watcher.solver.clone(),
+        solver: settings.optimizer.solver().and(watcher.solver.clone()),
         seed: settings.training.seed,
         threads: settings.training.threads,
         steps: trainer.steps(),
@@ -206,7 +232,7 @@ fn summarize(trainer: &Trainer, watcher: &Watcher, reason: &StopReason) -> Summa
         best_test_loss: watcher.rows.iter().filter_map(|row| finite(row.test_loss)).min_by(f64::total_cmp),
         ms_per_step: trainer.ms_per_step(),
         peak_rss_bytes: peak_rss_bytes(),
-        faults: trainer.faults(),
+        faults: trainer.faults() + u64::from(matches!(reason, StopReason::Diverged(_))),
         stop_reason: match reason {
             StopReason::Steps => "steps".to_owned(),
             StopReason::Epochs => "epochs".to_owned(),
@@ -258,8 +284,9 @@ pub(crate) struct Watcher {
     stop: StopSettings,
     moved: Instant,
     folder: Folder,
-    /// Held where the folder had to be made again.
-    lock: Option<File>,
+    lock: File,
+    /// Whether the folder is another run's by now.
+    ousted: bool,
     /// Time between checkpoints, and when the next one comes.
     every: Duration,
     next: Instant,
@@ -275,17 +302,31 @@ const REST: u32 = 20;
 const MOVE: Duration = Duration::from_millis(100);
 
 impl Watcher {
-    pub(crate) fn new(task: &Task, folder: &Folder, quiet: bool) -> Result<Self, Failure> {
-        Ok(Self::with(task, folder, quiet, MetricsWriter::create(folder)?, Vec::new()))
+    pub(crate) fn new(task: &Task, folder: &Folder, lock: File, quiet: bool) -> Result<Self, Failure> {
+        Ok(Self::with(task, folder, lock, quiet, MetricsWriter::create(folder)?, Vec::new()))
     }
 
     /// Of a run that is gone on with after these rows.
-    fn after(task: &Task, folder: &Folder, rows: Vec<Metrics>, quiet: bool) -> Result<Self, Failure> {
-        Ok(Self::with(task, folder, quiet, MetricsWriter::append_to(folder)?, rows))
+    fn after(
+        task: &Task,
+        folder: &Folder,
+        lock: File,
+        rows: Vec<Metrics>,
+        quiet: bool,
+    ) -> Result<Self, Failure> {
+        Ok(Self::with(task, folder, lock, quiet, MetricsWriter::append_to(folder)?, rows))
     }
 
-    fn with(task: &Task, folder: &Folder, quiet: bool, metrics: MetricsWriter, rows: Vec<Metrics>) -> Self {
-        let every = Duration::try_from_secs_f64(task.settings().training.checkpoint_every).unwrap_or(LONGEST);
+    fn with(
+        task: &Task,
+        folder: &Folder,
+        lock: File,
+        quiet: bool,
+        metrics: MetricsWriter,
+        rows: Vec<Metrics>,
+    ) -> Self {
+        let every = task.settings().training.checkpoint_every;
+        let every = Duration::try_from_secs_f64(every).map_or(LONGEST, |every| every.min(LONGEST));
         let shown = !quiet && std::io::stderr().is_terminal();
         let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(BAR), target);
@@ -299,7 +340,8 @@ impl Watcher {
             stop: task.settings().stop.clone(),
             moved: Instant::now(),
             folder: folder.clone(),
-            lock: None,
+            lock,
+            ousted: false,
             every,
             next: Instant::now() + every,
         }
@@ -312,23 +354,41 @@ impl Watcher {
 
     /// Writes a checkpoint, and the folder again where it is gone.
     fn keep(&mut self, trainer: &mut Trainer) -> Result<(), String> {
-        if !self.folder.stands() {
-            self.make_again(trainer).map_err(|failure| failure.to_string())?;
+        let keeps = self.folder.keeps(&self.lock);
+        self.ousted = keeps == Some(false);
+        if self.ousted {
+            return Err(format!("{} was removed and is another run's now", self.folder.path().display()));
+        }
+        if keeps.is_none() || !self.folder.stands() {
+            self.make_again(trainer, keeps.is_none()).map_err(|failure| failure.to_string())?;
         }
         self.metrics.sync().map_err(|error| format!("cannot keep the metrics: {error}"))?;
         write_checkpoint(trainer, &self.folder.file(CHECKPOINT))
             .map_err(|error| format!("cannot keep a checkpoint: {error}"))
     }
 
-    /// Everything so far into a folder that was removed under way.
-    fn make_again(&mut self, trainer: &Trainer) -> Result<(), Failure> {
+    /// A checkpoint if it is time for one.
+    fn keep_in_time(&mut self, trainer: &mut Trainer) {
+        if Instant::now() < self.next {
+            return;
+        }
+        let begun = Instant::now();
+        if let Err(error) = self.keep(trainer) {
+            let then = if self.ousted { "the run ends" } else { "training goes on" };
+            say(false, &format!("hig: step {}: {error}; {then}", trainer.steps()));
+        }
+        self.next = Instant::now() + self.every.max(REST * begun.elapsed());
+    }
+
+    /// Everything so far into a folder that was removed under way, or from which files were.
+    fn make_again(&mut self, trainer: &Trainer, unlocked: bool) -> Result<(), Failure> {
         let path = self.folder.path();
         let unwritable = |error: std::io::Error| {
             Failure::of_writing(format!("cannot make {} again: {error}", path.display()))
         };
         std::fs::create_dir_all(path).map_err(unwritable)?;
-        if self.lock.is_none() {
-            self.lock = Some(self.folder.lock()?);
+        if unlocked {
+            self.lock = self.folder.lock()?;
         }
         self.folder.write(CONFIG, &settings::to_toml(trainer.task().settings()))?;
         let mut metrics = MetricsWriter::create(&self.folder)?;
@@ -372,20 +432,20 @@ impl Observer for Watcher {
             self.redraw(trainer, report);
         }
         // Where an evaluation is due, its row comes first.
-        if Instant::now() >= self.next && !trainer.task().settings().evaluates_at(trainer.steps()) {
-            let begun = Instant::now();
-            if let Err(error) = self.keep(trainer) {
-                say(false, &format!("hig: step {}: {error}; training goes on", trainer.steps()));
-            }
-            self.next = Instant::now() + self.every.max(REST * begun.elapsed());
+        if !trainer.task().settings().evaluates_at(trainer.steps()) {
+            self.keep_in_time(trainer);
         }
-        if interrupt::asked() { Flow::Stop } else { Flow::Continue }
+        if interrupt::asked() || self.ousted { Flow::Stop } else { Flow::Continue }
     }
 
-    fn row(&mut self, _: &Trainer, row: &Row) -> std::io::Result<()> {
+    fn row(&mut self, trainer: &mut Trainer, row: &Row) -> std::io::Result<()> {
         let metrics = Metrics::from(row);
         self.metrics.append(&metrics)?;
         self.rows.push(metrics);
+        // A row that only the end of a run called for is none that a checkpoint knows of.
+        if trainer.task().settings().evaluates_at(row.step) {
+            self.keep_in_time(trainer);
+        }
         Ok(())
     }
 }

@@ -412,6 +412,24 @@ const REFUSED: &[(&[&str], &[&str])] = &[
         &["constant with lm"],
     ),
     (&["compare", "oscillators", "--lr-grid", "x1", "--grid-time", "soon"], &["--grid-time soon", "30s"]),
+    (&["compare", "oscillators", "--lr-grid", "x1", "--grid-time", "-5s"], &["above 0"]),
+    (
+        &[
+            "compare",
+            "oscillators",
+            "--optimizers",
+            "adam",
+            "--steps",
+            "9",
+            "--lr-grid",
+            "x1",
+            "--grid-time",
+            "1s",
+            "--set",
+            "training.schedule=cosine",
+        ],
+        &["--grid-time", "a schedule"],
+    ),
     (&["resume", "full"], &["holds no run"]),
     (&["resume", "nowhere"], &["holds no run"]),
     (&["resume", "trained", "--steps", "9", "--on-fault", "never"], &["--on-fault never", "roll-back"]),
@@ -428,7 +446,6 @@ fn bad_input_is_refused_in_one_sentence_before_any_work() {
     fs::write(home.path().join("other.toml"), "task = \"oscillators\"\n[network]\nhidden = [9]\n").unwrap();
     fs::create_dir_all(home.path().join("full/inside")).unwrap();
     train(&["--steps", "1", "--out", "trained"], home.path());
-    // With HIG_TABLE=FILE, what was said to whom: the table in docs/refusals.md.
     let mut table = String::from("| command | what it says, exit code 2 |\n|---|---|\n");
     for (arguments, words) in REFUSED {
         let output = hig(arguments, home.path());
@@ -438,10 +455,18 @@ fn bad_input_is_refused_in_one_sentence_before_any_work() {
         assert!(words.iter().all(|word| said.contains(word)), "{arguments:?}: {said}");
         assert!(output.stdout.is_empty(), "{arguments:?}");
         let cell = |text: &str| text.trim().replace('|', "\\|");
+        let said = said.replace(home.path().to_str().unwrap(), "/home/you");
         table += &format!("| `hig {}` | {} |\n", cell(&arguments.join(" ")), cell(&said));
     }
+    // With HIG_TABLE=FILE, what was said to whom.
     if let Ok(path) = std::env::var("HIG_TABLE") {
-        fs::write(path, table).unwrap();
+        fs::write(path, &table).unwrap();
+    } else if cfg!(target_os = "linux") {
+        let documented = include_str!("../../../docs/refusals.md");
+        assert!(
+            documented.ends_with(&table),
+            "docs/refusals.md is out of date; its head says how it is made"
+        );
     }
     assert!(!home.path().join("runs").exists(), "no folder was made for a run that never began");
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use common::{assert_same, folder, hig};
 
-const TASK: [&str; 12] = [
+const TASK: [&str; 10] = [
     "oscillators",
     "--set",
     "data.train=256",
@@ -25,14 +25,17 @@ const TASK: [&str; 12] = [
     "--threads",
     "1",
     "--quiet",
-    "--set",
-    "training.evaluate_every=7",
 ];
+
+/// Where a test says nothing else.
+const EVERY: [&str; 2] = ["--set", "training.evaluate_every=7"];
 
 fn start(out: &Path, arguments: &[&str]) -> Child {
     let out = ["--out", out.to_str().unwrap()];
+    let given = arguments.iter().any(|argument| argument.starts_with("training.evaluate_every"));
+    let every = if given { &[] } else { &EVERY[..] };
     Command::new(env!("CARGO_BIN_EXE_hig"))
-        .args([&["train"], &TASK[..], arguments, &out[..]].concat())
+        .args([&["train"], &TASK[..], every, arguments, &out[..]].concat())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
@@ -114,6 +117,53 @@ fn a_killed_hig_auto_run_goes_on_to_the_same_bytes() {
 }
 
 #[test]
+fn a_run_that_evaluates_at_every_step_is_killed_and_goes_on_to_the_same_bytes() {
+    survives_kills(&["--optimizer", "nesterov", "--set", "training.evaluate_every=1"], 600);
+}
+
+#[test]
+fn a_run_that_was_extended_and_killed_is_not_finished() {
+    let (whole, out) = (folder("extended-whole"), folder("extended"));
+    assert!(train(&whole, &["--optimizer", "adam", "--steps", "30000"]).status.success());
+    assert!(train(&out, &["--optimizer", "adam", "--steps", "20"]).status.success());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hig"))
+        .args(["resume", out.to_str().unwrap(), "--quiet", "--steps", "30000"])
+        .spawn()
+        .unwrap();
+    while out.join("summary.json").exists() {
+        sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let end = resume(&out, &[]);
+    assert!(end.status.success(), "{}", stderr(&end));
+    assert_same(&whole, &out, "extended and killed");
+}
+
+#[test]
+fn a_folder_that_became_another_run_s_is_left_alone() {
+    let out = folder("ousted");
+    let first =
+        start(&out, &["--optimizer", "adam", "--time", "60s", "--set", "training.checkpoint_every=0.02"]);
+    wait_for(&out.join("checkpoint.safetensors"));
+    let other = ["--optimizer", "sgd", "--steps", "20"];
+    // The first run may make the folder again before the second one is there.
+    loop {
+        while fs::remove_dir_all(&out).is_err() {}
+        if train(&out, &other).status.success() {
+            break;
+        }
+    }
+    let ended = first.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{}", stderr(&ended));
+    assert!(stderr(&ended).contains("is another run's now"), "{}", stderr(&ended));
+    let alone = folder("ousted-alone");
+    assert!(train(&alone, &other).status.success());
+    assert_same(&alone, &out, "the second run");
+    assert!(fs::read_to_string(out.join("summary.json")).unwrap().contains("\"sgd\""));
+}
+
+#[test]
 fn a_run_that_rolls_back_goes_on_to_the_same_end() {
     let (whole, parts) = (folder("roll-whole"), folder("roll-parts"));
     let wild = ["--optimizer", "sgd", "--lr", "3", "--on-fault", "roll-back", "--steps"];
@@ -170,7 +220,7 @@ fn a_clock_that_is_set_back_changes_nothing() {
     };
     let stop = ["--optimizer", "adam", "--steps", "20000", "--set", "training.checkpoint_every=0.02"];
     assert!(train(&whole, &stop).status.success());
-    let arguments = [&["train"], &TASK[..], &stop, &["--out", out.to_str().unwrap()]].concat();
+    let arguments = [&["train"], &TASK[..], &EVERY, &stop, &["--out", out.to_str().unwrap()]].concat();
     let mut child = faked(env!("CARGO_BIN_EXE_hig")).args(arguments).spawn().unwrap();
     wait_for(&out.join("checkpoint.safetensors"));
     fs::write(&clock, "-3650d").unwrap();
@@ -273,6 +323,19 @@ fn the_memory_forecast_is_near_the_peak() {
         &["poisson", "--solver", "krylov:32", "--steps", "2"],
         &["oscillators", "--optimizer", "hig-auto", "--steps", "20"],
         &["regression", "--optimizer", "adam", "--set", "data.train=1000000", "--steps", "20"],
+        &[
+            "oscillators",
+            "--optimizer",
+            "l-bfgs",
+            "--set",
+            "optimizer.history=300",
+            "--set",
+            "network.hidden=[100,100]",
+            "--batch",
+            "16",
+            "--steps",
+            "330",
+        ],
     ] {
         let ratio = over_forecast(arguments);
         println!("{arguments:?}: {ratio:.2}");

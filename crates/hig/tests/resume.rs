@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use common::{assert_same, folder, hig};
+use common::{assert_same, folder, hig, rows};
 
 const TASK: [&str; 9] =
     ["oscillators", "--set", "data.train=256", "--set", "data.test=64", "--batch", "32", "--threads", "1"];
@@ -34,6 +34,7 @@ fn a_run_that_is_gone_on_with_equals_one_that_was_not_stopped() {
         "adagrad",
         "adadelta",
         "hig",
+        "gn",
         "lm",
         "l-bfgs",
         "sip",
@@ -77,6 +78,66 @@ fn a_finished_run_says_so_and_stays_as_it_is() {
     assert!(output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("is finished"));
     assert_eq!(before, fs::read(out.join("checkpoint.safetensors")).unwrap());
+}
+
+#[test]
+fn a_run_that_reached_its_target_stays_there_until_it_is_given_another_end() {
+    let (whole, out) = (folder("target-whole"), folder("target"));
+    let target = ["--optimizer", "adam", "--target-loss", "1e3", "--set", "training.evaluate_every=7"];
+    for out in [&whole, &out] {
+        let out = ["--out", out.to_str().unwrap(), "--quiet"];
+        assert!(hig(&[&["train"], &TASK[..], &target, &out].concat()).status.success());
+    }
+    for name in ["summary.json", "report.html"] {
+        fs::remove_file(out.join(name)).unwrap();
+    }
+    assert!(resume(&out, &[]).status.success());
+    assert_same(&whole, &out, "a target that was reached");
+    assert!(resume(&out, &["--steps", "50"]).status.success());
+    assert!(rows(&out).last().unwrap().starts_with("50,"), "{:?}", rows(&out).last());
+}
+
+#[test]
+fn what_is_known_of_a_finished_run_outlives_its_report() {
+    let out = folder("known");
+    train(&out, "hig", "9");
+    let before = fs::read_to_string(out.join("summary.json")).unwrap();
+    fs::remove_file(out.join("report.html")).unwrap();
+    assert!(resume(&out, &[]).status.success());
+    let value = |text: &str| {
+        let mut value: serde_json::Value = serde_json::from_str(text).unwrap();
+        for of_this_process in ["peak_rss_bytes", "ms_per_step", "elapsed_s"] {
+            value[of_this_process] = serde_json::Value::Null;
+        }
+        value
+    };
+    let after = fs::read_to_string(out.join("summary.json")).unwrap();
+    assert_eq!(value(&before), value(&after));
+    let told = resume(&out, &["--json"]).stdout;
+    assert_eq!(value(&after), value(&String::from_utf8(told).unwrap()));
+}
+
+#[test]
+fn an_end_that_would_change_the_steps_before_it_is_refused() {
+    let out = folder("ends");
+    train(&out, "hig-auto", "20");
+    let output = resume(&out, &["--time", "1s"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--steps, --epochs"), "{output:?}");
+    assert!(resume(&out, &["--epochs", "4"]).status.success());
+}
+
+#[test]
+fn a_run_of_a_study_is_gone_on_with_by_the_study() {
+    let out = folder("study");
+    let study = ["--optimizers", "adam", "--seeds", "1", "--steps", "9", "--quiet"];
+    let place = ["--out", out.to_str().unwrap()];
+    let output = hig(&[&["compare"], &TASK[..], &study, &place].concat());
+    assert!(output.status.success(), "{output:?}");
+    let cell = fs::read_dir(out.join("cells")).unwrap().next().unwrap().unwrap().path();
+    let output = resume(&cell, &["--steps", "30"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("a run of the study in"), "{output:?}");
 }
 
 #[test]

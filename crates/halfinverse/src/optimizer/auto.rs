@@ -1,6 +1,6 @@
 //! Half-inverse gradients that need no setting: two ways to step, and a rule for whose turn it is.
 //!
-//! `Family` fits a mini-batch of about 512 rows of J by the best of a dozen steps from one Krylov space, at once and
+//! `Family` fits a mini-batch of about 512 rows of J by the best of eight steps from one Krylov space, at once and
 //! greedily: ahead early, and where a mini-batch says nearly all there is to know. [`Kron`] accumulates curvature and
 //! momentum over many mini-batches: ahead where the spectrum is flat, the data are fresh, or noise decides. Which of the two
 //! earns its cost changes from problem to problem, and during a run.
@@ -91,12 +91,12 @@ impl Way {
     }
 
     fn name(self) -> &'static str {
-        match self {
-            Self::Family => "krylov",
-            Self::Kron => "kron",
-        }
+        WAYS[self as usize]
     }
 }
+
+/// The names of the ways, in their order.
+pub(crate) const WAYS: [&str; 2] = ["krylov", "kron"];
 
 /// A turn under way.
 struct Turn {
@@ -346,7 +346,13 @@ impl Optimizer for Auto {
             Err(error) if self.failures > FAILURES || self.best.is_none_or(f64::is_infinite) => {
                 return Err(error);
             }
-            Err(_) => StepReport { loss: problem.loss(theta)?, rejected: true, ..StepReport::default() },
+            Err(error) => {
+                let loss = problem.loss(theta)?;
+                if !loss.is_finite() {
+                    return Err(error);
+                }
+                StepReport { loss, rejected: true, ..StepReport::default() }
+            }
         };
         Ok(StepReport { way: Some(way.name()), ..report })
     }

@@ -39,8 +39,8 @@ mod tests;
 use faer::{Mat, Par};
 
 use self::factors::{Factors, draw_signs};
-use super::first_order::check_positive;
-use super::{Memory, Optimizer, StepReport, check_learning_rate};
+use super::first_order::{check_gradient, check_positive};
+use super::{Memory, Optimizer, StepReport, check_learning_rate, update_not_finite};
 use crate::columns::{column, dot, vectorized};
 use crate::error::{SettingError, StepError};
 use crate::model::Problem;
@@ -121,7 +121,11 @@ impl Kron {
         check_learning_rate(learning_rate)?;
         check_positive("optimizer.damping", damping)?;
         Filter::power(kappa, 0.0)?;
-        Ok(Self {
+        Ok(Self::fresh(learning_rate, kappa, damping, par))
+    }
+
+    fn fresh(learning_rate: f64, kappa: f64, damping: f64, par: Par) -> Self {
+        Self {
             learning_rate,
             kappa,
             damping,
@@ -147,7 +151,7 @@ impl Kron {
             signs: Mat::new(),
             outcome: Mat::new(),
             product: Mat::new(),
-        })
+        }
     }
 
     /// The fall of a mini-batch's loss along d over what the quadratic model foretold, when last measured.
@@ -200,14 +204,19 @@ impl Kron {
         self.held == 0 || loss <= RUNAWAY * self.level && self.recent <= CREEP * self.level
     }
 
-    /// Takes ϑ, which this mini-batch has not found wrong, into θ.
-    fn hold(&mut self, theta: &mut [f64]) {
+    /// Takes in that this mini-batch has not found ϑ wrong; returns the weight with which ϑ is to be taken into θ.
+    fn hold(&mut self) -> f64 {
         self.level = if self.held == 0 { self.recent } else { self.recent.min(RISE * self.level) };
         let weight = MEAN / (self.held as f64 + MEAN);
         self.held += 1;
         self.age += self.pace;
         self.pace = (1.002 * self.pace).min(1.0);
         self.caution = (1.01 * self.caution).min(1.0);
+        weight
+    }
+
+    /// θ ← θ + weight·(ϑ − θ).
+    fn take_into(&self, theta: &mut [f64], weight: f64) {
         let iterate = &self.iterate;
         vectorized(
             #[inline(always)]
@@ -249,7 +258,11 @@ impl Kron {
             let product = &mut self.product;
             difference(problem, &self.iterate, &self.direction, &mut self.trial, &self.outcome, product)?;
             let slope = dot(&self.gradient, &self.direction);
-            self.curvature.add(h * inner(product, product), -slope, 0.9);
+            let curved = h * inner(product, product);
+            // The mean would keep what is not finite for good.
+            if curved.is_finite() && slope.is_finite() {
+                self.curvature.add(curved, -slope, 0.9);
+            }
         }
         let curvature = self.curvature.value();
         Ok(if curvature > 0.0 { self.caution * self.learning_rate / curvature } else { 0.0 })
@@ -268,6 +281,23 @@ impl Kron {
             self.lambda *= 2.0;
         }
         Ok(())
+    }
+
+    /// d for this mini-batch, and α.
+    fn aim(&mut self, problem: &mut Problem, loss: f64, h: f64) -> Result<f64, StepError> {
+        self.outcome.copy_from(problem.outcome());
+        self.learn(problem)?;
+        for factors in &mut self.factors {
+            factors.direct(&self.gradient, &mut self.direction, self.par);
+        }
+        if !dot(&self.direction, &self.direction).is_finite() {
+            return Err(update_not_finite(&self.direction));
+        }
+        let alpha = self.measure(problem, h)?;
+        if self.steps.is_multiple_of(CHECK) {
+            self.check(problem, loss, alpha)?;
+        }
+        Ok(alpha)
     }
 
     /// m and ϑ of the next step; ν is the part of a full step that α is.
@@ -296,15 +326,11 @@ impl Optimizer for Kron {
         let own = dot(&self.gradient, &self.direction);
         self.steps += 1;
         let found = problem.gradient(&self.iterate, &mut self.gradient);
+        let found = found.and_then(|loss| check_gradient(&self.gradient).map(|()| loss));
         let next = dot(&self.gradient, &self.direction);
         let loss = match found {
-            Ok(loss) if next.is_finite() && self.holds(loss) => loss,
+            Ok(loss) if self.holds(loss) => loss,
             Err(error) if self.iterate == theta => return Err(error),
-            Ok(_) if self.iterate == theta && !next.is_finite() => {
-                let bad = self.gradient.iter().enumerate().find(|(_, g)| !g.is_finite());
-                let (index, &value) = bad.unwrap_or((0, &next));
-                return Err(StepError::UpdateNotFinite { index, value });
-            }
             found => {
                 self.retreat(theta);
                 // What is shown of a loss that is none, or out of all proportion, is where it was cut off.
@@ -313,16 +339,16 @@ impl Optimizer for Kron {
             }
         };
         self.agreement.add(next, own, 0.95);
-        self.hold(theta);
-        self.outcome.copy_from(problem.outcome());
-        self.learn(problem)?;
-        for factors in &mut self.factors {
-            factors.direct(&self.gradient, &mut self.direction, self.par);
-        }
-        let alpha = self.measure(problem, h)?;
-        if self.steps.is_multiple_of(CHECK) {
-            self.check(problem, loss, alpha)?;
-        }
+        let weight = self.hold();
+        let alpha = match self.aim(problem, loss, h) {
+            Ok(alpha) => alpha,
+            Err(error) => {
+                // What the factors have taken in cannot be told from what made the error.
+                *self = Self::fresh(self.learning_rate, self.kappa, self.damping, self.par);
+                return Err(error);
+            }
+        };
+        self.take_into(theta, weight);
         let nu = alpha * h * problem.samples().len() as f64;
         self.advance(alpha, nu);
         Ok(StepReport {

@@ -110,12 +110,19 @@ impl Optimizer for Lbfgs {
             let update_norm = descend(theta, &self.delta, rate)?;
             // Where the simulator fails the step went too far.
             let after = problem.loss(theta).unwrap_or(f64::INFINITY);
-            let mut y = vec![0.0; theta.len()];
-            if after <= loss - SUFFICIENT * rate * slope && problem.gradient(theta, &mut y).is_ok() {
-                add(&mut y, -1.0, &self.gradient);
-                let s = theta.iter().zip(&before).map(|(after, before)| after - before).collect();
-                self.remember(Pair { s, y, rho: 0.0 });
-                return Ok(StepReport { loss, update_norm, learning_rate: rate, ..StepReport::default() });
+            if after <= loss - SUFFICIENT * rate * slope {
+                let mut y = vec![0.0; theta.len()];
+                if problem.gradient(theta, &mut y).is_ok() {
+                    add(&mut y, -1.0, &self.gradient);
+                    let s = theta.iter().zip(&before).map(|(after, before)| after - before).collect();
+                    self.remember(Pair { s, y, rho: 0.0 });
+                    return Ok(StepReport {
+                        loss,
+                        update_norm,
+                        learning_rate: rate,
+                        ..StepReport::default()
+                    });
+                }
             }
             theta.copy_from_slice(&before);
             rate *= 0.5;
@@ -139,9 +146,11 @@ impl Optimizer for Lbfgs {
                 memory.refuse(name);
             }
         }
-        let pairs = steps.chunks(length).zip(changes.chunks(length));
+        if !memory.taking_back() {
+            return;
+        }
         self.pairs.clear();
-        for (s, y) in pairs {
+        for (s, y) in steps.chunks(length).zip(changes.chunks(length)) {
             self.remember(Pair { s: s.to_vec(), y: y.to_vec(), rho: 0.0 });
         }
     }

@@ -76,14 +76,18 @@ pub trait Optimizer: Send {
 fn descend(theta: &mut [f64], delta: &[f64], learning_rate: f64) -> Result<f64, StepError> {
     let norm = learning_rate * norm(delta);
     if !norm.is_finite() {
-        let bad = delta.iter().enumerate().find(|(_, d)| !d.is_finite());
-        let (index, &value) = bad.unwrap_or((0, &f64::INFINITY));
-        return Err(StepError::UpdateNotFinite { index, value });
+        return Err(update_not_finite(delta));
     }
     for (theta, delta) in theta.iter_mut().zip(delta) {
         *theta -= learning_rate * delta;
     }
     Ok(norm)
+}
+
+fn update_not_finite(delta: &[f64]) -> StepError {
+    let bad = delta.iter().enumerate().find(|(_, d)| !d.is_finite());
+    let (index, &value) = bad.unwrap_or((0, &f64::INFINITY));
+    StepError::UpdateNotFinite { index, value }
 }
 
 fn check_learning_rate(learning_rate: f64) -> Result<(), SettingError> {

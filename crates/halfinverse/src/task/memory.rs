@@ -3,23 +3,55 @@
 //! Counts the arrays that grow with n = b·m rows, P parameters, k Krylov vectors or the number of samples, eight bytes a number;
 //! the program itself and small arrays are one constant. Checked against the peak of real runs by the tests of the program.
 
-use super::{OptimizerSettings, Settings, Task};
+use super::{OnFault, OptimizerSettings, Settings, Task};
 use crate::error::SettingError;
 use crate::network::Mlp;
 use crate::simulator::Simulator;
 use crate::spectral::{Filter, Solver};
 
+/// What of a run needs memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Samples.
+    Data,
+    /// A mini-batch on its way through network and simulator.
+    MiniBatch,
+    /// The optimizer's memory and what it computes with.
+    Optimizer,
+    /// Test samples on their way.
+    Evaluation,
+    /// A checkpoint while it is written, and a state to go back to.
+    Checkpoint,
+    /// Singular values in the report.
+    Spectrum,
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Data => "data",
+            Self::MiniBatch => "mini-batch",
+            Self::Optimizer => "optimizer",
+            Self::Evaluation => "evaluation",
+            Self::Checkpoint => "checkpoint",
+            Self::Spectrum => "singular values in the report",
+        })
+    }
+}
+
 /// Bytes that a run needs, by what needs them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Forecast {
-    /// n, rows of J over a mini-batch.
+    /// b, samples in a mini-batch of the optimizer that needs most.
+    pub batch: usize,
+    /// n, rows of J over that mini-batch.
     pub rows: usize,
     /// P, parameters.
     pub parameters: usize,
     /// The solver that a spectral optimizer will use.
     pub solver: Option<Solver>,
     /// What needs memory, and how many bytes.
-    pub parts: Vec<(&'static str, u64)>,
+    pub parts: Vec<(Part, u64)>,
 }
 
 /// The program, its threads, and whatever is small.
@@ -41,35 +73,41 @@ impl Forecast {
         let sample = (network.inputs() + simulator.initials() + simulator.outcomes()) as f64;
         let (train, test) = (settings.data.train as f64, settings.data.test as f64);
         let mut most = Self {
+            batch: settings.training.batch,
             rows: settings.training.batch * simulator.outcomes(),
             parameters: network.parameters(),
             solver: None,
             parts: Vec::new(),
         };
         // Optimizers come one after the other: the one that needs most decides.
-        let (mut batches, mut optimizer) = (0.0, 0.0);
+        let (mut batches, mut optimizer, mut saved) = (0.0, 0.0, 0.0);
         for i in 0..=settings.before.len() {
             let (_, of, batch) = settings.turn(i);
             let rows = batch * simulator.outcomes();
             let solver = of.solver().map(|solver| resolve(of, solver, rows, network.parameters()));
             let own = optimizer_numbers(of, solver, batch as f64, m, &network);
-            let batch = batch_numbers(&network, simulator, batch, sample, blocks(of, solver));
-            if own + batch >= optimizer + batches {
-                (batches, optimizer) = (batch, own);
-                (most.rows, most.solver) = (rows, solver);
+            let stored = batch_numbers(&network, simulator, batch, sample, blocks(of, solver));
+            if own + stored >= optimizer + batches {
+                (batches, optimizer) = (stored, own);
+                (most.batch, most.rows, most.solver) = (batch, rows, solver);
             }
+            saved = f64::max(saved, p + saved_numbers(of, &network));
         }
         let evaluated = settings.data.test.min(crate::model::AT_A_TIME);
         let evaluation = batch_numbers(&network, simulator, evaluated, sample, Blocks::None);
         let spectrum_rows = (settings.training.batch * simulator.outcomes()).min(SPECTRUM_ROWS) as f64;
         // The trainer has a copy of the task and an order of the samples, the evaluator a copy of the test data.
         let data = 2.0 * (train + test) * sample + test * sample + train;
+        // The numbers, their bytes and the file's, once more for a state that is kept, and that state itself.
+        let rolls_back = settings.training.on_fault == OnFault::RollBack;
+        let checkpoint = if rolls_back { 7.0 * saved } else { 3.0 * saved };
         let numbers = [
-            ("data", data),
-            ("mini-batch", batches),
-            ("optimizer", optimizer + 6.0 * p),
-            ("evaluation", evaluation),
-            ("singular values in the report", 3.0 * spectrum_rows * p.max(spectrum_rows)),
+            (Part::Data, data),
+            (Part::MiniBatch, batches),
+            (Part::Optimizer, optimizer + 6.0 * p),
+            (Part::Evaluation, evaluation),
+            (Part::Checkpoint, checkpoint),
+            (Part::Spectrum, 3.0 * spectrum_rows * p.max(spectrum_rows)),
         ];
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "far below 2^64")]
         let bytes = |numbers: f64| 8 * numbers as u64;
@@ -133,9 +171,7 @@ fn optimizer_numbers(
 ) -> f64 {
     let (n, p) = (batch * m, network.parameters() as f64);
     let small = n.min(p);
-    let factors: f64 =
-        network.layers().iter().map(|l| ((l.inputs + 1).pow(2) + l.outputs.pow(2)) as f64).sum();
-    let kron = 5.0 * p + 4.0 * factors;
+    let kron = 5.0 * p + 4.0 * factors(network);
     let spectral = match solver {
         // J, its copies that are taken apart, U and V.
         Some(Solver::Svd) => 3.0 * n * p + small * (n + p),
@@ -151,4 +187,20 @@ fn optimizer_numbers(
             OptimizerSettings::HigAuto {} => kron + AUTO.0.min(p) * (512.0 + p) + 2.0 * AUTO.1 * p,
             _ => 3.0 * p,
         }
+}
+
+/// Of what a checkpoint has of the optimizer.
+fn saved_numbers(settings: &OptimizerSettings, network: &Mlp) -> f64 {
+    let p = network.parameters() as f64;
+    match *settings {
+        OptimizerSettings::LBfgs { history, .. } => 2.0 * (history as f64 + 1.0) * p,
+        OptimizerSettings::HigKron { .. } => 4.0 * p + 2.0 * factors(network),
+        OptimizerSettings::HigAuto {} => 8.0 * p + 2.0 * factors(network),
+        _ => 2.0 * p,
+    }
+}
+
+/// Entries of the Kronecker factors of all layers.
+fn factors(network: &Mlp) -> f64 {
+    network.layers().iter().map(|l| ((l.inputs + 1).pow(2) + l.outputs.pow(2)) as f64).sum()
 }

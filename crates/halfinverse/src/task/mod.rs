@@ -5,7 +5,7 @@ mod defaults;
 mod memory;
 mod settings;
 
-pub use memory::Forecast;
+pub use memory::{Forecast, Part};
 pub use settings::{
     DataSettings, NetworkSettings, ObjectiveSettings, OnFault, OptimizerName, OptimizerSettings,
     RegressionSettings, Schedule, Settings, SimulatorSettings, Stage, StopSettings, TaskName, ToySettings,
@@ -252,9 +252,7 @@ impl Task {
         if !matches!(settings, OptimizerSettings::HigAuto {}) {
             return build_optimizer(settings, self.par());
         }
-        let stop = &self.settings.stop;
-        let counted = stop.steps.is_some() || stop.epochs.is_some();
-        let scarce = if counted && stop.time.is_none() { Scarce::Data } else { Scarce::Time };
+        let scarce = if self.settings.counts_steps() { Scarce::Data } else { Scarce::Time };
         let (train, held) = (self.train.len(), self.held_out(settings, batch));
         let judges = if held > 0 { train - held..train } else { 0..train.min(MOST_HELD_OUT) };
         let mut samples = self.train.zeros_like(judges.len());

@@ -372,22 +372,35 @@ pub struct StopSettings {
 const MOST_SAMPLES: usize = 10_000_000;
 
 impl Settings {
-    /// Of all that decides which steps a run makes, and where it is evaluated: not of its ends where no schedule leads to
-    /// them, nor of what is done about faults.
+    /// Tells apart settings that make different steps, or evaluate elsewhere: a CRC-32 of all but the ends of a run, where no
+    /// schedule leads to them, and what is done about faults.
     ///
     /// # Panics
     /// Never: settings are plain values.
     #[must_use]
-    pub fn hash(&self) -> u64 {
+    pub fn fingerprint(&self) -> u64 {
         let mut settings = self.clone();
         let training = &mut settings.training;
         if training.schedule == Schedule::Constant {
-            settings.stop = StopSettings::default();
+            let counted = self.has_auto() && self.counts_steps();
+            settings.stop = StopSettings { steps: counted.then_some(1), ..StopSettings::default() };
         }
         (training.from, training.checkpoint_every) = (None, 0.0);
         (training.on_fault, training.blow_up) = (OnFault::Stop, 0.0);
         let text = serde_json::to_vec(&settings).expect("settings are plain values");
         u64::from(crc32fast::hash(&text))
+    }
+
+    /// Whether a run ends after steps or epochs and not by time, which decides how hig-auto chooses.
+    #[must_use]
+    pub fn counts_steps(&self) -> bool {
+        (self.stop.steps.is_some() || self.stop.epochs.is_some()) && self.stop.time.is_none()
+    }
+
+    /// Whether hig-auto is among the optimizers.
+    #[must_use]
+    pub fn has_auto(&self) -> bool {
+        (0..=self.before.len()).any(|i| matches!(self.turn(i).1, OptimizerSettings::HigAuto {}))
     }
 
     /// Checks what needs no simulator or network.

@@ -8,8 +8,8 @@
 //! | `training.turn`, `training.turn_step` | \[1\], u64 | which optimizer's turn it is, and when that began |
 //! | `training.turn_epochs` | \[1\] | epochs before that |
 //! | `pending.*` | | what the next row of metrics needs: sums and counts since the last one, the last step |
-//! | `training.rows` | \[1\], u64 | rows of metrics before |
-//! | `training.settings` | \[1\], u64 | [hash of the settings](crate::task::Settings::hash) |
+//! | `training.rows`, `training.test_loss` | \[1\], u64; \[1\] | rows of metrics before, and the last one's test loss |
+//! | `training.settings` | \[1\], u64 | [of the settings](crate::task::Settings::fingerprint) |
 //! | `faults.*` | | what is remembered of numerical faults |
 //! | `good.parameters`, `good.optimizer.*` | | where a roll-back goes to, where one is wanted |
 //!
@@ -21,8 +21,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, Metadata, TensorView};
+use safetensors::{SafeTensorError, SafeTensors};
 
 use super::faults::Good;
 use super::{Trainer, begin};
@@ -66,18 +66,31 @@ pub enum CheckpointError {
     },
 }
 
-/// Writes the state of a run to `path`.
+/// Writes the state of a run to `path`. The run stays as it is; it is borrowed as [`Optimizer::visit`] wants it, which saves and takes
+/// back by one and the same code.
+///
+/// [`Optimizer::visit`]: crate::optimizer::Optimizer::visit
 ///
 /// # Errors
 /// When the file cannot be written.
 pub fn write_checkpoint(trainer: &mut Trainer, path: &Path) -> Result<(), CheckpointError> {
+    let bytes = to_bytes(trainer)
+        .map_err(|error| CheckpointError::Format { path: path.to_owned(), reason: error.to_string() })?;
+    replace(path, &bytes).map_err(|source| CheckpointError::Io { path: path.to_owned(), source })
+}
+
+/// The state of a run as a file.
+fn to_bytes(trainer: &mut Trainer) -> Result<Vec<u8>, SafeTensorError> {
     let [mut memory, mut faults, mut pending] = [(); 3].map(|()| Memory::default());
     trainer.optimizer.visit(&trainer.problem, &mut memory);
     trainer.faults.visit(&mut faults);
     trainer.pending.visit(&mut pending);
     let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
     let mut add = |name: String, shape: Vec<usize>, values: &mut dyn Iterator<Item = f64>| {
-        tensors.push((name, Dtype::F64, shape, values.flat_map(f64::to_le_bytes).collect()));
+        // As long as it will be: a vector that grows takes twice that.
+        let mut bytes = Vec::with_capacity(8 * shape.iter().product::<usize>());
+        values.for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
+        tensors.push((name, Dtype::F64, shape, bytes));
     };
     for (i, layer) in trainer.task.model().network().layers().iter().enumerate() {
         let (weight, bias) = (layer.weight(&trainer.theta), layer.bias(&trainer.theta));
@@ -97,7 +110,9 @@ pub fn write_checkpoint(trainer: &mut Trainer, path: &Path) -> Result<(), Checkp
         add_all("good.optimizer.", &good.memory);
         add(GOOD.to_owned(), vec![good.theta.len()], &mut good.theta.iter().copied());
     }
-    add("training.turn_epochs".to_owned(), vec![1], &mut [trainer.turn_epochs].into_iter());
+    for (name, value) in [("turn_epochs", trainer.turn_epochs), ("test_loss", trainer.test_loss)] {
+        add(format!("training.{name}"), vec![1], &mut [value].into_iter());
+    }
     let settings = trainer.task.settings();
     for (name, value) in [
         ("step", trainer.step),
@@ -105,24 +120,19 @@ pub fn write_checkpoint(trainer: &mut Trainer, path: &Path) -> Result<(), Checkp
         ("turn", trainer.turn as u64),
         ("turn_step", trainer.turn_step),
         ("rows", trainer.rows),
-        ("settings", settings.hash()),
+        ("settings", settings.fingerprint()),
     ] {
         tensors.push((format!("training.{name}"), Dtype::U64, vec![1], value.to_le_bytes().to_vec()));
     }
-    let format = |error: safetensors::SafeTensorError| CheckpointError::Format {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    };
     let mut views = Vec::new();
     for (name, dtype, shape, bytes) in &tensors {
-        views.push((name, TensorView::new(*dtype, shape.clone(), bytes).map_err(format)?));
+        views.push((name, TensorView::new(*dtype, shape.clone(), bytes)?));
     }
     // One entry only: the order of several would change from run to run.
     let parts =
         tensors.iter().map(|(name, dtype, shape, bytes)| (name.as_str(), *dtype, &shape[..], &bytes[..]));
     let metadata = HashMap::from([(CHECKSUM.to_owned(), checksum(parts.collect()))]);
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(format)?;
-    replace(path, &bytes).map_err(|source| CheckpointError::Io { path: path.to_owned(), source })
+    safetensors::serialize(views, Some(metadata))
 }
 
 /// The one entry of the metadata: the format's version, and a checksum of all tensors.
@@ -157,7 +167,8 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     }
     fs::rename(&beside, path)?;
     // The names are safe only once the folder is.
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Whether there is a checkpoint at `path`, or the one before it.
@@ -251,11 +262,8 @@ impl<'a> Contents<'a> {
         Ok(u64::from_le_bytes(self.words(name, Dtype::U64, &[1])?[0]))
     }
 
-    fn numbers<const N: usize>(&self, name: &str) -> Result<[f64; N], CheckpointError> {
-        let words = self.words(name, Dtype::F64, &[N])?;
-        let numbers: [f64; N] = std::array::from_fn(|i| f64::from_le_bytes(words[i]));
-        let bad = numbers.iter().find(|number| !number.is_finite());
-        bad.map_or(Ok(numbers), |bad| Err(self.format(format!("`{name}` has {bad}"))))
+    fn number(&self, name: &str) -> Result<f64, CheckpointError> {
+        Ok(f64::from_le_bytes(self.words(name, Dtype::F64, &[1])?[0]))
     }
 
     /// All vectors whose names begin so.
@@ -279,7 +287,9 @@ impl<'a> Contents<'a> {
     ) -> Result<(), CheckpointError> {
         let mut memory = Memory::from_entries(self.vectors(prefix)?, parameters);
         visit(&mut memory);
-        memory.missing().map_or(Ok(()), |name| Err(self.lacks(&format!("{prefix}{name}"))))
+        memory.missing().map_or(Ok(()), |name| {
+            Err(self.format(format!("`{prefix}{name}` is missing, or not what such a run saves")))
+        })
     }
 
     fn format(&self, reason: impl Into<String>) -> CheckpointError {
@@ -348,8 +358,8 @@ fn restore(task: &Task, bytes: &[u8], path: &Path) -> Result<Trainer, Checkpoint
     if turn_step > step || step > MOST_STEPS {
         return Err(contents.format(format!("it is at step {step}, of a turn that began at {turn_step}")));
     }
-    if contents.count("training.settings")? != task.settings().hash() {
-        return Err(contents.format("its run had other settings"));
+    if contents.count("training.settings")? != task.settings().fingerprint() {
+        return Err(contents.format("its run had other settings; put config.toml back, or start another run from its weights with --from"));
     }
     let fresh = |error: super::TrainingError| contents.format(error.to_string());
     let parameters = theta.len();
@@ -362,14 +372,20 @@ fn restore(task: &Task, bytes: &[u8], path: &Path) -> Result<Trainer, Checkpoint
         let words = contents.words(GOOD, Dtype::F64, &[parameters])?;
         let (mut optimizer, problem, _) = begin(task, turn).map_err(fresh)?;
         contents.take_back("good.optimizer.", parameters, |memory| optimizer.visit(&problem, memory))?;
-        trainer.faults.good = Some(Good {
-            theta: words.iter().map(|&word| f64::from_le_bytes(word)).collect(),
-            memory: contents.vectors("good.optimizer.")?,
-        });
+        let theta: Vec<f64> = words.iter().map(|&word| f64::from_le_bytes(word)).collect();
+        if let Some(value) = theta.iter().find(|value| !value.is_finite()) {
+            return Err(contents.format(format!("a number of `{GOOD}` is {value}")));
+        }
+        trainer.faults.good = Some(Good { theta, memory: contents.vectors("good.optimizer.")? });
     }
     (trainer.turn, trainer.turn_step, trainer.step) = (turn, turn_step, step);
     trainer.rows = contents.count("training.rows")?;
-    [trainer.turn_epochs] = contents.numbers("training.turn_epochs")?;
+    trainer.turn_epochs = contents.number("training.turn_epochs")?;
+    if !trainer.turn_epochs.is_finite() {
+        return Err(contents.format(format!("`training.turn_epochs` is {}", trainer.turn_epochs)));
+    }
+    // NaN where the test data could not be simulated.
+    trainer.test_loss = contents.number("training.test_loss")?;
     trainer.elapsed = Some(Duration::ZERO);
     contents.take_back("pending.", parameters, |memory| trainer.pending.visit(memory))?;
     if step > turn_step {

@@ -1,8 +1,8 @@
 //! Numerical faults: what counts as one, and what a run does about it.
 //!
 //! A fault is a step that ends with an error (NaN or infinity in data, outcome, J or update; a simulator that fails), or a blow-up:
-//! with l the loss of the mini-batch before each step, ln ℓ ← 0.9 ln ℓ + 0.1 ln l, and ℓ* the lowest that ℓ has been, at least
-//! 1e-12 of what it was at first,
+//! with l the loss of the mini-batch before each step, or 1e-12 of the first one's where it is less, ln ℓ ← 0.9 ln ℓ + 0.1 ln l,
+//! and ℓ* the lowest that ℓ has been,
 //!
 //! ℓ > `training.blow_up`·ℓ*.
 //!
@@ -13,9 +13,9 @@
 //! |---|---|
 //! | `stop` | the run ends; θ is as it was before the step that failed |
 //! | `roll-back` | θ and the optimizer's memory go back to the last evaluation at which l ≤ 10ℓ*; steps are half as long, and grow by 1 % each |
-//! | `skip` | the mini-batch is left out; θ and memory stay. A blow-up ends the run: it is not one mini-batch's |
+//! | `skip` | the mini-batch is left out; θ and memory stay, but hig-kron's and hig-auto's, which begin anew where they must. A blow-up ends the run: it is not one mini-batch's |
 //!
-//! Steps are halved 20 times at most, and 100 mini-batches in a row are skipped at most; then the run ends. An optimizer that
+//! Steps get no shorter than 2⁻²⁰ of their length, and 100 mini-batches in a row are skipped at most; then the run ends. An optimizer that
 //! chooses the length of its steps by itself goes on with its own choice.
 
 #[cfg(test)]
@@ -32,7 +32,7 @@ use crate::task::{OnFault, TrainingSettings};
 pub(super) struct Faults {
     policy: OnFault,
     blow_up: f64,
-    /// ln of ℓ, ℓ* and what ℓ was at first; none before the first step.
+    /// ln of ℓ, ℓ* and the first l; none before the first step.
     losses: Option<(f64, f64, f64)>,
     /// Part of the learning rate that is used.
     pub(super) caution: f64,
@@ -61,14 +61,14 @@ pub(super) enum Remedy {
 
 /// What ℓ keeps of itself from step to step.
 const KEEP: f64 = 0.9;
-/// ℓ* relative to the first ℓ, at least: below that is round-off.
+/// l relative to the first one, at least: below that is round-off.
 const FLOOR: f64 = 1e-12;
 /// l relative to ℓ* up to which a state is in order.
 const LOW: f64 = 10.0;
-/// What a roll-back leaves of the steps' length, how that grows again, and its least.
+/// What a roll-back leaves of the steps' length, how that grows again, and its least: 20 halvings.
 const SHRINK: f64 = 0.5;
 const GROW: f64 = 1.01;
-const LEAST: f64 = 1e-6;
+const LEAST: f64 = 9.5e-7;
 /// Mini-batches that are skipped in a row.
 const MOST_SKIPPED: u32 = 100;
 
@@ -90,9 +90,9 @@ impl Faults {
         (self.losses, self.good) = (None, None);
     }
 
-    /// Whether no step of the present optimizer was made yet.
-    pub(super) fn at_start(&self) -> bool {
-        self.losses.is_none()
+    /// Whether there is nothing to go back to yet, and the present state would do.
+    pub(super) fn lacks_good(&self) -> bool {
+        self.good.is_none() && self.losses.is_none_or(|(mean, best, _)| mean <= best + LOW.ln())
     }
 
     /// Whether there is a use for states to go back to.
@@ -102,16 +102,15 @@ impl Faults {
 
     /// Takes in the loss that a step began from; tells whether the state that had it was in order.
     pub(super) fn watch(&mut self, loss: f64) -> Result<bool, StepError> {
+        if !loss.is_finite() {
+            return Err(StepError::LossNotFinite { loss, culprit: None });
+        }
         let log = loss.max(f64::MIN_POSITIVE).ln();
-        let (mean, best, first) = match self.losses {
-            None => (log, log, log),
-            Some((mean, best, first)) => {
-                let mean = KEEP * mean + (1.0 - KEEP) * log;
-                (mean, best.min(mean), first)
-            }
-        };
+        let (mean, best, first) = self.losses.unwrap_or((log, log, log));
+        let log = log.max(first + FLOOR.ln());
+        let mean = KEEP * mean + (1.0 - KEEP) * log;
+        let best = best.min(mean);
         self.losses = Some((mean, best, first));
-        let best = best.max(first + FLOOR.ln());
         if self.blow_up > 0.0 && mean > best + self.blow_up.ln() {
             return Err(StepError::BlowUp { loss: mean.exp(), best: best.exp() });
         }
@@ -120,11 +119,9 @@ impl Faults {
         Ok(log <= best + LOW.ln())
     }
 
-    /// What to do about an error; counts it.
+    /// What to do about an error; counts it where the run goes on.
     pub(super) fn remedy(&mut self, error: &StepError) -> Remedy {
-        self.count += 1;
-        self.streak += 1;
-        match self.policy {
+        let remedy = match self.policy {
             OnFault::RollBack if self.good.is_some() && SHRINK * self.caution >= LEAST => {
                 self.caution *= SHRINK;
                 // ℓ* stands; ℓ begins again from it.
@@ -133,11 +130,14 @@ impl Faults {
                 }
                 Remedy::RollBack
             }
-            OnFault::Skip if self.streak <= MOST_SKIPPED && !matches!(error, StepError::BlowUp { .. }) => {
+            OnFault::Skip if self.streak < MOST_SKIPPED && !matches!(error, StepError::BlowUp { .. }) => {
                 Remedy::Skip
             }
-            _ => Remedy::Stop,
-        }
+            _ => return Remedy::Stop,
+        };
+        self.count += 1;
+        self.streak += 1;
+        remedy
     }
 
     /// Saves what the next step depends on, or takes it back.

@@ -67,7 +67,7 @@ pub trait Observer {
     ///
     /// # Errors
     /// When the row cannot be kept, which ends the run.
-    fn row(&mut self, trainer: &Trainer, row: &Row) -> std::io::Result<()>;
+    fn row(&mut self, trainer: &mut Trainer, row: &Row) -> std::io::Result<()>;
 }
 
 /// Why a run ended.
@@ -127,8 +127,9 @@ pub struct Trainer {
     step: u64,
     wall: Duration,
     warm_up: (u64, Duration),
-    /// Rows of metrics that a run which goes on from here has behind it.
+    /// Rows of metrics that a run which goes on from here has behind it, and the test loss in the last one.
     rows: u64,
+    test_loss: f64,
     pending: Pending,
     faults: Faults,
     /// Time since the run began, up to the checkpoint that it was resumed from.
@@ -182,6 +183,7 @@ impl Trainer {
             wall: Duration::ZERO,
             warm_up: (0, Duration::ZERO),
             rows: 0,
+            test_loss: f64::INFINITY,
             pending: Pending::default(),
             faults: Faults::new(&task.settings().training),
             elapsed: None,
@@ -231,7 +233,7 @@ impl Trainer {
         self.rows
     }
 
-    /// Faults so far, the one that ended the run included.
+    /// Faults so far that the run went on from.
     #[must_use]
     pub fn faults(&self) -> u64 {
         self.faults.count
@@ -259,14 +261,13 @@ impl Trainer {
     /// When the observer cannot keep a row. A step that fails is [`StopReason::Diverged`], not an error.
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<StopReason, TrainingError> {
         let begun = Instant::now();
-        let mut test_loss = f64::INFINITY;
         let mut evaluated = self.pending.is_empty();
         if self.elapsed.is_none() {
-            test_loss = self.evaluate(begun, observer)?;
+            self.evaluate(begun, observer)?;
             evaluated = true;
         }
         let reason = loop {
-            if let Some(reason) = self.stop(test_loss) {
+            if let Some(reason) = self.stop() {
                 break reason;
             }
             self.hand_over()?;
@@ -297,17 +298,17 @@ impl Trainer {
                 break StopReason::Interrupted;
             }
             if self.task.settings().evaluates_at(self.step) {
-                test_loss = self.evaluate(begun, observer)?;
+                self.evaluate(begun, observer)?;
                 evaluated = true;
             }
         };
         evaluated &= !matches!(reason, StopReason::Diverged(StepError::BlowUp { .. }));
         if !evaluated {
             // A run that goes on from here has no row here, unless this is where it would have had one.
-            let pending = self.pending.clone();
+            let (pending, test_loss) = (self.pending.clone(), self.test_loss);
             self.evaluate(begun, observer)?;
             if !self.task.settings().evaluates_at(self.step) {
-                self.pending = pending;
+                (self.pending, self.test_loss) = (pending, test_loss);
                 self.rows -= 1;
             }
         }
@@ -330,7 +331,7 @@ impl Trainer {
     /// Where roll-backs are wanted: the state after an evaluation, whose loss the next step will tell. At the start of a turn
     /// there is no other to go back to.
     fn keep_good(&mut self) -> Option<Good> {
-        let first = self.faults.at_start();
+        let first = self.faults.lacks_good();
         if !self.faults.keeps_good() || !first && !self.task.settings().evaluates_at(self.step) {
             return None;
         }
@@ -429,7 +430,7 @@ impl Trainer {
         Ok(report)
     }
 
-    fn evaluate(&mut self, begun: Instant, observer: &mut dyn Observer) -> Result<f64, TrainingError> {
+    fn evaluate(&mut self, begun: Instant, observer: &mut dyn Observer) -> Result<(), TrainingError> {
         let pending = std::mem::take(&mut self.pending);
         let (evaluator, problem, theta) = (&mut self.evaluator, &mut self.problem, &self.theta);
         let mut look = || {
@@ -459,13 +460,14 @@ impl Trainer {
             faults: pending.faults,
         };
         self.rows += 1;
+        self.test_loss = row.test_loss;
         observer.row(self, &row)?;
-        Ok(row.test_loss)
+        Ok(())
     }
 
-    fn stop(&self, test_loss: f64) -> Option<StopReason> {
+    fn stop(&self) -> Option<StopReason> {
         let stop = &self.task.settings().stop;
-        if stop.target_loss.is_some_and(|target| test_loss <= target) {
+        if stop.target_loss.is_some_and(|target| self.test_loss <= target) {
             Some(StopReason::TargetLoss)
         } else if stop.steps.is_some_and(|steps| self.step >= steps) {
             Some(StopReason::Steps)

@@ -1,5 +1,6 @@
 //! What has happened since the last row of metrics: a run that is gone on with writes the next row as it would have been.
 
+use crate::optimizer::auto::WAYS;
 use crate::optimizer::{Memory, StepReport};
 use crate::spectral::{Report, Solver};
 
@@ -13,9 +14,6 @@ pub(super) struct Pending {
     pub(super) faults: u64,
     pub(super) last: Option<StepReport>,
 }
-
-/// The names of an optimizer's ways to step.
-const WAYS: [&str; 2] = ["krylov", "kron"];
 
 impl Pending {
     /// Whether nothing has.

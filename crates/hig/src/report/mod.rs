@@ -25,15 +25,14 @@ use crate::voice::put;
 pub(crate) fn run(arguments: &ReportArguments) -> Result<ExitCode, Failure> {
     for path in &arguments.folders {
         let folder = Folder::open(path)?;
-        draw(&folder)?;
+        draw(&folder, &settings::from_file(&folder.file(CONFIG), None)?)?;
         put(folder.file(REPORT).display());
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Draws all pictures of a run and puts them into one page.
-pub(crate) fn draw(folder: &Folder) -> Result<(), Failure> {
-    let task = settings::from_file(&folder.file(CONFIG), None)?;
+pub(crate) fn draw(folder: &Folder, task: &Task) -> Result<(), Failure> {
     let metrics = folder.metrics()?;
     let spectrum = folder.spectrum()?;
     let failed = |error: &dyn std::fmt::Display| Failure::new(format!("cannot draw the report: {error}"));
@@ -58,12 +57,12 @@ pub(crate) fn draw(folder: &Folder) -> Result<(), Failure> {
     for (name, title, chart) in figures {
         pictures.push((name, title, chart.svg().map_err(|error| failed(&error))?));
     }
-    let (title, svg) = physics(&task, folder).map_err(|error| failed(&error))?;
+    let (title, svg) = physics(task, folder).map_err(|error| failed(&error))?;
     pictures.push(("physics.svg", title, svg));
     for (name, _, svg) in &pictures {
         folder.write(name, svg)?;
     }
-    folder.write(REPORT, &page(&task, folder, &pictures))
+    folder.write(REPORT, &page(task, folder, &pictures))
 }
 
 fn losses(metrics: &[Metrics], over_time: bool) -> Chart {

@@ -128,7 +128,7 @@ impl Family {
     }
 
     /// Makes the best step that it finds; `beside` are other samples, as many.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "k is from 4 to 128")]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "k is from 12 to 128")]
     pub(super) fn step(
         &mut self,
         problem: &mut Problem,
