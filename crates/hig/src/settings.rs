@@ -3,8 +3,12 @@
 //! A flag or `--set` wins over the file, the file over the task's defaults. Any stop that is given replaces the
 //! task's default stops.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+mod file;
+#[cfg(test)]
+mod tests;
+mod variants;
+
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use halfinverse::SettingError;
@@ -12,17 +16,12 @@ use halfinverse::spectral::Solver;
 use halfinverse::task::{
     Forecast, OnFault, OptimizerName, Schedule, Settings, Stage, StopSettings, Task, TaskName,
 };
-use serde::Deserialize;
-use serde::de::IntoDeserializer;
-use toml::de::{DeTable, DeValue};
-use toml::{Spanned, Table, Value};
+use toml::{Table, Value};
+pub(crate) use variants::{Variation, for_study};
 
 use crate::arguments::{BudgetArguments, ResumeArguments, SettingArguments, TrainArguments};
 use crate::failure::{Failure, nearest, unknown_name};
 use crate::memory;
-
-#[cfg(test)]
-mod tests;
 
 /// Settings that have no default value to tell their name and type.
 const OPTIONAL: [(&str, Kind); 6] = [
@@ -114,92 +113,6 @@ fn budget_flags(budget: &BudgetArguments, flags: &mut Givens) -> Result<(), Fail
         give(flags, "stop.time", "--time", Value::Float(seconds("--time", text)?))?;
     }
     Ok(())
-}
-
-/// What makes a variant of a study differ from the others.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Variation {
-    pub(crate) label: String,
-    pub(crate) optimizer: Option<String>,
-    /// Settings by name or by one of the short names of [`long_name`], and their values.
-    pub(crate) sets: Vec<(String, String)>,
-}
-
-/// The task of each variant. A setting of some optimizers only is given to these; one of none is refused.
-pub(crate) fn for_study(
-    arguments: &SettingArguments,
-    budget: &BudgetArguments,
-    variations: &[Variation],
-) -> Result<Vec<(String, Task)>, Failure> {
-    if variations.is_empty() {
-        return Err(Failure::new("there is nothing to compare; name something, as in --optimizers hig,adam"));
-    }
-    let mut flags = setting_flags(arguments)?;
-    budget_flags(budget, &mut flags)?;
-    let mut unused: Vec<String> = flags
-        .keys()
-        .filter(|key| key.starts_with("optimizer.") && *key != "optimizer.name")
-        .cloned()
-        .collect();
-    let mut tasks: Vec<(String, Task)> = Vec::new();
-    for variation in variations {
-        if tasks.iter().any(|(label, _)| *label == variation.label) {
-            return Err(Failure::new(format!("{} is named twice; keep one", variation.label)));
-        }
-        let mut own = flags.clone();
-        if let Some(name) = &variation.optimizer {
-            let place = "--optimizers".to_owned();
-            own.insert("optimizer.name".to_owned(), Given { value: Value::String(name.clone()), place });
-            let last = optimizer_name(name.rsplit('+').next().unwrap_or(name), "--optimizers")?;
-            let has =
-                |key: &str| TaskName::ALL.first().is_some_and(|&task| defaults(task, last).contains_key(key));
-            unused.retain(|key| !has(key));
-            own.retain(|key, _| !key.starts_with("optimizer.") || key == "optimizer.name" || has(key));
-        } else {
-            unused.clear();
-        }
-        let shape = if variation.sets.iter().any(|(key, _)| key == "depth" || key == "width") {
-            resolve(arguments, own.clone())?.settings().network.hidden.clone()
-        } else {
-            Vec::new()
-        };
-        for (key, text) in &variation.sets {
-            let (key, value) = long_name(key, text, &shape)?;
-            let place = format!("--vary {}", variation.label);
-            own.insert(key, Given { value, place });
-        }
-        tasks.push((variation.label.clone(), resolve(arguments, own)?));
-    }
-    match unused.first() {
-        Some(key) => Err(Failure::new(format!("none of these optimizers has the setting `{key}`"))),
-        None => Ok(tasks),
-    }
-}
-
-/// The setting that a short name of an ablation stands for, and its value; `shape` is the network's as it would be.
-fn long_name(key: &str, text: &str, shape: &[usize]) -> Result<(String, Value), Failure> {
-    let count = || {
-        text.parse::<usize>().ok().filter(|&count| count > 0).ok_or_else(|| {
-            Failure::new(format!("`{key}` is {text}, but must be a whole number of at least 1 (--vary)"))
-        })
-    };
-    let hidden = |widths: Vec<usize>| {
-        Value::Array(
-            widths.into_iter().map(|w| Value::Integer(i64::try_from(w).unwrap_or(i64::MAX))).collect(),
-        )
-    };
-    let (key, value) = match key {
-        "depth" => ("network.hidden", hidden(vec![shape.first().copied().unwrap_or(20); count()?])),
-        "width" => ("network.hidden", hidden(vec![count()?; shape.len().max(1)])),
-        "krylov" => ("optimizer.solver", Value::String(format!("krylov:{}", count()?))),
-        "kappa" | "truncation" | "solver" => {
-            return Ok((format!("optimizer.{key}"), parse(text)));
-        }
-        "lr" => ("optimizer.learning_rate", parse(text)),
-        "batch" => ("training.batch", parse(text)),
-        key => (key, parse(text)),
-    };
-    Ok((key.to_owned(), value))
 }
 
 /// The task that the arguments of any other command describe, checked.
@@ -344,7 +257,7 @@ pub(crate) fn seconds(flag: &str, text: &str) -> Result<f64, Failure> {
 
 fn resolve(arguments: &SettingArguments, flags: Givens) -> Result<Task, Failure> {
     let file = match &arguments.config {
-        Some(path) => read(path)?,
+        Some(path) => file::read(path)?,
         None => Givens::new(),
     };
     let (settings, givens) = merge(arguments.task.as_deref(), file, flags)?;
@@ -510,111 +423,6 @@ fn unknown(
     let hint = nearest(key, names);
     let mend = hint.unwrap_or_else(|| "`hig tasks` lists the settings".to_owned());
     Failure::new(format!("unknown setting `{key}` ({place}); {mend}"))
-}
-
-/// The settings of a TOML file by dotted name, each with line and column.
-fn read(path: &Path) -> Result<Givens, Failure> {
-    let name = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|error| Failure::new(format!("cannot read {name}: {error}")))?;
-    givens(&bytes, &name)
-}
-
-/// Of the settings that do not exist only the first is kept, for [`overlay`] to refuse: there is no end to their number.
-///
-/// Beside the text, which may be no longer than [`LONGEST`], this takes at most 640 bytes of memory for each of its bytes, and
-/// 64 KiB: `a.a.a = 1` is three tables, and a table with one entry has room for eleven.
-fn givens(bytes: &[u8], name: &str) -> Result<Givens, Failure> {
-    if bytes.len() > LONGEST {
-        let length = bytes.len();
-        return Err(Failure::new(format!(
-            "{name} is no configuration: it has {length} bytes, more than {LONGEST}"
-        )));
-    }
-    let text = str::from_utf8(bytes).map_err(|error| Failure::new(format!("cannot read {name}: {error}")))?;
-    let place = |span: Option<Range<usize>>| match span {
-        Some(span) => {
-            let before = &text[..text.floor_char_boundary(span.start)];
-            let line = before.matches('\n').count() + 1;
-            let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
-            format!("{name}, line {line}, column {column}")
-        }
-        None => name.to_owned(),
-    };
-    let bad = |error: toml::de::Error| Failure::new(format!("{}: {}", place(error.span()), error.message()));
-    let table = DeTable::parse(text).map_err(bad)?;
-    let mut found = Found::default();
-    take("", table.into_inner(), &names(), &mut found);
-    let mut givens = Givens::new();
-    for (name, (span, value)) in found.settings {
-        let place = place(Some(span));
-        if !shallow(value.get_ref(), DEEPEST) {
-            return Err(Failure::new(format!("`{name}` is nested deeper than any setting ({place})")));
-        }
-        let value = Value::deserialize(value.into_deserializer()).map_err(bad)?;
-        givens.insert(name, Given { value, place });
-    }
-    if let Some((name, span)) = found.unknown {
-        givens.insert(name, Given { value: Value::Boolean(false), place: place(Some(span)) });
-    }
-    Ok(givens)
-}
-
-/// What stands in a file.
-#[derive(Default)]
-struct Found<'a> {
-    settings: BTreeMap<String, (Range<usize>, Spanned<DeValue<'a>>)>,
-    unknown: Option<(String, Range<usize>)>,
-}
-
-/// Adds a table's settings to `found`. It goes no deeper than the settings do, whatever the file does.
-fn take<'a>(prefix: &str, table: DeTable<'a>, known: &BTreeSet<String>, found: &mut Found<'a>) {
-    for (key, value) in table {
-        let (span, name) = (key.span(), join(prefix, key.get_ref()));
-        if known.contains(&name) {
-            found.settings.insert(name, (span, value));
-            continue;
-        }
-        let section = format!("{name}.");
-        match value.into_inner() {
-            DeValue::Table(table) if known.iter().any(|known| known.starts_with(&section)) => {
-                take(&name, table, known, found);
-            }
-            value if found.unknown.is_none() => found.unknown = Some(first(name, span, &value)),
-            _ => {}
-        }
-    }
-}
-
-/// The name and place of a value, or of the first in a table that is none of the settings' sections.
-fn first(name: String, span: Range<usize>, value: &DeValue<'_>) -> (String, Range<usize>) {
-    match value.as_table().and_then(|table| table.iter().next()) {
-        Some((key, _)) => (join(&name, key.get_ref()), key.span()),
-        None => (name, span),
-    }
-}
-
-/// Bytes of a configuration.
-const LONGEST: usize = 1 << 20;
-
-/// Lists and tables within each other in the deepest setting, `before`.
-const DEEPEST: usize = 4;
-
-/// The parser lets thousands be nested, which is more than the stack has room to convert.
-fn shallow(value: &DeValue<'_>, levels: usize) -> bool {
-    match value {
-        DeValue::Array(items) => levels > 0 && items.iter().all(|item| shallow(item.get_ref(), levels - 1)),
-        DeValue::Table(table) => levels > 0 && table.values().all(|item| shallow(item.get_ref(), levels - 1)),
-        _ => true,
-    }
-}
-
-/// Every setting of every task and optimizer.
-fn names() -> BTreeSet<String> {
-    let of = |(&task, &optimizer): (&TaskName, &OptimizerName)| defaults(task, optimizer).into_keys();
-    let tasks = TaskName::ALL.iter().map(|task| (task, &OptimizerName::ALL[0]));
-    let optimizers = OptimizerName::ALL.iter().map(|optimizer| (&TaskName::ALL[0], optimizer));
-    let optional = OPTIONAL.iter().map(|&(name, _)| name.to_owned());
-    tasks.chain(optimizers).flat_map(of).chain(optional).collect()
 }
 
 fn flatten(prefix: &str, table: &Table, flat: &mut BTreeMap<String, Value>) {

@@ -10,7 +10,7 @@ use halfinverse::StepError;
 use halfinverse::optimizer::StepReport;
 use halfinverse::task::{Forecast, OnFault, Settings, StopSettings, Task};
 use halfinverse::training::{
-    Flow, Observer, Row, StopReason, Trainer, TrainingError, checkpoint::exists, read_parameters,
+    Flow, Observer, Row, StopReason, Trainer, TrainingError, checkpoint_exists, read_parameters,
     write_checkpoint,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -82,7 +82,7 @@ pub(crate) fn resume(arguments: &ResumeArguments) -> Result<ExitCode, Failure> {
     if let Some(summary) = ended.filter(|_| !extended && folder.file(REPORT).is_file()) {
         let reason = &summary.stop_reason;
         if arguments.json {
-            put(&summary.json());
+            put(summary.json());
         }
         say(
             arguments.quiet,
@@ -96,7 +96,7 @@ pub(crate) fn resume(arguments: &ResumeArguments) -> Result<ExitCode, Failure> {
         if changed { folder.write(CONFIG, &settings::to_toml(task.settings())) } else { Ok(()) }
     };
     let checkpoint = folder.file(CHECKPOINT);
-    if !exists(&checkpoint) {
+    if !checkpoint_exists(&checkpoint) {
         if task.settings().training.from.is_some() {
             // What that names lies outside the folder, and a folder may be somebody else's.
             return Err(Failure::new(format!(

@@ -173,7 +173,7 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 
 /// Whether there is a checkpoint at `path`, or the one before it.
 #[must_use]
-pub fn exists(path: &Path) -> bool {
+pub fn checkpoint_exists(path: &Path) -> bool {
     path.is_file() || previous(path).is_file()
 }
 
@@ -182,7 +182,10 @@ fn previous(path: &Path) -> PathBuf {
     path.with_extension("previous.safetensors")
 }
 
-/// A run as its checkpoint left it, to be gone on with, but for its clock ([`Trainer::set_clock`]); `path` may be the one kept before the last.
+/// A run as its checkpoint left it, to be gone on with; where `path` cannot be read, the checkpoint kept before it.
+///
+/// Its clock begins at 0, [`Trainer::wall`] and the times of its rows too, unless [`Trainer::set_clock`] says what it was: a
+/// checkpoint holds nothing that differs from run to run.
 ///
 /// A file takes the memory that [`read_parameters`] says, and its numbers once more. Whatever it holds, it is either refused or a
 /// run that can go on; its checksum finds what happened to it by accident, not what somebody did to it on purpose.

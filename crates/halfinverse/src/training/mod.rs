@@ -10,7 +10,7 @@ mod pending;
 
 use std::time::{Duration, Instant};
 
-pub use checkpoint::{CheckpointError, read_parameters, resume, write_checkpoint};
+pub use checkpoint::{CheckpointError, checkpoint_exists, read_parameters, resume, write_checkpoint};
 
 use crate::anatomy::{LayerUnits, hidden_units};
 use crate::error::{ShapeError, StepError};

@@ -1,6 +1,7 @@
 //! Configuration files that were damaged, or made to do harm. How to fuzz for longer stands at the head of
 //! `halfinverse/src/training/checkpoint/tests.rs`.
 
+use super::file::givens;
 use super::*;
 use crate::damage::{damage, within};
 
