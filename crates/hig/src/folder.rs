@@ -173,7 +173,7 @@ impl Folder {
     }
 
     /// The folder of the study that this is a cell of.
-    pub(crate) fn study(&self) -> Option<PathBuf> {
+    fn study(&self) -> Option<PathBuf> {
         let path = fs::canonicalize(&self.0).ok()?;
         let cells = path.parent().filter(|cells| cells.ends_with(CELLS))?;
         cells.parent().filter(|study| study.join(PLAN).is_file()).map(Path::to_owned)
@@ -219,15 +219,21 @@ impl Folder {
         Ok(Self(path.to_owned()))
     }
 
-    /// The folder of a run that may have been cut off at any moment.
+    /// The folder of a run that may have been cut off at any moment; a study goes on with its own.
     pub(crate) fn open_unfinished(path: &Path) -> Result<Self, Failure> {
-        if path.join(CONFIG).is_file() {
-            return Ok(Self(path.to_owned()));
+        let (folder, shown) = (Self(path.to_owned()), path.display());
+        if !path.join(CONFIG).is_file() {
+            return Err(Failure::new(format!(
+                "{shown} holds no run: it has no {CONFIG}; start one with hig train"
+            )));
         }
-        Err(Failure::new(format!(
-            "{} holds no run: it has no {CONFIG}; start one with hig train",
-            path.display()
-        )))
+        match folder.study() {
+            None => Ok(folder),
+            Some(study) => Err(Failure::new(format!(
+                "{shown} is a run of the study in {}; the hig compare or hig ablate that made it goes on with it",
+                study.display()
+            ))),
+        }
     }
 
     /// Whether the folder still has what a run under way has put there.

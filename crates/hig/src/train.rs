@@ -55,13 +55,6 @@ fn begin(
 /// `hig resume DIR`: goes on from a run's checkpoint as if it had not been stopped.
 pub(crate) fn resume(arguments: &ResumeArguments) -> Result<ExitCode, Failure> {
     let folder = Folder::open_unfinished(&arguments.folder)?;
-    if let Some(study) = folder.study() {
-        return Err(Failure::new(format!(
-            "{} is a run of the study in {}; the hig compare or hig ablate that made it goes on with it",
-            folder.path().display(),
-            study.display()
-        )));
-    }
     let lock = folder.lock()?;
     let mut task = settings::from_file(&folder.file(CONFIG), arguments.memory_limit.as_deref())?;
     let mut settings = task.settings().clone();
@@ -113,17 +106,23 @@ pub(crate) fn resume(arguments: &ResumeArguments) -> Result<ExitCode, Failure> {
     let rows = folder.cut_metrics(trainer.rows())?;
     go_on()?;
     let summary = summary.filter(|summary| summary.steps == trainer.steps());
-    let (wall, elapsed) = summary.as_ref().map_or_else(
-        || rows.last().map_or((0.0, 0.0), |row| (row.wall_s, row.elapsed_s)),
-        |summary| (summary.wall_s, summary.elapsed_s),
-    );
-    let seconds = |value: f64| Duration::try_from_secs_f64(value).unwrap_or_default();
-    trainer.set_clock(seconds(wall), seconds(elapsed));
+    let (wall, elapsed) = clock(summary.as_ref(), &rows);
+    trainer.set_clock(wall, elapsed);
     interrupt::listen()?;
     let mut watcher = Watcher::after(&task, &folder, lock, rows, arguments.quiet)?;
     watcher.solver = summary.and_then(|summary| summary.solver);
     let start = folder.spectrum().unwrap_or_default().start;
     finish(trainer, watcher, start, &folder, (arguments.quiet, arguments.json))
+}
+
+/// Training time and time since the run began, from the summary of a run's end, else from its last row.
+fn clock(summary: Option<&Summary>, rows: &[Metrics]) -> (Duration, Duration) {
+    let (wall, elapsed) = summary.map_or_else(
+        || rows.last().map_or((0.0, 0.0), |row| (row.wall_s, row.elapsed_s)),
+        |summary| (summary.wall_s, summary.elapsed_s),
+    );
+    let seconds = |value: f64| Duration::try_from_secs_f64(value).unwrap_or_default();
+    (seconds(wall), seconds(elapsed))
 }
 
 /// Trains to the end and writes all files of the run.
@@ -186,7 +185,9 @@ pub(crate) fn exit_code(reason: &StopReason, settings: &Settings, summary: &Summ
     };
     let blown_up = matches!(error, StepError::BlowUp { .. });
     let mend = match (settings.training.on_fault, blown_up) {
-        (OnFault::RollBack, _) => "shorter steps did not mend it; lower the learning rate with --lr",
+        (OnFault::RollBack, _) => {
+            "there is nothing to go back to, or shorter steps did not mend it; start again with a lower learning rate (--lr)"
+        }
         (_, true) => {
             "start again with --on-fault roll-back, a lower learning rate (--lr), or training.blow_up=0 to let it be"
         }
@@ -268,7 +269,7 @@ fn closing_lines(summary: &Summary, rows: &[Metrics], folder: &Folder) -> Vec<St
     let faults = rows.iter().map(|row| row.faults).sum::<u64>();
     if faults > 0 {
         lines.push(format!(
-            "{faults} steps failed and were gone on from; the column faults of metrics.csv tells when"
+            "steps that failed and were gone on from: {faults}; the column faults of metrics.csv tells when"
         ));
     }
     lines.push(format!("report: {}", folder.file(REPORT).display()));

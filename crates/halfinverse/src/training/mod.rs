@@ -271,27 +271,9 @@ impl Trainer {
                 break reason;
             }
             self.hand_over()?;
-            let before = self.keep_good();
-            let step = self.step;
-            let outcome = self.step_once().and_then(|report| Ok((self.faults.watch(report.loss)?, report)));
-            let report = match outcome {
-                Ok((in_order, report)) => {
-                    if let Some(before) = before.filter(|_| in_order) {
-                        self.faults.good = Some(before);
-                    }
-                    self.pending.last = Some(report.clone());
-                    report
-                }
-                Err(error) => {
-                    match self.faults.remedy(&error) {
-                        Remedy::Stop => break StopReason::Diverged(error),
-                        Remedy::RollBack => self.roll_back()?,
-                        Remedy::Skip => {}
-                    }
-                    self.step = step + 1;
-                    self.pending.faults += 1;
-                    StepReport { loss: f64::NAN, rejected: true, ..StepReport::default() }
-                }
+            let report = match self.attempt()? {
+                Ok(report) => report,
+                Err(error) => break StopReason::Diverged(error),
             };
             evaluated = false;
             if observer.step(self, &report) == Flow::Stop {
@@ -314,6 +296,31 @@ impl Trainer {
         }
         self.elapsed = Some(self.elapsed.unwrap_or_default() + begun.elapsed());
         Ok(reason)
+    }
+
+    /// One step, or what the policy on faults does in its place; the inner error is one to end the run with.
+    fn attempt(&mut self) -> Result<Result<StepReport, StepError>, TrainingError> {
+        let before = self.keep_good();
+        let step = self.step;
+        let outcome = self.step_once().and_then(|report| Ok((self.faults.watch(report.loss)?, report)));
+        let error = match outcome {
+            Ok((in_order, report)) => {
+                if let Some(before) = before.filter(|_| in_order) {
+                    self.faults.good = Some(before);
+                }
+                self.pending.last = Some(report.clone());
+                return Ok(Ok(report));
+            }
+            Err(error) => error,
+        };
+        match self.faults.remedy(&error) {
+            Remedy::Stop => return Ok(Err(error)),
+            Remedy::RollBack => self.roll_back()?,
+            Remedy::Skip => {}
+        }
+        self.step = step + 1;
+        self.pending.faults += 1;
+        Ok(Ok(StepReport { loss: f64::NAN, rejected: true, ..StepReport::default() }))
     }
 
     /// The singular values of J at θ, descending, over the first samples of the training data.
