@@ -203,10 +203,10 @@ pub(crate) struct ResumeArguments {
     pub(crate) folder: PathBuf,
     /// Stop after so many steps, instead of where the run was to stop
     #[arg(long, value_name = "N")]
-    pub(crate) steps: Option<u64>,
+    pub(crate) steps: Option<String>,
     /// Stop after so many passes through the training data
     #[arg(long, value_name = "N")]
-    pub(crate) epochs: Option<u64>,
+    pub(crate) epochs: Option<String>,
     /// Stop after so much training, such as 30s or 10min
     #[arg(long, value_name = "TIME")]
     pub(crate) time: Option<String>,

@@ -19,6 +19,8 @@ pub(crate) const SUMMARY: &str = "summary.json";
 pub(crate) const SPECTRUM: &str = "spectrum.csv";
 pub(crate) const CHECKPOINT: &str = "checkpoint.safetensors";
 pub(crate) const REPORT: &str = "report.html";
+/// What a spectrum has, and no other run.
+pub(crate) const SIGMAS: &str = "sigmas.csv";
 pub(crate) const CELLS: &str = "cells";
 pub(crate) const PLAN: &str = "plan.toml";
 const LOCK: &str = "lock";
@@ -227,6 +229,12 @@ impl Folder {
                 "{shown} holds no run: it has no {CONFIG}; start one with hig train"
             )));
         }
+        if path.join(SIGMAS).is_file() {
+            return Err(Failure::new(format!(
+                "{shown} is of hig spectrum, which starts anew: hig spectrum --config {}",
+                path.join(CONFIG).display()
+            )));
+        }
         match folder.study() {
             None => Ok(folder),
             Some(study) => Err(Failure::new(format!(
@@ -244,7 +252,7 @@ impl Folder {
     /// Leaves the first rows of the metrics, so many; returns them.
     pub(crate) fn cut_metrics(&self, count: u64) -> Result<Vec<Metrics>, Failure> {
         let path = self.file(METRICS);
-        let text = self.read(METRICS)?;
+        let text = if path.exists() { self.read(METRICS)? } else { Vec::new() };
         let text = str::from_utf8(&text).map_err(|error| self.unreadable(METRICS, &error))?;
         let lines = whole_lines(text, usize::try_from(count).unwrap_or(usize::MAX));
         let rows: Vec<Metrics> =

@@ -23,6 +23,9 @@ use crate::arguments::{BudgetArguments, ResumeArguments, SettingArguments, Train
 use crate::failure::{Failure, nearest, unknown_name};
 use crate::memory;
 
+/// The end that a run can be given later, at most.
+const MOST_STEPS: u64 = 1 << 53;
+
 /// Settings that have no default value to tell their name and type.
 const OPTIONAL: [(&str, Kind); 6] = [
     ("stop.steps", Kind::Count),
@@ -228,15 +231,27 @@ pub(crate) fn extend(settings: &mut Settings, arguments: &ResumeArguments) -> Re
         ));
     }
     let counted = settings.counts_steps();
-    settings.stop =
-        StopSettings { steps: arguments.steps, epochs: arguments.epochs, time, target_loss: None };
+    let count = |flag, text: &Option<String>| text.as_deref().map(|text| count(flag, text)).transpose();
+    settings.stop = StopSettings {
+        steps: count("--steps", &arguments.steps)?,
+        epochs: count("--epochs", &arguments.epochs)?,
+        time,
+        target_loss: None,
+    };
     if settings.has_auto() && settings.counts_steps() != counted {
-        let ends = if counted { "a number of steps or epochs: --steps, --epochs" } else { "a time: --time" };
+        let (what, flags) = if counted { ("", "--steps or --epochs") } else { ("not ", "--time") };
         return Err(Failure::new(format!(
-            "hig-auto has chosen this run's steps for an end by {ends}; give it another of that kind"
+            "hig-auto has chosen this run's steps for an end that is {what}counted in steps; give it {flags}"
         )));
     }
     Ok(true)
+}
+
+/// A number of steps or epochs to end after.
+fn count(flag: &str, text: &str) -> Result<u64, Failure> {
+    let number = text.parse().ok().filter(|number| (1..=MOST_STEPS).contains(number));
+    number
+        .ok_or_else(|| Failure::new(format!("`{flag} {text}` must be a whole number from 1 to {MOST_STEPS}")))
 }
 
 /// `30s`, `500ms`, `5m`, `1h`, or a plain number of seconds.

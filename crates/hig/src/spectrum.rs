@@ -13,7 +13,7 @@ use halfinverse::training::{Flow, Observer, Row, Trainer};
 
 use crate::arguments::TrainArguments;
 use crate::failure::Failure;
-use crate::folder::{CONFIG, Folder, REPORT};
+use crate::folder::{CONFIG, Folder, REPORT, SIGMAS};
 use crate::train::{Watcher, broken_off, exit_code, save, start};
 use crate::voice::{put, say};
 use crate::{interrupt, report, settings};
@@ -40,6 +40,7 @@ pub(crate) fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
         next: 0,
     };
     dissector.take(&trainer);
+    write_tables(&folder, &dissector.snapshots)?;
     let reason = trainer.run(&mut dissector).map_err(|error| broken_off(error, &folder))?;
     if dissector.snapshots.last().is_some_and(|last| last.step < trainer.steps()) {
         dissector.take(&trainer);
@@ -145,7 +146,7 @@ fn write_tables(folder: &Folder, snapshots: &[Snapshot]) -> Result<(), Failure> 
         }
     }
     for (name, text) in
-        [("sigmas.csv", sigmas), ("layers.csv", layers), ("blocks.csv", blocks), ("units.csv", units)]
+        [(SIGMAS, sigmas), ("layers.csv", layers), ("blocks.csv", blocks), ("units.csv", units)]
     {
         folder.write(name, &text)?;
     }

@@ -144,10 +144,14 @@ fn run(plan: &Plan, arguments: &StudyArguments, command: &str) -> Result<ExitCod
     let task = plan.variants[0].settings.task;
     let named = || PathBuf::from("runs").join(format!("{command}-{task}-{:08x}", fnv(&text)));
     let path = arguments.out.clone().unwrap_or_else(named);
-    let unwritable =
-        |error: std::io::Error| Failure::new(format!("cannot write into {}: {error}", path.display()));
-    fs::create_dir_all(path.join(CELLS)).map_err(unwritable)?;
-    let _lock = Folder::at(&path).lock()?;
+    fs::create_dir_all(path.join(CELLS)).map_err(|error| {
+        Failure::new(format!(
+            "cannot write into the folder {}: {error}; name another with --out",
+            path.display()
+        ))
+    })?;
+    let folder = Folder::at(&path);
+    let _lock = folder.lock()?;
     match fs::read_to_string(path.join(PLAN)) {
         Ok(other) if other != text => {
             return Err(Failure::new(format!(
@@ -156,7 +160,7 @@ fn run(plan: &Plan, arguments: &StudyArguments, command: &str) -> Result<ExitCod
             )));
         }
         Ok(_) => {}
-        Err(_) => fs::write(path.join(PLAN), &text).map_err(unwritable)?,
+        Err(_) => folder.write(PLAN, &text)?,
     }
     interrupt::listen()?;
     let mut chosen = Vec::new();
@@ -182,9 +186,9 @@ fn run(plan: &Plan, arguments: &StudyArguments, command: &str) -> Result<ExitCod
     let results = plan.results(&path)?;
     let (lines, targets) = plan.lines(&chosen, &results);
     let table = plan.table(&lines, &targets);
-    fs::write(path.join("table.md"), &table).map_err(unwritable)?;
+    folder.write("table.md", &table)?;
     let json = serde_json::json!({ "title": plan.title, "seeds": plan.seeds, "targets": targets, "variants": lines });
-    fs::write(path.join("table.json"), format!("{json:#}\n")).map_err(unwritable)?;
+    folder.write("table.json", &format!("{json:#}\n"))?;
     let curves: Vec<Curve<'_>> = plan
         .variants
         .iter()
@@ -363,8 +367,10 @@ fn cell(settings: Settings, path: &Path, tuning: bool, quiet: bool) -> Result<Op
     }
     let task = Task::new(settings)?;
     let task = if tuning { task.for_validation() } else { task };
-    let folder = Folder::create(Some(path), "")?;
-    let lock = folder.lock()?;
+    let folder = Folder::at(path);
+    let lock = fs::create_dir_all(path)
+        .map_err(|error| folder.stopped(&format!("cannot write {}: {error}", path.display())))
+        .and_then(|()| folder.lock())?;
     folder.write(CONFIG, &settings::to_toml(task.settings()))?;
     let failed = |error: &dyn std::fmt::Display| Failure::new(error.to_string());
     let theta = crate::train::start(&task)?;

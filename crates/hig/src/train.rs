@@ -46,10 +46,10 @@ fn begin(
     }
     interrupt::listen()?;
     let trainer = Trainer::new(task, theta).map_err(|error| Failure::new(error.to_string()))?;
-    let watcher = Watcher::new(task, folder, lock, quiet)?;
-    let start = trainer.spectrum().unwrap_or_default();
-    folder.write_spectrum(&Spectrum { start: start.clone(), end: Vec::new() })?;
-    finish(trainer, watcher, start, folder, (quiet, json))
+    let mut watcher = Watcher::new(task, folder, lock, quiet)?;
+    watcher.spectrum.start = trainer.spectrum().unwrap_or_default();
+    folder.write_spectrum(&watcher.spectrum)?;
+    finish(trainer, watcher, folder, (quiet, json))
 }
 
 /// `hig resume DIR`: goes on from a run's checkpoint as if it had not been stopped.
@@ -84,8 +84,9 @@ pub(crate) fn resume(arguments: &ResumeArguments) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let go_on = || {
-        // It tells of an end that is not one any more.
+        // They tell of an end that is not one any more. A kill between this and the new end's place loses the wish for more.
         folder.remove(SUMMARY)?;
+        folder.remove(REPORT)?;
         if changed { folder.write(CONFIG, &settings::to_toml(task.settings())) } else { Ok(()) }
     };
     let checkpoint = folder.file(CHECKPOINT);
@@ -111,8 +112,8 @@ pub(crate) fn resume(arguments: &ResumeArguments) -> Result<ExitCode, Failure> {
     interrupt::listen()?;
     let mut watcher = Watcher::after(&task, &folder, lock, rows, arguments.quiet)?;
     watcher.solver = summary.and_then(|summary| summary.solver);
-    let start = folder.spectrum().unwrap_or_default().start;
-    finish(trainer, watcher, start, &folder, (arguments.quiet, arguments.json))
+    watcher.spectrum.start = folder.spectrum().unwrap_or_default().start;
+    finish(trainer, watcher, &folder, (arguments.quiet, arguments.json))
 }
 
 /// Training time and time since the run began, from the summary of a run's end, else from its last row.
@@ -129,14 +130,13 @@ fn clock(summary: Option<&Summary>, rows: &[Metrics]) -> (Duration, Duration) {
 fn finish(
     mut trainer: Trainer,
     mut watcher: Watcher,
-    start: Vec<f64>,
     folder: &Folder,
     (quiet, json_wanted): (bool, bool),
 ) -> Result<ExitCode, Failure> {
     let reason = train(&mut trainer, &mut watcher)?;
     let (summary, json) = save(&mut trainer, &mut watcher, &reason)?;
-    let end = trainer.spectrum().unwrap_or_default();
-    folder.write_spectrum(&Spectrum { start, end })?;
+    watcher.spectrum.end = trainer.spectrum().unwrap_or_default();
+    folder.write_spectrum(&watcher.spectrum)?;
     report::draw(folder, trainer.task())?;
 
     if json_wanted {
@@ -169,7 +169,10 @@ pub(crate) fn save(
     watcher: &mut Watcher,
     reason: &StopReason,
 ) -> Result<(Summary, String), Failure> {
-    watcher.keep(trainer).map_err(|error| watcher.folder.stopped(&error))?;
+    watcher.keep(trainer).map_err(|error| {
+        // There is no checkpoint of this run left to go on from.
+        if watcher.ousted { Failure::of_writing(error) } else { watcher.folder.stopped(&error) }
+    })?;
     let summary = summarize(trainer, watcher, reason);
     let json = summary.json();
     watcher.folder.write(SUMMARY, &(json.clone() + "\n"))?;
@@ -192,7 +195,7 @@ pub(crate) fn exit_code(reason: &StopReason, settings: &Settings, summary: &Summ
             "start again with --on-fault roll-back, a lower learning rate (--lr), or training.blow_up=0 to let it be"
         }
         (OnFault::Stop, false) => {
-            "go on with hig resume and --on-fault skip, or lower the learning rate with --lr"
+            "take --on-fault skip, also with hig resume, or a lower learning rate (--lr)"
         }
         (OnFault::Skip, false) => "too many mini-batches in a row failed; lower the learning rate with --lr",
     };
@@ -280,6 +283,7 @@ fn closing_lines(summary: &Summary, rows: &[Metrics], folder: &Folder) -> Vec<St
 pub(crate) struct Watcher {
     metrics: MetricsWriter,
     rows: Vec<Metrics>,
+    spectrum: Spectrum,
     solver: Option<String>,
     bar: ProgressBar,
     stop: StopSettings,
@@ -336,6 +340,7 @@ impl Watcher {
         Self {
             metrics,
             rows,
+            spectrum: Spectrum::default(),
             solver: None,
             bar,
             stop: task.settings().stop.clone(),
@@ -356,12 +361,20 @@ impl Watcher {
     /// Writes a checkpoint, and the folder again where it is gone.
     fn keep(&mut self, trainer: &mut Trainer) -> Result<(), String> {
         let keeps = self.folder.keeps(&self.lock);
-        self.ousted = keeps == Some(false);
-        if self.ousted {
-            return Err(format!("{} was removed and is another run's now", self.folder.path().display()));
+        if keeps == Some(false) {
+            return Err(self.oust());
         }
-        if keeps.is_none() || !self.folder.stands() {
-            self.make_again(trainer, keeps.is_none()).map_err(|failure| failure.to_string())?;
+        if keeps.is_none() {
+            std::fs::create_dir_all(self.folder.path()).map_err(|error| error.to_string())?;
+            self.lock = self.folder.lock().map_err(|failure| failure.to_string())?;
+            // Another run may have come and gone since.
+            let own = settings::to_toml(trainer.task().settings());
+            if std::fs::read_to_string(self.folder.file(CONFIG)).is_ok_and(|config| config != own) {
+                return Err(self.oust());
+            }
+        }
+        if !self.folder.stands() {
+            self.make_again(trainer).map_err(|failure| failure.to_string())?;
         }
         self.metrics.sync().map_err(|error| format!("cannot keep the metrics: {error}"))?;
         write_checkpoint(trainer, &self.folder.file(CHECKPOINT))
@@ -375,25 +388,31 @@ impl Watcher {
         }
         let begun = Instant::now();
         if let Err(error) = self.keep(trainer) {
-            let then = if self.ousted { "the run ends" } else { "training goes on" };
-            say(false, &format!("hig: step {}: {error}; {then}", trainer.steps()));
+            let then = if self.ousted { "" } else { "; training goes on" };
+            say(false, &format!("hig: step {}: {error}{then}", trainer.steps()));
         }
         self.next = Instant::now() + self.every.max(REST * begun.elapsed());
     }
 
+    /// The folder is not this run's any more.
+    fn oust(&mut self) -> String {
+        self.ousted = true;
+        format!(
+            "{} was removed and is another run's now; this one's files are gone",
+            self.folder.path().display()
+        )
+    }
+
     /// Everything so far into a folder that was removed under way, or from which files were.
-    fn make_again(&mut self, trainer: &Trainer, unlocked: bool) -> Result<(), Failure> {
+    fn make_again(&mut self, trainer: &Trainer) -> Result<(), Failure> {
         let path = self.folder.path();
-        let unwritable = |error: std::io::Error| {
-            Failure::of_writing(format!("cannot make {} again: {error}", path.display()))
-        };
-        std::fs::create_dir_all(path).map_err(unwritable)?;
-        if unlocked {
-            self.lock = self.folder.lock()?;
-        }
         self.folder.write(CONFIG, &settings::to_toml(trainer.task().settings()))?;
+        self.folder.write_spectrum(&self.spectrum)?;
         let mut metrics = MetricsWriter::create(&self.folder)?;
-        self.rows.iter().try_for_each(|row| metrics.append(row)).map_err(unwritable)?;
+        self.rows
+            .iter()
+            .try_for_each(|row| metrics.append(row))
+            .map_err(|error| Failure::of_writing(format!("cannot make {} again: {error}", path.display())))?;
         self.metrics = metrics;
         say(false, &format!("hig: files were missing from {}; they are made again", path.display()));
         Ok(())

@@ -433,6 +433,8 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["resume", "full"], &["holds no run"]),
     (&["resume", "nowhere"], &["holds no run"]),
     (&["resume", "trained", "--steps", "9", "--on-fault", "never"], &["--on-fault never", "roll-back"]),
+    (&["resume", "trained", "--steps", "18446744073709551615"], &["--steps", "whole number from 1"]),
+    (&["resume", "trained", "--time", "0"], &["above 0"]),
     (&["report", "full"], &["no run's folder"]),
     (&["bench", "oscillators", "--repeats", "0"], &["--repeats"]),
 ];

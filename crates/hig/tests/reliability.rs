@@ -54,13 +54,17 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+fn wait_until(what: &str, mut there: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !there() {
+        assert!(begun.elapsed() < Duration::from_mins(1), "it never came that {what}");
+        sleep(Duration::from_micros(100));
+    }
+}
+
 /// Waits until the program has written a file.
 fn wait_for(path: &Path) {
-    let begun = Instant::now();
-    while !path.exists() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "{} never came", path.display());
-        sleep(Duration::from_millis(2));
-    }
+    wait_until(&format!("{} is there", path.display()), || path.exists());
 }
 
 fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
@@ -130,14 +134,27 @@ fn a_run_that_was_extended_and_killed_is_not_finished() {
         .args(["resume", out.to_str().unwrap(), "--quiet", "--steps", "30000"])
         .spawn()
         .unwrap();
-    while out.join("summary.json").exists() {
-        sleep(Duration::from_millis(2));
-    }
+    wait_until("the new end is noted", || {
+        fs::read_to_string(out.join("config.toml")).is_ok_and(|text| text.contains("steps = 30000"))
+    });
     child.kill().unwrap();
     child.wait().unwrap();
     let end = resume(&out, &[]);
     assert!(end.status.success(), "{}", stderr(&end));
     assert_same(&whole, &out, "extended and killed");
+
+    // Once more, killed when all is done but the report, if that can be hit.
+    let first = fs::read_to_string(out.join("report.html")).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hig"))
+        .args(["resume", out.to_str().unwrap(), "--quiet", "--steps", "31000"])
+        .spawn()
+        .unwrap();
+    wait_until("the summary is gone", || !out.join("summary.json").exists());
+    wait_until("the summary is there again", || out.join("summary.json").exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(resume(&out, &[]).status.success());
+    assert_ne!(first, fs::read_to_string(out.join("report.html")).unwrap(), "the report of the end before");
 }
 
 #[test]
@@ -157,6 +174,7 @@ fn a_folder_that_became_another_run_s_is_left_alone() {
     let ended = first.wait_with_output().unwrap();
     assert_eq!(ended.status.code(), Some(1), "{}", stderr(&ended));
     assert!(stderr(&ended).contains("is another run's now"), "{}", stderr(&ended));
+    assert!(!stderr(&ended).contains("hig resume"), "{}", stderr(&ended));
     let alone = folder("ousted-alone");
     assert!(train(&alone, &other).status.success());
     assert_same(&alone, &out, "the second run");
@@ -228,9 +246,7 @@ fn a_clock_that_is_set_back_changes_nothing() {
     assert!(String::from_utf8_lossy(&date.stdout).starts_with("201"), "the clock was not set");
     let saved = || fs::read(out.join("checkpoint.safetensors")).unwrap_or_default();
     let before = saved();
-    while saved() == before {
-        assert!(child.try_wait().unwrap().is_none(), "no checkpoint came after the clock was set");
-    }
+    wait_until("a checkpoint comes after the clock was set", || saved() != before);
     assert!(child.wait().unwrap().success());
     assert_same(&whole, &out, "after the clock was set back");
 }

@@ -123,8 +123,15 @@ fn an_end_that_would_change_the_steps_before_it_is_refused() {
     train(&out, "hig-auto", "20");
     let output = resume(&out, &["--time", "1s"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("--steps, --epochs"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--steps or --epochs"), "{output:?}");
     assert!(resume(&out, &["--epochs", "4"]).status.success());
+    let out = folder("ends-target");
+    let place =
+        ["--target-loss", "1e3", "--optimizer", "hig-auto", "--quiet", "--out", out.to_str().unwrap()];
+    assert!(hig(&[&["train"], &TASK[..], &place].concat()).status.success());
+    let output = resume(&out, &["--steps", "50"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("give it --time"), "{output:?}");
 }
 
 #[test]
@@ -138,6 +145,16 @@ fn a_run_of_a_study_is_gone_on_with_by_the_study() {
     let output = resume(&cell, &["--steps", "30"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("a run of the study in"), "{output:?}");
+}
+
+#[test]
+fn a_spectrum_is_made_again_rather_than_gone_on_with() {
+    let out = folder("spectrum");
+    let place = ["--steps", "5", "--quiet", "--out", out.to_str().unwrap()];
+    assert!(hig(&[&["spectrum"], &TASK[..], &place].concat()).status.success());
+    let output = resume(&out, &["--steps", "9"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("hig spectrum --config"), "{output:?}");
 }
 
 #[test]
@@ -216,7 +233,11 @@ fn an_interrupted_run_goes_on_to_the_same_end() {
     let arguments = [&["train"], &TASK[..], &more[..], &out_flag[..]].concat();
     let mut child =
         Command::new(env!("CARGO_BIN_EXE_hig")).args(&arguments).stdout(Stdio::null()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    // From then on it listens.
+    while !out.join("metrics.csv").exists() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    std::thread::sleep(Duration::from_millis(100));
     let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     assert!(killed.success());
     let code = child.wait().unwrap().code();

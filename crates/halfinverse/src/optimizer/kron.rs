@@ -187,6 +187,7 @@ impl Kron {
         self.iterate.copy_from_slice(theta);
         self.ahead.fill(0.0);
         self.direction.fill(0.0);
+        self.gradient.fill(0.0);
         self.age *= 0.5;
         self.pace *= 0.5;
         self.caution *= 0.5;
@@ -269,18 +270,18 @@ impl Kron {
     }
 
     /// Compares what αd does to its own mini-batch's loss with what was foretold, and damps accordingly.
-    fn check(&mut self, problem: &mut Problem, loss: f64, alpha: f64) -> Result<(), StepError> {
+    fn check(&mut self, problem: &mut Problem, loss: f64, alpha: f64) {
         let slope = dot(&self.gradient, &self.direction);
         let foretold = -alpha * slope * (1.0 - 0.5 * alpha * self.curvature.value());
         add(&self.iterate, alpha, &self.direction, &mut self.trial);
-        let after = problem.loss(&self.trial)?;
+        // Where the simulator fails the step would go too far.
+        let after = problem.loss(&self.trial).unwrap_or(f64::INFINITY);
         self.reduction = if foretold > 0.0 { (loss - after) / foretold } else { 1.0 };
         if self.reduction > 0.75 {
             self.lambda = (0.5 * self.lambda).max(self.damping);
         } else if self.reduction < 0.25 || self.reduction.is_nan() {
             self.lambda *= 2.0;
         }
-        Ok(())
     }
 
     /// d for this mini-batch, and α.
@@ -295,7 +296,7 @@ impl Kron {
         }
         let alpha = self.measure(problem, h)?;
         if self.steps.is_multiple_of(CHECK) {
-            self.check(problem, loss, alpha)?;
+            self.check(problem, loss, alpha);
         }
         Ok(alpha)
     }
@@ -330,7 +331,10 @@ impl Optimizer for Kron {
         let next = dot(&self.gradient, &self.direction);
         let loss = match found {
             Ok(loss) if self.holds(loss) => loss,
-            Err(error) if self.iterate == theta => return Err(error),
+            Err(error) if self.iterate == theta => {
+                self.gradient.fill(0.0);
+                return Err(error);
+            }
             found => {
                 self.retreat(theta);
                 // What is shown of a loss that is none, or out of all proportion, is where it was cut off.

@@ -371,8 +371,9 @@ pub struct StopSettings {
 }
 
 impl Settings {
-    /// Tells apart settings that make different steps, or evaluate elsewhere: a CRC-32 of all but the ends of a run, where no
-    /// schedule leads to them, and what is done about faults.
+    /// Tells apart settings that make different steps, or evaluate elsewhere: a CRC-32 of all but `training.from`,
+    /// `checkpoint_every`, `on_fault` and `blow_up`, and the ends of a run. Of these it has all where a schedule leads to them, and
+    /// with hig-auto whether they are [counted](Self::counts_steps).
     ///
     /// # Panics
     /// Never: settings are plain values.

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::chart::{Axis, Band, COLORS, Chart, Line};
 use super::{document, drawn_from, escape, figure};
 use crate::failure::Failure;
-use crate::folder::Metrics;
+use crate::folder::{Folder, Metrics, REPORT};
 use crate::study::quartiles;
 
 /// The runs of one variant.
@@ -43,19 +43,15 @@ pub(crate) fn draw(
             by_value(key, &points),
         ));
     }
-    let write = |name: &str, text: &str| {
-        let file = path.join(name);
-        std::fs::write(&file, text)
-            .map_err(|error| Failure::new(format!("cannot write {}: {error}", file.display())))
-    };
+    let folder = Folder::at(path);
     let mut body = String::new();
     for (name, caption, chart) in figures {
         let svg = chart.svg().map_err(|error| Failure::new(format!("cannot draw {name}: {error}")))?;
-        write(name, &svg)?;
+        folder.write(name, &svg)?;
         body += &figure(caption, &svg);
     }
     let page = format!("{}\n{body}\n{}", html_table(table), drawn_from(path));
-    write("report.html", &document(title, &page))
+    folder.write(REPORT, &document(title, &page))
 }
 
 fn over(curves: &[Curve<'_>], time: bool) -> Chart {
