@@ -80,7 +80,11 @@ pub(crate) fn rates(grid: &[Rate], settings: &Settings) -> Vec<f64> {
         .iter()
         .map(|&rate| match rate {
             Rate::Absolute(rate) => rate,
-            Rate::TimesDefault(factor) => factor * default,
+            // As somebody would write it: 0.1 times 3e-4 is not 2.9999999999999997e-5.
+            Rate::TimesDefault(factor) => {
+                let rate = factor * default;
+                format!("{rate:.12e}").parse().unwrap_or(rate)
+            }
         })
         .collect();
     rates.sort_by(f64::total_cmp);
@@ -89,7 +93,16 @@ pub(crate) fn rates(grid: &[Rate], settings: &Settings) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
+    use halfinverse::task::{OptimizerName, TaskName};
+
     use super::*;
+
+    #[test]
+    fn multiples_of_a_rate_are_round_numbers() {
+        let settings = Settings::new(TaskName::Oscillators, OptimizerName::Adam);
+        let rates = rates(&grid(Some("x3,x0.1,1e-3")).unwrap(), &settings);
+        assert_eq!(rates, [3e-5, 9e-4, 1e-3]);
+    }
 
     #[test]
     fn values_are_split_outside_brackets() {

@@ -14,7 +14,8 @@
 //! ends after so many of them ([`Scarce`]). The clock decides nothing.
 //!
 //! **Held-out samples** come from the training data and are not trained on. θ is where their loss was lowest at the end of a turn.
-//! A turn that ends far above that, or with an error, is taken back, and the leader starts again from θ.
+//! A turn that ends far above that, or with an error, or as the third of the leader's in a row that ends a tenth above it, is taken
+//! back, and the leader starts again from θ.
 //!
 //! **Mini-batches.** The family takes a part of a mini-batch that has more rows than it wants, another part at each step, and
 //! up to eight of the last mini-batches together where they have fewer.
@@ -64,6 +65,8 @@ pub struct Auto {
     spent: f64,
     /// Steps in a row that ended with an error.
     failures: u32,
+    /// Leader's turns in a row that ended above θ.
+    crept: u32,
 }
 
 /// What a run has least of.
@@ -129,6 +132,9 @@ const AFFORDABLE: f64 = 1.0 / 3.0;
 const MEMORY: f64 = 0.5;
 /// A turn that ends so many times above the best held-out loss is taken back.
 const WORSE: f64 = 4.0;
+/// So are this many of the leader's turns in a row that end this many times above it.
+const CREPT_TURNS: u32 = 3;
+const CREPT: f64 = 1.1;
 /// Errors in a row that are taken back; one more ends the run.
 const FAILURES: u32 = 8;
 /// What a step of Kron costs in passes over its mini-batch.
@@ -182,6 +188,7 @@ impl Auto {
             best: None,
             spent: 0.0,
             failures: 0,
+            crept: 0,
         })
     }
 
@@ -245,7 +252,12 @@ impl Auto {
             theta.copy_from_slice(&at);
             self.best = Some(end);
         }
-        let worse = end > WORSE * best;
+        // Kron's own level gives way slowly, and a leader may creep up with it.
+        self.crept = if self.turn.way == self.leader && end > CREPT * best { self.crept + 1 } else { 0 };
+        let worse = end > WORSE * best || self.crept >= CREPT_TURNS;
+        if worse {
+            self.crept = 0;
+        }
         // The next turn's θ, and its held-out loss where that is known.
         let (next, mut loss) = if worse { (theta.to_vec(), self.best) } else { (at, Some(end)) };
         self.turn.at = next;
@@ -377,6 +389,7 @@ impl Optimizer for Auto {
             ("led", &mut self.led.0),
             ("patience", &mut self.patience),
             ("failures", &mut self.failures),
+            ("crept", &mut self.crept),
         ] {
             memory.small_count(name, count);
         }

@@ -60,6 +60,21 @@ fn a_turn_that_blew_up_is_taken_back() {
 }
 
 #[test]
+fn a_leader_that_crept_away_starts_again_from_the_best() {
+    let task = toy();
+    let mut auto = auto(&task, 112);
+    let mut theta = task.initial_parameters();
+    let away: Vec<f64> = theta.iter().map(|x| 1.5 * x).collect();
+    // Above the best, not far above it.
+    auto.best = Some(auto.judge(&away) / 2.0);
+    for turn in 1..=3 {
+        auto.turn.at.clone_from(&away);
+        auto.end_turn(&mut theta, false);
+        assert_eq!(auto.turn.at == theta, turn == 3, "turn {turn}");
+    }
+}
+
+#[test]
 fn the_probe_gives_each_candidate_the_loss_that_a_problem_gives() {
     let task = Task::new(Settings::new(TaskName::Oscillators, OptimizerName::HigAuto)).unwrap();
     let theta = task.initial_parameters();
