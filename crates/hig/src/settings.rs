@@ -16,15 +16,13 @@ use halfinverse::spectral::Solver;
 use halfinverse::task::{
     Forecast, OnFault, OptimizerName, Schedule, Settings, Stage, StopSettings, Task, TaskName,
 };
+use halfinverse::training::MOST_STEPS;
 use toml::{Table, Value};
 pub(crate) use variants::{Variation, for_study};
 
 use crate::arguments::{BudgetArguments, ResumeArguments, SettingArguments, TrainArguments};
 use crate::failure::{Failure, nearest, unknown_name};
 use crate::memory;
-
-/// The end that a run can be given later, at most.
-const MOST_STEPS: u64 = 1 << 53;
 
 /// Settings that have no default value to tell their name and type.
 const OPTIONAL: [(&str, Kind); 6] = [
@@ -231,10 +229,9 @@ pub(crate) fn extend(settings: &mut Settings, arguments: &ResumeArguments) -> Re
         ));
     }
     let counted = settings.counts_steps();
-    let count = |flag, text: &Option<String>| text.as_deref().map(|text| count(flag, text)).transpose();
     settings.stop = StopSettings {
-        steps: count("--steps", &arguments.steps)?,
-        epochs: count("--epochs", &arguments.epochs)?,
+        steps: count("--steps", arguments.steps.as_deref())?,
+        epochs: count("--epochs", arguments.epochs.as_deref())?,
         time,
         target_loss: None,
     };
@@ -247,11 +244,13 @@ pub(crate) fn extend(settings: &mut Settings, arguments: &ResumeArguments) -> Re
     Ok(true)
 }
 
-/// A number of steps or epochs to end after.
-fn count(flag: &str, text: &str) -> Result<u64, Failure> {
-    let number = text.parse().ok().filter(|number| (1..=MOST_STEPS).contains(number));
-    number
-        .ok_or_else(|| Failure::new(format!("`{flag} {text}` must be a whole number from 1 to {MOST_STEPS}")))
+/// A number of steps or epochs to end after, where one was given.
+fn count(flag: &str, text: Option<&str>) -> Result<Option<u64>, Failure> {
+    let Some(text) = text else { return Ok(None) };
+    match text.parse() {
+        Ok(number) if (1..=MOST_STEPS).contains(&number) => Ok(Some(number)),
+        _ => Err(Failure::new(format!("`{flag} {text}` must be a whole number from 1 to {MOST_STEPS}"))),
+    }
 }
 
 /// `30s`, `500ms`, `5m`, `1h`, or a plain number of seconds.

@@ -46,11 +46,11 @@ pub(crate) fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
         dissector.take(&trainer);
     }
     dissector.watcher.finish();
-    let (summary, json) = save(&mut trainer, &mut dissector.watcher, &reason)?;
+    let summary = save(&mut trainer, &mut dissector.watcher, &reason)?;
     write_tables(&folder, &dissector.snapshots)?;
     report::spectrum::draw(&folder, &task, &dissector.snapshots)?;
     if arguments.json {
-        put(&json);
+        put(summary.json());
     }
     if let Some(last) = dissector.snapshots.last() {
         let weak = weak_share(&last.anatomy);

@@ -380,7 +380,7 @@ fn cell(settings: Settings, path: &Path, tuning: bool, quiet: bool) -> Result<Op
     if matches!(reason, StopReason::Interrupted) {
         return Ok(None);
     }
-    let (summary, _) = save(&mut trainer, &mut watcher, &reason)?;
+    let summary = save(&mut trainer, &mut watcher, &reason)?;
     Ok(Some((summary, folder.metrics()?)))
 }
 

@@ -134,13 +134,13 @@ fn finish(
     (quiet, json_wanted): (bool, bool),
 ) -> Result<ExitCode, Failure> {
     let reason = train(&mut trainer, &mut watcher)?;
-    let (summary, json) = save(&mut trainer, &mut watcher, &reason)?;
+    let summary = save(&mut trainer, &mut watcher, &reason)?;
     watcher.spectrum.end = trainer.spectrum().unwrap_or_default();
     folder.write_spectrum(&watcher.spectrum)?;
     report::draw(folder, trainer.task())?;
 
     if json_wanted {
-        put(&json);
+        put(summary.json());
     }
     for line in closing_lines(&summary, &watcher.rows, folder) {
         say(quiet, &line);
@@ -163,20 +163,19 @@ pub(crate) fn broken_off(error: TrainingError, folder: &Folder) -> Failure {
     }
 }
 
-/// Writes checkpoint and summary of a run that has ended; returns the summary, also as JSON.
+/// Writes checkpoint and summary of a run that has ended; returns the summary.
 pub(crate) fn save(
     trainer: &mut Trainer,
     watcher: &mut Watcher,
     reason: &StopReason,
-) -> Result<(Summary, String), Failure> {
+) -> Result<Summary, Failure> {
     watcher.keep(trainer).map_err(|error| {
         // There is no checkpoint of this run left to go on from.
         if watcher.ousted { Failure::of_writing(error) } else { watcher.folder.stopped(&error) }
     })?;
     let summary = summarize(trainer, watcher, reason);
-    let json = summary.json();
-    watcher.folder.write(SUMMARY, &(json.clone() + "\n"))?;
-    Ok((summary, json))
+    watcher.folder.write(SUMMARY, &(summary.json() + "\n"))?;
+    Ok(summary)
 }
 
 /// The program's exit code for the end of a run; one that diverged is said, with the mend.

@@ -1,4 +1,5 @@
-//! What a run survives, caused for real: SIGKILL, a full disk, a folder that is removed, two programs on one folder.
+//! What a run survives, caused for real: SIGKILL, a full disk, a clock that is set back, a folder that is removed, two
+//! programs on one folder.
 //!
 //! `HIG_KILLS=67 HIG_KILL_LENGTH=33 cargo test --release -p hig --test reliability kill -- --nocapture --test-threads 1` kills 268
 //! runs of some seconds each, and says how many.
@@ -146,7 +147,7 @@ fn a_run_that_was_extended_and_killed_is_not_finished() {
     // Once more, killed when all is done but the report, if that can be hit.
     let first = fs::read_to_string(out.join("report.html")).unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_hig"))
-        .args(["resume", out.to_str().unwrap(), "--quiet", "--steps", "31000"])
+        .args(["resume", out.to_str().unwrap(), "--quiet", "--steps", "45000"])
         .spawn()
         .unwrap();
     wait_until("the summary is gone", || !out.join("summary.json").exists());

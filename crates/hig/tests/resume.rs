@@ -22,6 +22,11 @@ fn resume(out: &Path, more: &[&str]) -> Output {
     hig(&[&["resume", out.to_str().unwrap(), "--quiet"], more].concat())
 }
 
+fn assert_refused(output: &Output, words: &str) {
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains(words), "{output:?}");
+}
+
 #[test]
 fn a_run_that_is_gone_on_with_equals_one_that_was_not_stopped() {
     for optimizer in [
@@ -121,17 +126,13 @@ fn what_is_known_of_a_finished_run_outlives_its_report() {
 fn an_end_that_would_change_the_steps_before_it_is_refused() {
     let out = folder("ends");
     train(&out, "hig-auto", "20");
-    let output = resume(&out, &["--time", "1s"]);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("--steps or --epochs"), "{output:?}");
+    assert_refused(&resume(&out, &["--time", "1s"]), "--steps or --epochs");
     assert!(resume(&out, &["--epochs", "4"]).status.success());
     let out = folder("ends-target");
     let place =
         ["--target-loss", "1e3", "--optimizer", "hig-auto", "--quiet", "--out", out.to_str().unwrap()];
     assert!(hig(&[&["train"], &TASK[..], &place].concat()).status.success());
-    let output = resume(&out, &["--steps", "50"]);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("give it --time"), "{output:?}");
+    assert_refused(&resume(&out, &["--steps", "50"]), "give it --time");
 }
 
 #[test]
@@ -142,9 +143,7 @@ fn a_run_of_a_study_is_gone_on_with_by_the_study() {
     let output = hig(&[&["compare"], &TASK[..], &study, &place].concat());
     assert!(output.status.success(), "{output:?}");
     let cell = fs::read_dir(out.join("cells")).unwrap().next().unwrap().unwrap().path();
-    let output = resume(&cell, &["--steps", "30"]);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("a run of the study in"), "{output:?}");
+    assert_refused(&resume(&cell, &["--steps", "30"]), "a run of the study in");
 }
 
 #[test]
@@ -152,9 +151,7 @@ fn a_spectrum_is_made_again_rather_than_gone_on_with() {
     let out = folder("spectrum");
     let place = ["--steps", "5", "--quiet", "--out", out.to_str().unwrap()];
     assert!(hig(&[&["spectrum"], &TASK[..], &place].concat()).status.success());
-    let output = resume(&out, &["--steps", "9"]);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("hig spectrum --config"), "{output:?}");
+    assert_refused(&resume(&out, &["--steps", "9"]), "hig spectrum --config");
 }
 
 #[test]

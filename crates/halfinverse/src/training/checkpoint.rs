@@ -9,7 +9,7 @@
 //! | `training.turn_epochs` | \[1\] | epochs before that |
 //! | `pending.*` | | what the next row of metrics needs: sums and counts since the last one, the last step |
 //! | `training.rows`, `training.test_loss` | \[1\], u64; \[1\] | rows of metrics before, and the last one's test loss |
-//! | `training.settings` | \[1\], u64 | [of the settings](crate::task::Settings::fingerprint) |
+//! | `training.settings` | \[1\], u64 | [fingerprint of the settings](crate::task::Settings::fingerprint) |
 //! | `faults.*` | | what is remembered of numerical faults |
 //! | `good.parameters`, `good.optimizer.*` | | where a roll-back goes to, where one is wanted |
 //!
@@ -399,4 +399,4 @@ fn restore(task: &Task, bytes: &[u8], path: &Path) -> Result<Trainer, Checkpoint
 }
 
 /// Steps that no run gets beyond; what counts on from here overflows nowhere.
-const MOST_STEPS: u64 = 1 << 53;
+pub const MOST_STEPS: u64 = 1 << 53;

@@ -10,7 +10,9 @@ mod pending;
 
 use std::time::{Duration, Instant};
 
-pub use checkpoint::{CheckpointError, checkpoint_exists, read_parameters, resume, write_checkpoint};
+pub use checkpoint::{
+    CheckpointError, MOST_STEPS, checkpoint_exists, read_parameters, resume, write_checkpoint,
+};
 
 use crate::anatomy::{LayerUnits, hidden_units};
 use crate::error::{ShapeError, StepError};
