@@ -7,12 +7,13 @@
 //! | σᵢ of ∂y/∂z | each sample's simulator block | how much of it all is the simulator's doing |
 //! | saturation | activations of hidden units | whether units still react to their input |
 
-use faer::{Mat, MatRef, Par};
+use faer::{MatRef, Par};
 
-use crate::columns::norm;
-use crate::error::StepError;
-use crate::jacobian::Jacobian;
-use crate::model::Problem;
+use crate::fault::StepError;
+use crate::linear::Jacobian;
+use crate::linear::columns::column;
+use crate::linear::vectors::norm;
+use crate::problem::NetworkProblem;
 use crate::spectral::{Solver, SpectralError, singular_values_of, thin_svd};
 
 /// Slope σ′ below which a unit counts as saturated: |tanh| above 0.99, or a ReLU that is off.
@@ -33,19 +34,18 @@ pub struct LayerUnits {
 
 /// The hidden layers of a problem's network, first to last, at its last evaluation.
 #[must_use]
-pub fn hidden_units(problem: &Problem) -> Vec<LayerUnits> {
-    let pass = problem.pass();
-    pass.slopes.iter().zip(&pass.inputs[1..]).map(|(slopes, units)| layer_units(units, slopes)).collect()
+pub fn hidden_units(problem: &NetworkProblem) -> Vec<LayerUnits> {
+    problem.units().into_iter().map(|[units, slopes]| layer_units(units, slopes)).collect()
 }
 
-fn layer_units(units: &Mat<f64>, slopes: &Mat<f64>) -> LayerUnits {
+fn layer_units(units: MatRef<'_, f64>, slopes: MatRef<'_, f64>) -> LayerUnits {
     let (b, width) = (units.nrows() as f64, units.ncols() as f64);
     let mut sum = LayerUnits { mean: 0.0, deviation: 0.0, saturated: 0.0, dead: 0.0 };
     for j in 0..units.ncols() {
-        let values = units.col_as_slice(j);
+        let values = column(units, j);
         let mean = values.iter().sum::<f64>() / b;
         let variance = values.iter().map(|a| (a - mean).powi(2)).sum::<f64>() / b;
-        let saturated = slopes.col_as_slice(j).iter().filter(|slope| slope.abs() < SATURATED).count() as f64;
+        let saturated = column(slopes, j).iter().filter(|slope| slope.abs() < SATURATED).count() as f64;
         sum.mean += mean / width;
         sum.deviation += variance.sqrt() / width;
         sum.saturated += saturated / b / width;
@@ -73,13 +73,13 @@ pub struct Anatomy {
 ///
 /// # Errors
 /// When J cannot be formed at θ, or an SVD does not converge.
-pub fn anatomy(problem: &mut Problem, theta: &[f64]) -> Result<Anatomy, StepError> {
-    let layers = problem.model().network().layers().to_vec();
-    let samples = problem.samples().len();
-    let mut at = problem.linearize(theta)?;
-    let g = at.outcome_gradient;
+pub fn anatomy(problem: &mut NetworkProblem, theta: &[f64]) -> Result<Anatomy, StepError> {
+    let layers = problem.model().network().factor_shapes();
+    let samples = problem.mini_batch().len();
+    let mut at = problem.linearize_layers(theta)?;
+    let g = at.gradient;
     let failed = |_| SpectralError::NoConvergence { tried: vec![Solver::Svd] };
-    let transpose = at.jacobian.dense_transpose();
+    let transpose = at.jacobian.dense_transpose()?;
     let of = |part: MatRef<'_, f64>| singular_values_of(part, Par::Seq).map_err(failed);
     SpectralError::check_finite("J", (0..g.len()).flat_map(|r| transpose.col_as_slice(r)))?;
     let svd = thin_svd(transpose.as_ref(), Par::Seq).map_err(failed)?;
@@ -89,9 +89,11 @@ pub fn anatomy(problem: &mut Problem, theta: &[f64]) -> Result<Anatomy, StepErro
         if length > 0.0 { overlap * overlap / length } else { 0.0 }
     };
     let shares = (0..svd.s.len()).map(share).collect();
+    let ends = layers.iter().skip(1).map(|layer| layer.offset).chain([transpose.nrows()]);
     let layers = layers
         .iter()
-        .map(|layer| of(transpose.subrows(layer.offset, layer.parameters())))
+        .zip(ends)
+        .map(|(layer, end)| of(transpose.subrows(layer.offset, end - layer.offset)))
         .collect::<Result<_, _>>()?;
     let blocks = (0..samples).map(|s| of(at.jacobian.block(s).as_ref())).collect::<Result<_, _>>()?;
     Ok(Anatomy { sigmas: svd.s, shares, layers, blocks, units: hidden_units(problem) })

@@ -9,11 +9,13 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
-use crate::columns::{from_rows, norm, to_rows};
-use crate::error::StepError;
-use crate::jacobian::Jacobian;
-use crate::model::Problem;
-use crate::simulator::{Point, Simulator, SimulatorError, block_tangent, coupled_pairs};
+use crate::fault::StepError;
+use crate::linear::Jacobian;
+use crate::linear::columns::{from_rows, to_rows};
+use crate::linear::vectors::{dot, norm};
+use crate::objective::Curvature;
+use crate::problem::{Linearization, NetworkProblem, Problem};
+use crate::simulator::{Point, Simulator, SimulatorError, Tape, block_tangent};
 
 /// One comparison.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,21 +48,21 @@ pub fn simulator(
     let forward = |sign: f64| {
         let mut outcome = Mat::zeros(b, m);
         let shifted = control + faer::Scale(sign * H) * &v;
-        simulator.forward(initial, shifted.as_ref(), outcome.as_mut(), &mut []).map(|()| outcome)
+        simulator.simulate(initial, shifted.as_ref(), outcome.as_mut(), None).map(|()| outcome)
     };
     let quotient = faer::Scale(0.5 / H) * (forward(1.0)? - forward(-1.0)?);
 
-    let mut record = vec![0.0; simulator.record_len(b)];
-    simulator.forward(initial, control, Mat::zeros(b, m).as_mut(), &mut record)?;
-    let at = Point { initial, control, record: &record };
+    let mut tape = Tape::default();
+    simulator.simulate(initial, control, Mat::zeros(b, m).as_mut(), Some(&mut tape))?;
+    let (at, derivative) = (Point { initial, control, tape: &tape }, simulator.derivative());
     let mut tangent = Mat::zeros(b, m);
-    simulator.jvp(at, v.as_ref(), tangent.as_mut())?;
+    derivative.apply(simulator, at, v.as_ref(), tangent.as_mut())?;
     let mut cotangent = Mat::zeros(b, q);
-    simulator.vjp(at, u.as_ref(), cotangent.as_mut())?;
+    derivative.apply_transpose(simulator, at, u.as_ref(), cotangent.as_mut())?;
     let mut block = vec![0.0; b * q * m];
-    simulator.block(at, MatMut::from_column_major_slice_mut(&mut block, b, q * m))?;
+    derivative.fill_block(simulator, at, MatMut::from_column_major_slice_mut(&mut block, b, q * m))?;
     let mut by_block = Mat::zeros(b, m);
-    block_tangent(&block, &coupled_pairs(simulator), v.as_ref(), by_block.as_mut());
+    block_tangent(&block, &simulator.pattern(), v.as_ref(), by_block.as_mut());
     Ok(vec![
         compare("simulator: jvp", tangent.as_ref(), quotient.as_ref()),
         compare_transpose("simulator: vjp", (&cotangent, &v), (&u, &quotient)),
@@ -70,9 +72,12 @@ pub fn simulator(
 
 /// Objective, gradient and Jacobian of a whole model on its mini-batch: J v, Jᵀu, rows and both Gram matrices.
 ///
+/// Where the objective's curvature differs from outcome to outcome, J is that of the weighted outcomes; it is then compared with
+/// itself only.
+///
 /// # Errors
 /// When the model cannot be evaluated at θ.
-pub fn model(problem: &mut Problem, theta: &[f64], seed: u64) -> Result<Vec<Comparison>, StepError> {
+pub fn model(problem: &mut NetworkProblem, theta: &[f64], seed: u64) -> Result<Vec<Comparison>, StepError> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let v: Vec<f64> = (0..theta.len()).map(|_| rng.sample(StandardNormal)).collect();
     let (b, m) = problem.outcome().shape();
@@ -89,26 +94,16 @@ pub fn model(problem: &mut Problem, theta: &[f64], seed: u64) -> Result<Vec<Comp
     problem.gradient(theta, &mut gradient)?;
     let along = dot(&gradient, &v);
     let size = norm(&gradient);
-    let mut at = problem.linearize(theta)?;
+    let uniform = matches!(problem.model().objective().curvature(), Curvature::Uniform(_));
+    let mut at = problem.linearize_layers(theta)?;
     let mut g = Mat::zeros(b, m);
-    from_rows(at.outcome_gradient, g.as_mut());
+    from_rows(at.gradient, g.as_mut());
     let mut product = vec![0.0; b * m];
-    at.jacobian.apply(&v, &mut product);
+    at.jacobian.apply(&v, &mut product)?;
     let mut tangent = Mat::zeros(b, m);
     from_rows(&product, tangent.as_mut());
-    let mut rows = vec![0.0; b * m];
-    to_rows(u.as_ref(), &mut rows);
-    let mut transpose = vec![0.0; theta.len()];
-    at.jacobian.apply_transpose(&rows, &mut transpose);
-    let transpose = Mat::from_fn(theta.len(), 1, |i, _| transpose[i]);
-    let direction = Mat::from_fn(theta.len(), 1, |i, _| v[i]);
-    let dense = at.jacobian.dense_transpose();
-    let by_rows = dense.transpose() * &direction;
-    let mut of_rows = Mat::zeros(b, m);
-    from_rows(by_rows.col_as_slice(0), of_rows.as_mut());
-    let gram = at.jacobian.row_gram(Par::Seq);
-    let gram_of_rows = dense.transpose() * &dense;
-    Ok(vec![
+    let quotient = if uniform { quotient } else { tangent.clone() };
+    let mut comparisons = vec![
         Comparison {
             what: "objective: gradient g",
             error: (inner(&g, &quotient) - loss_quotient).abs()
@@ -119,7 +114,33 @@ pub fn model(problem: &mut Problem, theta: &[f64], seed: u64) -> Result<Vec<Comp
             error: (along - loss_quotient).abs() / size.max(f64::MIN_POSITIVE),
         },
         compare("model: J v", tangent.as_ref(), quotient.as_ref()),
-        compare_transpose("model: J^T u", (&transpose, &direction), (&u, &quotient)),
+    ];
+    comparisons.extend(jacobian(&mut at, &v, &u, &quotient)?);
+    Ok(comparisons)
+}
+
+/// Jᵀu, rows and J Jᵀ against J v.
+fn jacobian(
+    at: &mut Linearization<'_>,
+    v: &[f64],
+    u: &Mat<f64>,
+    quotient: &Mat<f64>,
+) -> Result<[Comparison; 3], StepError> {
+    let mut rows = vec![0.0; u.nrows() * u.ncols()];
+    to_rows(u.as_ref(), &mut rows);
+    let mut transpose = vec![0.0; v.len()];
+    at.jacobian.apply_transpose(&rows, &mut transpose)?;
+    let transpose = Mat::from_fn(v.len(), 1, |i, _| transpose[i]);
+    let direction = Mat::from_fn(v.len(), 1, |i, _| v[i]);
+    let dense = at.jacobian.dense_transpose()?;
+    let by_rows = dense.transpose() * &direction;
+    let mut of_rows = Mat::zeros(u.nrows(), u.ncols());
+    from_rows(by_rows.col_as_slice(0), of_rows.as_mut());
+    let mut gram = Mat::new();
+    at.jacobian.row_gram(&mut gram, Par::Seq)?;
+    let gram_of_rows = dense.transpose() * &dense;
+    Ok([
+        compare_transpose("model: J^T u", (&transpose, &direction), (u, quotient)),
         compare("model: rows of J", of_rows.as_ref(), quotient.as_ref()),
         compare("model: J J^T against rows", gram.as_ref(), gram_of_rows.as_ref()),
     ])
@@ -131,10 +152,6 @@ fn normal<R: Rng>(rows: usize, columns: usize, rng: &mut R) -> Mat<f64> {
         matrix.col_as_slice_mut(j).fill_with(|| rng.sample(StandardNormal));
     }
     matrix
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 fn inner(a: &Mat<f64>, b: &Mat<f64>) -> f64 {

@@ -1,29 +1,128 @@
-//! What can go wrong, with the numbers that say where.
-
-use crate::simulator::SimulatorError;
-use crate::spectral::SpectralError;
+//! Settings and shapes that were refused, with the numbers that say where.
 
 /// A setting that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{key}` is {found}, but must be {expected}")]
-pub struct SettingError {
-    /// Dotted name of the setting, as in `config.toml`.
-    pub key: String,
-    /// The value that was given.
-    pub found: String,
-    /// What would have been accepted.
-    pub expected: String,
+pub enum SettingError {
+    /// Its value cannot be used.
+    #[error("`{key}` is {found}, but must be {expected}")]
+    Refused {
+        /// Dotted name of the setting, from the part that refused it.
+        key: String,
+        /// The value that was given.
+        found: String,
+        /// What would have been accepted.
+        expected: String,
+    },
+    /// There is none of this name.
+    #[error("unknown setting `{key}`; {}", mend(key, known))]
+    Unknown {
+        /// The name.
+        key: String,
+        /// The names that there are.
+        known: Vec<String>,
+    },
 }
 
 impl SettingError {
-    pub(crate) fn new(key: &str, found: impl std::fmt::Display, expected: impl std::fmt::Display) -> Self {
-        Self { key: key.to_owned(), found: found.to_string(), expected: expected.to_string() }
+    /// A setting with the value found and what would have been accepted.
+    pub fn new(key: &str, found: impl std::fmt::Display, expected: impl std::fmt::Display) -> Self {
+        Self::Refused { key: key.to_owned(), found: found.to_string(), expected: expected.to_string() }
     }
+
+    /// A name that is not among those known.
+    pub(crate) fn unknown<'a>(key: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        let known = known.into_iter().map(str::to_owned).collect();
+        Self::Unknown { key: key.to_owned(), known }
+    }
+
+    /// A kind of part, or its name, that is not among those known.
+    pub(crate) fn unknown_kind<'a>(key: &str, kind: &str, known: impl Iterator<Item = &'a str>) -> Self {
+        let known: Vec<&str> = known.collect();
+        let near = nearest(kind, known.iter().copied()).map_or_else(String::new, |near| format!("; {near}"));
+        let found = if kind.is_empty() { "absent".to_owned() } else { format!("`{kind}`") };
+        Self::new(key, found, format!("one of {}{near}", known.join(", ")))
+    }
+
+    /// Dotted name of the setting.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Refused { key, .. } | Self::Unknown { key, .. } => key,
+        }
+    }
+
+    /// The same, with the name of the section that the setting stands in before its own.
+    #[must_use]
+    pub fn within(mut self, section: &str) -> Self {
+        let put = |key: &mut String| {
+            *key = if key.is_empty() { section.to_owned() } else { format!("{section}.{key}") };
+        };
+        match &mut self {
+            Self::Refused { key, .. } => put(key),
+            Self::Unknown { key, known } => {
+                put(key);
+                known.iter_mut().for_each(put);
+            }
+        }
+        self
+    }
+
+    /// `Ok` for a number that is positive and finite.
+    ///
+    /// # Errors
+    /// For any other.
+    pub fn check_positive(key: &str, value: f64) -> Result<(), Self> {
+        if value > 0.0 && value.is_finite() {
+            return Ok(());
+        }
+        Err(Self::new(key, value, "positive and finite"))
+    }
+
+    /// `Ok` for a decay rate or momentum, from 0 to below 1.
+    ///
+    /// # Errors
+    /// For any other number.
+    pub fn check_fraction(key: &str, value: f64) -> Result<(), Self> {
+        if (0.0..1.0).contains(&value) {
+            return Ok(());
+        }
+        Err(Self::new(key, value, "at least 0 and below 1"))
+    }
+}
+
+/// The nearest of the names that there are, or all of them.
+fn mend(key: &str, known: &[String]) -> String {
+    // What all names of a section have in common makes none nearer.
+    let section = key.rfind('.').map_or("", |end| &key[..=end]);
+    let own = known.iter().map(|name| name.strip_prefix(section)).collect::<Option<Vec<&str>>>();
+    let near = match own {
+        Some(own) => nearest(&key[section.len()..], own.iter().copied())
+            .map(|near| near.replacen('`', &format!("`{section}"), 1)),
+        None => nearest(key, known.iter().map(String::as_str)),
+    };
+    near.unwrap_or_else(|| match known {
+        [] => "there is none here".to_owned(),
+        known => format!("known here: {}", known.join(", ")),
+    })
+}
+
+/// `did you mean …?` for the nearest of `names`, if one is near.
+#[must_use]
+pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let length = wanted.chars().count();
+    names
+        .into_iter()
+        // Comparing takes memory for each pair of letters, and a word so much longer or shorter is not near.
+        .filter(|name| length.abs_diff(name.chars().count()) <= 2.max(name.len() / 3))
+        .map(|name| (strsim::damerau_levenshtein(wanted, name), name))
+        .min()
+        .filter(|&(distance, name)| distance <= 2.max(name.len() / 3))
+        .map(|(_, name)| format!("did you mean `{name}`?"))
 }
 
 /// Two parts of a model or a data set that do not fit together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what} has {found} {unit}, expected {expected}")]
+#[error("{what}: expected {expected} {unit}, found {found}")]
 pub struct ShapeError {
     /// The part that does not fit.
     pub what: String,
@@ -36,6 +135,12 @@ pub struct ShapeError {
 }
 
 impl ShapeError {
+    /// So many of something, where its neighbour needs another number.
+    #[must_use]
+    pub fn new(what: &str, unit: &'static str, expected: usize, found: usize) -> Self {
+        Self { what: what.to_owned(), expected, found, unit }
+    }
+
     /// `Ok` when `found == expected`.
     ///
     /// # Errors
@@ -44,66 +149,6 @@ impl ShapeError {
         if found == expected {
             return Ok(());
         }
-        Err(Self { what: what.to_owned(), expected, found, unit })
+        Err(Self::new(what, unit, expected, found))
     }
-}
-
-/// The first number of a mini-batch that is none.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("component {component} of the {part} of its sample {sample} is {value}")]
-pub struct Culprit {
-    /// Position in the mini-batch.
-    pub sample: usize,
-    /// Input, initial state, target, control or outcome.
-    pub part: &'static str,
-    /// Position in that.
-    pub component: usize,
-    /// The value found.
-    pub value: f64,
-}
-
-/// Why a training step could not be completed.
-#[derive(Debug, thiserror::Error)]
-pub enum StepError {
-    /// The loss of the mini-batch is NaN or infinite.
-    #[error("the loss of the mini-batch is {loss}{}", .culprit.as_ref().map_or_else(String::new, |c| format!(": {c}")))]
-    LossNotFinite {
-        /// The value found.
-        loss: f64,
-        /// Where it comes from, if from one sample.
-        culprit: Option<Culprit>,
-    },
-    /// The loss has risen out of all proportion.
-    #[error("the loss of the mini-batches is {loss:.3e}, where it had been {best:.3e}")]
-    BlowUp {
-        /// Mean over the last ten mini-batches or so.
-        loss: f64,
-        /// The lowest that this mean has been.
-        best: f64,
-    },
-    /// The gradient is NaN or infinite.
-    #[error("component {index} of the gradient is {value}")]
-    GradientNotFinite {
-        /// Position in the parameter vector.
-        index: usize,
-        /// The value found; a finite one is too large to be squared.
-        value: f64,
-    },
-    /// The update is NaN or infinite.
-    #[error("component {index} of the update is {value}")]
-    UpdateNotFinite {
-        /// Position in the parameter vector.
-        index: usize,
-        /// The value found.
-        value: f64,
-    },
-    /// Parts do not fit.
-    #[error(transparent)]
-    Shape(#[from] ShapeError),
-    /// The spectral step failed.
-    #[error(transparent)]
-    Spectral(#[from] SpectralError),
-    /// The simulator failed.
-    #[error(transparent)]
-    Simulator(#[from] SimulatorError),
 }

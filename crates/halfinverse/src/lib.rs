@@ -6,20 +6,24 @@
 
 pub mod anatomy;
 pub mod check;
-mod columns;
 mod error;
-pub mod jacobian;
-mod model;
+mod fault;
+pub mod linear;
 pub mod network;
 pub mod objective;
 pub mod optimizer;
+pub mod problem;
 pub mod simulator;
 pub mod spectral;
+mod streams;
+mod tables;
 pub mod task;
 pub mod training;
 
-pub use error::{Culprit, SettingError, ShapeError, StepError};
-pub use model::{Evaluator, Linearization, Model, Problem, Samples};
+pub use error::{SettingError, ShapeError};
+pub use fault::{Culprit, StepError};
+pub use problem::{Evaluator, Model, NetworkProblem, Problem, Samples};
+pub use {faer, rand};
 
 /// The README's example, run with the tests.
 #[cfg(doctest)]

@@ -1,15 +1,15 @@
 //! The identities of V φ(Σ) Uᵀ g and of J by layers, over random networks, simulators, mini-batches and filters.
 
 use faer::{Mat, Par};
-use halfinverse::jacobian::{DenseJacobian, Jacobian};
-use halfinverse::network::{Activation, Init, Mlp};
-use halfinverse::objective::{Reduction, SquaredError};
+use halfinverse::linear::{DenseJacobian, Jacobian};
+use halfinverse::network::{Activation, Dense, Init, Layer, Network, Residual, Units};
+use halfinverse::objective::SquaredError;
 use halfinverse::simulator::{
     Boundary, Dipole, DipoleSettings, Oscillators, OscillatorsSettings, Poisson, PoissonSettings, Scaling,
     Simulator,
 };
 use halfinverse::spectral::{Filter, Options, Report, Shape, Solver, update};
-use halfinverse::{Model, Problem, Samples};
+use halfinverse::{Model, NetworkProblem, Problem, Samples};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -21,6 +21,8 @@ struct Case {
     inputs: usize,
     hidden: Vec<usize>,
     activation: Activation,
+    /// Whether a residual block follows each hidden layer.
+    skips: bool,
     samples: usize,
     seed: u64,
 }
@@ -53,12 +55,13 @@ fn physics() -> impl Strategy<Value = Physics> {
 fn case() -> impl Strategy<Value = Case> {
     let hidden = prop::collection::vec(1usize..=8, 0..=3);
     let activation = prop::sample::select(Activation::ALL.to_vec());
-    (physics(), 1usize..=4, hidden, activation, 1usize..=5, any::<u64>()).prop_map(
-        |(physics, inputs, hidden, activation, samples, seed)| Case {
+    (physics(), 1usize..=4, hidden, activation, any::<bool>(), 1usize..=5, any::<u64>()).prop_map(
+        |(physics, inputs, hidden, activation, skips, samples, seed)| Case {
             physics,
             inputs,
             hidden,
             activation,
+            skips,
             samples,
             seed,
         },
@@ -92,7 +95,7 @@ impl Case {
     }
 
     /// With θ.
-    fn problem(&self) -> (Problem, Vec<f64>) {
+    fn problem(&self) -> (NetworkProblem, Vec<f64>) {
         match &self.physics {
             Physics::Oscillators(settings) => self.with(Oscillators::new(settings.clone()).unwrap()),
             Physics::Dipole(settings) => self.with(Dipole::new(settings.clone()).unwrap()),
@@ -101,26 +104,45 @@ impl Case {
         }
     }
 
-    fn with(&self, simulator: impl Simulator + 'static) -> (Problem, Vec<f64>) {
+    fn network(&self, controls: usize) -> Network {
+        if !self.skips {
+            let widths = [&[self.inputs], &self.hidden[..], &[controls]].concat();
+            return Network::mlp(&widths, self.activation).unwrap();
+        }
+        let mut layers: Vec<Box<dyn Layer>> = Vec::new();
+        let mut width = self.inputs;
+        for &next in &self.hidden {
+            let units = |width| Box::new(Units::new(self.activation, width));
+            let inner: Vec<Box<dyn Layer>> = vec![Box::new(Dense::new(next, next).unwrap()), units(next)];
+            let block = Residual::new(Network::new(inner).unwrap()).unwrap();
+            layers.push(Box::new(Dense::new(width, next).unwrap()));
+            layers.push(units(next));
+            layers.push(Box::new(block));
+            width = next;
+        }
+        layers.push(Box::new(Dense::new(width, controls).unwrap()));
+        Network::new(layers).unwrap()
+    }
+
+    fn with(&self, simulator: impl Simulator + 'static) -> (NetworkProblem, Vec<f64>) {
         let mut rng = self.rng();
-        let widths = [&[self.inputs], &self.hidden[..], &[simulator.controls()]].concat();
-        let network = Mlp::new(&widths, self.activation).unwrap();
+        let network = self.network(simulator.controls());
         let theta = network.initialize(Init::FanInUniform, &mut rng);
         let samples = Samples {
             input: random(self.samples, self.inputs, &mut rng),
             initial: random(self.samples, simulator.initials(), &mut rng),
             target: random(self.samples, simulator.outcomes(), &mut rng),
         };
-        let objective = SquaredError { factor: 0.5, reduction: Reduction::Mean };
+        let objective = SquaredError { factor: 0.5 };
         let model = Model::new(network, simulator, objective).unwrap();
-        (Problem::new(&model, samples, 1).unwrap(), theta)
+        (NetworkProblem::new(&model, samples, 1).unwrap(), theta)
     }
 
     /// J (n × P), stored, and g.
     fn stored(&self) -> (Mat<f64>, Vec<f64>) {
         let (mut problem, theta) = self.problem();
         let mut at = problem.linearize(&theta).unwrap();
-        (at.jacobian.dense_transpose().transpose().to_owned(), at.outcome_gradient.to_vec())
+        (at.jacobian.dense_transpose().unwrap().transpose().to_owned(), at.gradient.to_vec())
     }
 }
 
@@ -155,9 +177,9 @@ const FULL: Solver = Solver::Krylov { vectors: 0 };
 const ALL: [Solver; 3] = [Solver::Svd, Solver::Gram, FULL];
 
 fn solve(jacobian: &mut dyn Jacobian, g: &[f64], filter: &Filter, solver: Solver) -> Update {
-    let vectors = jacobian.rows().min(jacobian.columns());
+    let vectors = jacobian.shape().0.min(jacobian.shape().1);
     let solver = if solver == FULL { Solver::Krylov { vectors } } else { solver };
-    let mut delta = vec![f64::NAN; jacobian.columns()];
+    let mut delta = vec![f64::NAN; jacobian.shape().1];
     let options = Options { solver, ..Options::default() };
     let report = update(jacobian, g, filter, &options, &mut delta).unwrap();
     (delta, report)
@@ -183,7 +205,7 @@ const ROUND_OFF: f64 = 1e-14;
 const H: f64 = 1e-6;
 
 /// y, sample-major.
-fn outcomes(problem: &mut Problem, theta: &[f64], v: &[f64], h: f64) -> Vec<f64> {
+fn outcomes(problem: &mut NetworkProblem, theta: &[f64], v: &[f64], h: f64) -> Vec<f64> {
     let shifted: Vec<f64> = theta.iter().zip(v).map(|(theta, v)| theta + h * v).collect();
     problem.loss(&shifted).unwrap();
     let y = problem.outcome();
@@ -198,26 +220,30 @@ proptest! {
         let (mut problem, theta) = case.problem();
         let mut rng = case.rng();
         let mut at = problem.linearize(&theta).unwrap();
-        let (n, p) = (at.jacobian.rows(), at.jacobian.columns());
+        let (n, p) = at.jacobian.shape();
         // Row after row by products, before anything is stored.
         let mut rows = Mat::zeros(p, n);
         for r in 0..n {
             let unit: Vec<f64> = (0..n).map(|i| f64::from(u8::from(i == r))).collect();
-            at.jacobian.apply_transpose(&unit, rows.col_as_slice_mut(r));
+            at.jacobian.apply_transpose(&unit, rows.col_as_slice_mut(r)).unwrap();
         }
         let j = rows.transpose().to_owned();
         let tolerance = ROUND_OFF * j.norm_l2();
         let (u, v) = (vector(n, &mut rng), vector(p, &mut rng));
         let (mut jv, mut jtu) = (vec![f64::NAN; n], vec![f64::NAN; p]);
         for stored in [false, true] {
-            at.jacobian.apply(&v, &mut jv);
-            at.jacobian.apply_transpose(&u, &mut jtu);
+            at.jacobian.apply(&v, &mut jv).unwrap();
+            at.jacobian.apply_transpose(&u, &mut jtu).unwrap();
             prop_assert!(off(&jv, &product(&j, &v)) <= tolerance * norm(&v), "J v, stored: {stored}");
             prop_assert!(off(&jtu, &product(&rows, &u)) <= tolerance * norm(&u), "Jᵀ u, stored: {stored}");
-            prop_assert!((at.jacobian.dense_transpose() - &rows).norm_l2() <= tolerance, "rows, stored: {stored}");
+            prop_assert!((at.jacobian.dense_transpose().unwrap() - &rows).norm_l2() <= tolerance, "rows, stored: {stored}");
         }
-        let by_rows = at.jacobian.row_gram(Par::Seq) - &j * &rows;
-        let by_columns = at.jacobian.column_gram(Par::Seq) - &rows * &j;
+        let (mut by_rows, mut by_columns) = (Mat::new(), Mat::new());
+        at.jacobian.row_gram(&mut by_rows, Par::Seq).unwrap();
+        at.jacobian.column_gram(&mut by_columns, Par::Seq).unwrap();
+        by_rows -= &j * &rows;
+        by_columns -= &rows * &j;
+        drop(at);
         prop_assert!(by_rows.norm_l2() <= tolerance * j.norm_l2(), "J Jᵀ");
         prop_assert!(by_columns.norm_l2() <= tolerance * j.norm_l2(), "Jᵀ J");
         // A kink within a step would spoil the quotient.
@@ -233,10 +259,10 @@ proptest! {
     fn the_three_evaluations_agree_within_their_reports(case in case(), filter in filter(), own in any::<bool>()) {
         let (mut problem, theta) = case.problem();
         let mut at = problem.linearize(&theta).unwrap();
-        let g = if own { at.outcome_gradient.to_vec() } else { vector(at.jacobian.rows(), &mut case.rng()) };
-        let reference = solve(&mut at.jacobian, &g, &filter, Solver::Svd);
+        let g = if own { at.gradient.to_vec() } else { vector(at.jacobian.shape().0, &mut case.rng()) };
+        let reference = solve(&mut *at.jacobian, &g, &filter, Solver::Svd);
         for solver in [Solver::Gram, FULL] {
-            let found = solve(&mut at.jacobian, &g, &filter, solver);
+            let found = solve(&mut *at.jacobian, &g, &filter, solver);
             let error = off(&found.0, &reference.0);
             prop_assert!(error <= doubt(&found) + doubt(&reference), "{error:e}: {:?}, {:?}", found.1, reference.1);
         }

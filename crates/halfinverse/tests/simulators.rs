@@ -3,10 +3,13 @@
 use faer::prelude::ReborrowMut;
 use faer::{Mat, MatMut, MatRef};
 use halfinverse::check::{TOLERANCE, simulator};
+use halfinverse::network::{Activation, Network};
+use halfinverse::objective::SquaredError;
 use halfinverse::simulator::{
-    Boundary, Derivative, Dipole, DipoleSettings, Oscillators, OscillatorsSettings, Point, Poisson,
-    PoissonSettings, Scaling, Simulator, SimulatorError,
+    Boundary, Derivative, Dipole, DipoleSettings, Oscillators, OscillatorsSettings, Pattern, Point, Poisson,
+    PoissonSettings, Scaling, Simulator, SimulatorError, Tape,
 };
+use halfinverse::{Model, NetworkProblem, Problem, Samples};
 
 #[test]
 fn a_free_mass_swings_like_a_cosine_to_fourth_order() {
@@ -18,7 +21,7 @@ fn a_free_mass_swings_like_a_cosine_to_fourth_order() {
         let mut y = Mat::zeros(1, 2);
         let initial = faer::mat![[1.0, 0.0]];
         let control = Mat::zeros(1, steps as usize);
-        simulator.forward(initial.as_ref(), control.as_ref(), y.as_mut(), &mut []).unwrap();
+        simulator.simulate(initial.as_ref(), control.as_ref(), y.as_mut(), None).unwrap();
         ((y[(0, 0)] - 12.0_f64.cos()).powi(2) + (y[(0, 1)] + 12.0_f64.sin()).powi(2)).sqrt()
     };
     let order = (error(100) / error(200)).log2();
@@ -67,11 +70,11 @@ fn samples_do_not_see_each_other() {
     let initial = Mat::from_fn(11, 4, |s, j| 0.1 * (s + 2 * j) as f64 % 1.0);
     let control = Mat::from_fn(11, 96, |s, t| ((s * t) as f64).sin());
     let mut together = Mat::zeros(11, 4);
-    simulator.forward(initial.as_ref(), control.as_ref(), together.as_mut(), &mut []).unwrap();
+    simulator.simulate(initial.as_ref(), control.as_ref(), together.as_mut(), None).unwrap();
     for s in 0..11 {
         let mut alone = Mat::zeros(1, 4);
         let (initial, control) = (initial.subrows(s, 1), control.subrows(s, 1));
-        simulator.forward(initial, control, alone.as_mut(), &mut []).unwrap();
+        simulator.simulate(initial, control, alone.as_mut(), None).unwrap();
         for j in 0..4 {
             assert_eq!(alone[(0, j)], together[(s, j)], "sample {s}");
         }
@@ -83,93 +86,139 @@ fn partials(z: impl Fn(usize) -> f64) -> [[f64; 3]; 3] {
     [[2.0 * z(0), 0.0, 0.0], [z(1), z(0), 0.0], [0.0, 0.0, z(2).cos()]]
 }
 
-/// A simulator of that y with just the one derivative.
-macro_rules! example {
-    ($name:ident, $natural:expr, $($derivative:item)?) => {
-        struct $name;
-        impl Simulator for $name {
-            fn controls(&self) -> usize { 3 }
-            fn outcomes(&self) -> usize { 3 }
-            fn initials(&self) -> usize { 1 }
-            fn natural(&self) -> Derivative { $natural }
-            fn forward(
-                &self,
-                initial: MatRef<'_, f64>,
-                z: MatRef<'_, f64>,
-                mut y: MatMut<'_, f64>,
-                _: &mut [f64],
-            ) -> Result<(), SimulatorError> {
-                for s in 0..z.nrows() {
-                    y[(s, 0)] = z[(s, 0)] * z[(s, 0)];
-                    y[(s, 1)] = z[(s, 0)] * z[(s, 1)];
-                    y[(s, 2)] = z[(s, 2)].sin() + initial[(s, 0)];
-                }
-                Ok(())
-            }
-            $($derivative)?
-        }
-    };
+/// A simulator of that y with whichever derivatives are named.
+#[derive(Clone, Copy)]
+struct Example {
+    jvp: bool,
+    vjp: bool,
+    block: bool,
 }
 
-example!(
-    ByJvp,
-    Derivative::Jvp,
-    fn jvp(&self, at: Point<'_>, t: MatRef<'_, f64>, mut out: MatMut<'_, f64>) -> Result<(), SimulatorError> {
-        for s in 0..t.nrows() {
-            let block = partials(|j| at.control[(s, j)]);
-            for c in 0..3 {
-                out[(s, c)] = (0..3).map(|j| block[c][j] * t[(s, j)]).sum();
-            }
+impl Simulator for Example {
+    fn controls(&self) -> usize {
+        3
+    }
+
+    fn outcomes(&self) -> usize {
+        3
+    }
+
+    fn initials(&self) -> usize {
+        1
+    }
+
+    fn simulate(
+        &self,
+        initial: MatRef<'_, f64>,
+        z: MatRef<'_, f64>,
+        mut y: MatMut<'_, f64>,
+        _: Option<&mut Tape>,
+    ) -> Result<(), SimulatorError> {
+        for s in 0..z.nrows() {
+            y[(s, 0)] = z[(s, 0)] * z[(s, 0)];
+            y[(s, 1)] = z[(s, 0)] * z[(s, 1)];
+            y[(s, 2)] = z[(s, 2)].sin() + initial[(s, 0)];
         }
         Ok(())
     }
-);
-example!(
-    ByVjp,
-    Derivative::Vjp,
-    fn vjp(&self, at: Point<'_>, u: MatRef<'_, f64>, mut out: MatMut<'_, f64>) -> Result<(), SimulatorError> {
-        for s in 0..u.nrows() {
-            let block = partials(|j| at.control[(s, j)]);
-            for j in 0..3 {
-                out[(s, j)] = (0..3).map(|c| block[c][j] * u[(s, c)]).sum();
-            }
-        }
-        Ok(())
-    }
-);
-example!(
-    ByBlock,
-    Derivative::Block,
-    fn block(&self, at: Point<'_>, mut out: MatMut<'_, f64>) -> Result<(), SimulatorError> {
-        for s in 0..out.nrows() {
-            let block = partials(|j| at.control[(s, j)]);
-            for (c, row) in block.iter().enumerate() {
-                for (j, &partial) in row.iter().enumerate() {
-                    out.rb_mut()[(s, j * 3 + c)] = partial;
+
+    fn derivative(&self) -> Derivative<'_> {
+        let jvp = |at: Point<'_>, t: MatRef<'_, f64>, mut out: MatMut<'_, f64>| {
+            for s in 0..t.nrows() {
+                let block = partials(|j| at.control[(s, j)]);
+                for c in 0..3 {
+                    out[(s, c)] = (0..3).map(|j| block[c][j] * t[(s, j)]).sum();
                 }
             }
+            Ok(())
+        };
+        let vjp = |at: Point<'_>, u: MatRef<'_, f64>, mut out: MatMut<'_, f64>| {
+            for s in 0..u.nrows() {
+                let block = partials(|j| at.control[(s, j)]);
+                for j in 0..3 {
+                    out[(s, j)] = (0..3).map(|c| block[c][j] * u[(s, c)]).sum();
+                }
+            }
+            Ok(())
+        };
+        let block = |at: Point<'_>, mut out: MatMut<'_, f64>| {
+            for s in 0..out.nrows() {
+                let block = partials(|j| at.control[(s, j)]);
+                for (c, row) in block.iter().enumerate() {
+                    for (j, &partial) in row.iter().enumerate() {
+                        out.rb_mut()[(s, j * 3 + c)] = partial;
+                    }
+                }
+            }
+            Ok(())
+        };
+        match (self.jvp, self.vjp, self.block) {
+            (true, false, false) => Derivative::jvp(jvp),
+            (false, true, false) => Derivative::vjp(vjp),
+            (false, false, true) => Derivative::block(block),
+            _ => Derivative::jvp(jvp).and_vjp(vjp).and_block(block),
         }
-        Ok(())
     }
-);
-example!(Forgetful, Derivative::Jvp,);
+}
 
 #[test]
-fn any_one_derivative_is_enough() {
+fn any_one_derivative_is_enough_and_all_of_them_are_used() {
     let initial = Mat::from_fn(7, 1, |s, _| s as f64);
     let control = Mat::from_fn(7, 3, |s, j| 0.3 * s as f64 - 0.4 * j as f64 + 0.1);
-    for example in [&ByJvp as &dyn Simulator, &ByVjp, &ByBlock] {
-        for comparison in simulator(example, initial.as_ref(), control.as_ref(), 3).unwrap() {
-            assert!(comparison.error <= TOLERANCE, "{:?}: {comparison:?}", example.natural());
+    for (jvp, vjp, block) in
+        [(true, false, false), (false, true, false), (false, false, true), (true, true, true)]
+    {
+        let example = Example { jvp, vjp, block };
+        for comparison in simulator(&example, initial.as_ref(), control.as_ref(), 3).unwrap() {
+            assert!(comparison.error <= TOLERANCE, "{:?}: {comparison:?}", example.derivative());
         }
     }
 }
 
 #[test]
-fn a_missing_derivative_is_an_error_and_no_endless_recursion() {
-    let (initial, control) = (Mat::zeros(2, 1), Mat::zeros(2, 3));
-    let error = simulator(&Forgetful, initial.as_ref(), control.as_ref(), 3).unwrap_err();
-    assert_eq!(error, SimulatorError::Missing { natural: Derivative::Jvp });
+fn an_error_names_its_sample_by_its_place_in_the_mini_batch() {
+    /// Cannot simulate a control above 0; in chunks of 4.
+    struct Fragile;
+    impl Simulator for Fragile {
+        fn controls(&self) -> usize {
+            1
+        }
+        fn outcomes(&self) -> usize {
+            1
+        }
+        fn simulate(
+            &self,
+            initial: MatRef<'_, f64>,
+            control: MatRef<'_, f64>,
+            mut outcome: MatMut<'_, f64>,
+            _: Option<&mut Tape>,
+        ) -> Result<(), SimulatorError> {
+            assert!(initial.nrows() <= 4, "chunks are as large as was asked for");
+            outcome.copy_from(control);
+            match (0..control.nrows()).find(|&s| control[(s, 0)] > 0.0) {
+                Some(s) => Err(SimulatorError::of_sample(s, "too far")),
+                None => Ok(()),
+            }
+        }
+        fn derivative(&self) -> Derivative<'_> {
+            Derivative::jvp(|_, tangent, mut out| {
+                out.copy_from(tangent);
+                Ok(())
+            })
+        }
+        fn chunk(&self) -> Option<usize> {
+            Some(4)
+        }
+    }
+    let network = Network::mlp(&[1, 1], Activation::Identity).unwrap();
+    let model = Model::new(network, Fragile, SquaredError { factor: 1.0 }).unwrap();
+    let x = Mat::from_fn(11, 1, |s, _| if s == 9 { 1.0 } else { -1.0 });
+    let samples = Samples::new(x, Mat::zeros(11, 0), Mat::zeros(11, 1)).unwrap();
+    for threads in [1, 2] {
+        let mut problem = NetworkProblem::new(&model, samples.clone(), threads).unwrap();
+        let error = problem.loss(&[1.0, 0.0]).unwrap_err();
+        assert_eq!(error.to_string(), "the simulation of sample 9 failed: too far");
+    }
 }
 
 #[test]
@@ -260,37 +309,24 @@ impl Simulator for Denying {
         2
     }
 
-    fn initials(&self) -> usize {
-        0
-    }
-
-    fn forward(
+    fn simulate(
         &self,
         _: MatRef<'_, f64>,
         control: MatRef<'_, f64>,
         mut outcome: MatMut<'_, f64>,
-        _: &mut [f64],
+        _: Option<&mut Tape>,
     ) -> Result<(), SimulatorError> {
         outcome.rb_mut().col_mut(0).copy_from(control.col(0));
         outcome.col_mut(1).copy_from(control.col(0));
         Ok(())
     }
 
-    fn natural(&self) -> Derivative {
-        Derivative::Jvp
+    fn derivative(&self) -> Derivative<'_> {
+        Derivative::jvp(|at, tangent, out| self.simulate(at.initial, tangent, out, None))
     }
 
-    fn jvp(
-        &self,
-        at: Point<'_>,
-        tangent: MatRef<'_, f64>,
-        out: MatMut<'_, f64>,
-    ) -> Result<(), SimulatorError> {
-        self.forward(at.initial, tangent, out, &mut [])
-    }
-
-    fn couples(&self, _: usize, outcome: usize) -> bool {
-        outcome == 0
+    fn pattern(&self) -> Pattern {
+        Pattern::Sparse(vec![vec![0]])
     }
 }
 

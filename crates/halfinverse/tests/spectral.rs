@@ -4,7 +4,7 @@ mod common;
 
 use common::distance;
 use faer::{Mat, Par, mat};
-use halfinverse::jacobian::{DenseJacobian, Jacobian};
+use halfinverse::linear::{DenseJacobian, Jacobian};
 use halfinverse::spectral::{Fallback, Filter, KrylovSpace, Options, Report, Solver, SpectralError, update};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
@@ -136,7 +136,7 @@ fn krylov_of_one_vector_is_normalised_gradient_descent() {
     let filter = Filter::power(0.0, 1e-6).unwrap();
     let (j, g, _) = known(10, 20, &spread(10, 1e-2), &filter, 5);
     let mut gradient = vec![0.0; 20];
-    DenseJacobian::new(j.clone()).apply_transpose(&g, &mut gradient);
+    DenseJacobian::new(j.clone()).apply_transpose(&g, &mut gradient).unwrap();
     let (delta, _) = solve(&j, &g, &filter, Solver::Krylov { vectors: 1 }).unwrap();
     let along: f64 = delta.iter().zip(&gradient).map(|(d, g)| d * g).sum();
     let lengths: f64 =

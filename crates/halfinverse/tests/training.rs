@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 
 use halfinverse::optimizer::StepReport;
-use halfinverse::spectral::Solver;
-use halfinverse::task::{OptimizerName, OptimizerSettings, Settings, StopSettings, Task, TaskName};
+use halfinverse::problem::Source;
+use halfinverse::task::{Registry, Settings, Task};
 use halfinverse::training::{
-    CheckpointError, Flow, Observer, Row, StopReason, Trainer, read_parameters, write_checkpoint,
+    CheckpointError, Flow, Observer, Progress, Row, StopReason, StopSettings, Trainer, read_parameters,
+    write_checkpoint,
 };
+use toml::Value;
 
 /// Keeps rows; asks to stop after so many steps.
 #[derive(Default)]
@@ -18,19 +20,23 @@ struct Watcher {
 }
 
 impl Observer for Watcher {
-    fn step(&mut self, trainer: &mut Trainer, report: &StepReport) -> Flow {
+    fn step(&mut self, progress: &Progress<'_>, report: &StepReport) -> Flow {
         self.losses.push(report.loss);
-        if self.stop_after == Some(trainer.steps()) { Flow::Stop } else { Flow::Continue }
+        if self.stop_after == Some(progress.steps()) { Flow::Stop } else { Flow::Continue }
     }
 
-    fn row(&mut self, _: &mut Trainer, row: &Row) -> std::io::Result<()> {
+    fn row(&mut self, _: &Progress<'_>, row: &Row) -> std::io::Result<()> {
         self.rows.push(row.clone());
         Ok(())
     }
 }
 
-fn small(optimizer: OptimizerName) -> Settings {
-    let mut settings = Settings::new(TaskName::Oscillators, optimizer);
+fn names() -> Vec<&'static str> {
+    Registry::standard().optimizers().iter().map(|entry| entry.name).collect()
+}
+
+fn small(optimizer: &str) -> Settings {
+    let mut settings = Registry::standard().settings("oscillators", optimizer).unwrap();
     settings.data.train = 96;
     settings.data.test = 70;
     settings.training.batch = 32;
@@ -41,7 +47,7 @@ fn small(optimizer: OptimizerName) -> Settings {
 }
 
 fn run(settings: Settings) -> (Trainer, Watcher, StopReason) {
-    let mut trainer = Trainer::new(&Task::new(settings).unwrap(), None).unwrap();
+    let mut trainer = Task::new(settings).unwrap().trainer(None).unwrap();
     let mut watcher = Watcher::default();
     let reason = trainer.run(&mut watcher).unwrap();
     (trainer, watcher, reason)
@@ -49,7 +55,7 @@ fn run(settings: Settings) -> (Trainer, Watcher, StopReason) {
 
 #[test]
 fn the_same_seed_makes_the_same_run_and_another_seed_another() {
-    for &optimizer in OptimizerName::ALL {
+    for optimizer in names() {
         let (first, _, _) = run(small(optimizer));
         let (second, _, _) = run(small(optimizer));
         assert_eq!(first.theta(), second.theta(), "{optimizer}");
@@ -61,8 +67,8 @@ fn the_same_seed_makes_the_same_run_and_another_seed_another() {
 
 #[test]
 fn evaluation_does_not_change_training() {
-    let (often, watched, _) = run(small(OptimizerName::Adam));
-    let mut rarely = small(OptimizerName::Adam);
+    let (often, watched, _) = run(small("adam"));
+    let mut rarely = small("adam");
     rarely.training.evaluate_every = 1000;
     let (rarely, unwatched, _) = run(rarely);
     assert_eq!(often.theta(), rarely.theta());
@@ -73,9 +79,8 @@ fn evaluation_does_not_change_training() {
 
 #[test]
 fn two_threads_train_as_one_does() {
-    let mut settings = small(OptimizerName::Hig);
-    let OptimizerSettings::Hig { solver, .. } = &mut settings.optimizer else { unreachable!() };
-    *solver = Solver::Krylov { vectors: 8 };
+    let mut settings = small("hig");
+    set(&mut settings, "solver", Value::from("krylov:8"));
     let (one, _, _) = run(settings.clone());
     settings.training.threads = 2;
     let (two, _, _) = run(settings);
@@ -85,7 +90,7 @@ fn two_threads_train_as_one_does() {
 
 #[test]
 fn rows_hold_the_mean_loss_since_the_row_before() {
-    let (_, watcher, _) = run(small(OptimizerName::Sgd));
+    let (_, watcher, _) = run(small("sgd"));
     assert_eq!(watcher.rows[0].train_loss, None);
     let mean = watcher.losses[4..8].iter().sum::<f64>() / 4.0;
     assert!((watcher.rows[2].train_loss.unwrap() - mean).abs() < 1e-12);
@@ -95,7 +100,7 @@ fn rows_hold_the_mean_loss_since_the_row_before() {
 #[test]
 fn every_stop_stops() {
     let with = |stop: StopSettings| {
-        let mut settings = small(OptimizerName::Sgd);
+        let mut settings = small("sgd");
         settings.stop = stop;
         let (trainer, watcher, reason) = run(settings);
         (trainer.steps(), watcher, reason)
@@ -112,7 +117,7 @@ fn every_stop_stops() {
 
 #[test]
 fn an_interrupted_run_ends_with_a_row_of_where_it_is() {
-    let mut trainer = Trainer::new(&Task::new(small(OptimizerName::Sgd)).unwrap(), None).unwrap();
+    let mut trainer = Task::new(small("sgd")).unwrap().trainer(None).unwrap();
     let mut watcher = Watcher { stop_after: Some(5), ..Watcher::default() };
     assert!(matches!(trainer.run(&mut watcher).unwrap(), StopReason::Interrupted));
     assert_eq!(watcher.rows.last().unwrap().step, 5);
@@ -120,8 +125,8 @@ fn an_interrupted_run_ends_with_a_row_of_where_it_is() {
 
 #[test]
 fn a_run_that_blows_up_says_so_and_keeps_finite_parameters() {
-    let mut settings = small(OptimizerName::Sgd);
-    settings.optimizer = OptimizerSettings::Sgd { learning_rate: 1e6 };
+    let mut settings = small("sgd");
+    settings.optimizer.set_learning_rate(1e6);
     let (trainer, watcher, reason) = run(settings);
     assert!(matches!(reason, StopReason::Diverged(_)), "{reason:?}");
     assert!(trainer.theta().iter().all(|theta| theta.is_finite()));
@@ -130,11 +135,11 @@ fn a_run_that_blows_up_says_so_and_keeps_finite_parameters() {
 
 #[test]
 fn training_lowers_the_loss_with_every_optimizer() {
-    for &optimizer in OptimizerName::ALL {
+    for optimizer in names() {
         let mut settings = small(optimizer);
         settings.stop.steps = Some(30);
-        if let OptimizerSettings::Gn { learning_rate, .. } = &mut settings.optimizer {
-            *learning_rate = 0.1;
+        if optimizer == "gn" {
+            settings.optimizer.set_learning_rate(0.1);
         }
         let (_, watcher, _) = run(settings);
         let (first, last) = (watcher.rows[0].test_loss, watcher.rows.last().unwrap().test_loss);
@@ -147,30 +152,35 @@ fn checkpoints_come_back_bit_for_bit_and_only_into_their_own_network() {
     let folder = std::env::temp_dir().join(format!("halfinverse-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let path: PathBuf = folder.join("checkpoint.safetensors");
-    let (mut trainer, _, _) = run(small(OptimizerName::Adam));
-    write_checkpoint(&mut trainer, &path).unwrap();
-    let network = trainer.task().model().network();
-    assert_eq!(read_parameters(network, &path).unwrap(), trainer.theta());
+    let (trainer, _, _) = run(small("adam"));
+    write_checkpoint(&trainer, &path).unwrap();
+    let tensors = trainer.parts().source.tensors();
+    assert_eq!(read_parameters(&tensors, &path).unwrap(), trainer.theta());
 
-    let mut wider = small(OptimizerName::Adam);
+    let mut wider = small("adam");
     wider.network.hidden = vec![20, 21, 20];
     let wider = Task::new(wider).unwrap();
-    let error = read_parameters(wider.model().network(), &path).unwrap_err();
+    let error = read_parameters(&wider.model().tensors(), &path).unwrap_err();
     assert!(matches!(error, CheckpointError::Shape { .. }), "{error}");
 
     let bytes = std::fs::read(&path).unwrap();
     std::fs::write(&path, &bytes[..bytes.len() - 8]).unwrap();
-    let error = read_parameters(network, &path).unwrap_err();
+    let error = read_parameters(&tensors, &path).unwrap_err();
     assert!(matches!(error, CheckpointError::Format { .. }), "{error}");
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// Sets a setting of the optimizer.
+fn set(settings: &mut Settings, key: &str, value: Value) {
+    settings.optimizer.settings.insert(key.to_owned(), value);
 }
 
 #[test]
 fn settings_out_of_range_are_refused_by_name() {
     let refused = |change: fn(&mut Settings)| {
-        let mut settings = Settings::new(TaskName::Oscillators, OptimizerName::Hig);
+        let mut settings = Registry::standard().settings("oscillators", "hig").unwrap();
         change(&mut settings);
-        Task::new(settings).err().expect("refused").key
+        Task::new(settings).err().expect("refused").key().to_owned()
     };
     assert_eq!(refused(|s| s.training.batch = 0), "training.batch");
     assert_eq!(refused(|s| s.training.batch = 5000), "training.batch");
@@ -179,20 +189,11 @@ fn settings_out_of_range_are_refused_by_name() {
     assert_eq!(refused(|s| s.stop.time = Some(f64::NAN)), "stop.time");
     assert_eq!(refused(|s| s.network.hidden = vec![20, 0]), "network.hidden");
     assert_eq!(refused(|s| s.data.test = 0), "data.test");
-    let hig = |kappa, truncation| OptimizerSettings::Hig {
-        learning_rate: 1.0,
-        kappa,
-        truncation,
-        solver: Solver::Auto,
-        gram_tolerance: 1e-2,
-    };
-    let with = |optimizer| {
-        let mut settings = Settings::new(TaskName::Oscillators, OptimizerName::Hig);
-        settings.optimizer = optimizer;
-        Task::new(settings).err().expect("refused").key
-    };
-    assert_eq!(with(hig(1.5, 1e-6)), "optimizer.kappa");
-    assert_eq!(with(hig(f64::NAN, 1e-6)), "optimizer.kappa");
-    assert_eq!(with(hig(0.5, 1.0)), "optimizer.truncation");
-    assert_eq!(with(OptimizerSettings::Sgd { learning_rate: -1.0 }), "optimizer.learning_rate");
+    assert_eq!(refused(|s| set(s, "kappa", Value::from(1.5))), "optimizer.kappa");
+    assert_eq!(refused(|s| set(s, "kappa", Value::from(f64::NAN))), "optimizer.kappa");
+    assert_eq!(refused(|s| set(s, "truncation", Value::from(1.0))), "optimizer.truncation");
+    assert_eq!(refused(|s| set(s, "solver", Value::from("krylov:0"))), "optimizer.solver");
+    assert_eq!(refused(|s| set(s, "learning_rate", Value::from(-1.0))), "optimizer.learning_rate");
+    assert_eq!(refused(|s| s.optimizer.name = "adm".to_owned()), "optimizer.name");
+    assert_eq!(refused(|s| s.simulator.kind = "oscilators".to_owned()), "simulator.kind");
 }

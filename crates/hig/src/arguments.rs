@@ -18,7 +18,7 @@ pub(crate) enum Command {
     Tasks(TasksArguments),
     /// One training run, with a report
     Train(TrainArguments),
-    /// Go on from a run's checkpoint, as if it had not been stopped
+    /// Resume a run from its checkpoint, as if it had not been stopped
     Resume(ResumeArguments),
     /// Several optimizers under one budget: one table, one picture
     Compare(CompareArguments),
@@ -39,12 +39,15 @@ pub(crate) struct TasksArguments {
     /// One JSON object on stdout
     #[arg(long)]
     pub(crate) json: bool,
+    /// The JSON Schema of task files on stdout
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) schema: bool,
 }
 
 /// Where settings come from; shared by all commands that need a task.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Clone, Args)]
 pub(crate) struct SettingArguments {
-    /// The task's name; may be left out with --config
+    /// The task's name, or a task file (TASK.toml); may be left out with --config
     pub(crate) task: Option<String>,
     /// An optimizer (`hig tasks` lists them), or several in turn: adam:2000,hig
     #[arg(long, value_name = "NAME")]
@@ -130,7 +133,7 @@ pub(crate) struct CompareArguments {
     #[command(flatten)]
     pub(crate) study: StudyArguments,
     /// Optimizers, each with its task's defaults; one after the other as in adam:500+hig
-    #[arg(long, value_name = "LIST", default_value_t = crate::study::default_optimizers())]
+    #[arg(long, value_name = "LIST", default_value = "hig,adam,gn")]
     pub(crate) optimizers: String,
     /// Learning rates to choose from by validation loss, the same way for all: 1e-3,1e-2, or x0.3,x1,x3 times the default
     #[arg(long, value_name = "LIST", allow_hyphen_values = true)]

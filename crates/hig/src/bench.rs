@@ -5,10 +5,9 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use halfinverse::Problem;
-use halfinverse::jacobian::Jacobian;
 use halfinverse::spectral::Solver;
-use halfinverse::task::Task;
+use halfinverse::task::{Registry, Task};
+use halfinverse::{NetworkProblem, Problem, StepError};
 use serde_json::{Map, json};
 
 use crate::arguments::{BenchArguments, SettingArguments};
@@ -26,58 +25,24 @@ const STEPS: [(&str, Option<&str>); 5] = [
     ("adam", None),
 ];
 
-pub(crate) fn run(arguments: &BenchArguments) -> Result<ExitCode, Failure> {
+pub(crate) fn run(registry: &Registry, arguments: &BenchArguments) -> Result<ExitCode, Failure> {
     if arguments.repeats == 0 {
         return Err(Failure::new("--repeats 0 times nothing; give at least 1"));
     }
-    let given = &arguments.settings;
-    let tasks = if given.optimizer.is_some() || given.solver.is_some() || given.config.is_some() {
-        vec![settings::for_task(given)?]
-    } else {
-        let with = |(optimizer, solver): (&str, Option<&str>)| {
-            settings::for_task(&SettingArguments {
-                task: given.task.clone(),
-                optimizer: Some(optimizer.to_owned()),
-                batch: given.batch.clone(),
-                lr: given.lr.clone(),
-                kappa: given.kappa.clone().filter(|_| optimizer == "hig"),
-                truncation: given.truncation.clone().filter(|_| optimizer == "hig"),
-                solver: solver.map(str::to_owned),
-                seed: given.seed.clone(),
-                threads: given.threads.clone(),
-                on_fault: given.on_fault.clone(),
-                memory_limit: given.memory_limit.clone(),
-                config: None,
-                set: given.set.clone(),
-            })
-        };
-        STEPS.into_iter().map(with).collect::<Result<Vec<_>, _>>()?
-    };
     let mut all = Map::new();
-    for task in &tasks {
-        let settings = task.settings();
-        let solver = settings.optimizer.solver();
-        let name = match solver {
-            Some(solver) => format!("{} {solver}", settings.optimizer.name()),
-            None => settings.optimizer.name().to_string(),
-        };
-        let parts = time(task, solver, arguments.repeats).map_err(|error| Failure::new(error.to_string()))?;
+    for task in &tasks(registry, &arguments.settings)? {
+        let parts = time(task, arguments.repeats).map_err(|error| Failure::new(error.to_string()))?;
+        let (name, training) = (name(task), &task.settings().training);
+        let (batch, threads) = (training.batch, training.threads);
         if !arguments.json {
-            let threads = settings.training.threads;
-            put(format_args!(
-                "{name}, batch {}, {threads} thread{}",
-                settings.training.batch,
-                if threads == 1 { "" } else { "s" }
-            ));
+            let noun = if threads == 1 { "thread" } else { "threads" };
+            put(format_args!("{name}, batch {batch}, {threads} {noun}"));
             for (part, ms) in &parts {
                 put(format_args!("  {part:<42} {ms:9.3} ms"));
             }
         }
         let parts = parts.into_iter().map(|(part, ms)| (part.to_owned(), json!(ms))).collect::<Map<_, _>>();
-        all.insert(
-            name,
-            json!({ "batch": settings.training.batch, "threads": settings.training.threads, "ms": parts }),
-        );
+        all.insert(name, json!({ "batch": batch, "threads": threads, "ms": parts }));
     }
     let yardstick = dense_gflops(arguments.repeats);
     let peak = peak_rss_bytes();
@@ -92,73 +57,92 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The tasks to time: the one that was asked for, or one for each of the usual steps.
+fn tasks(registry: &Registry, given: &SettingArguments) -> Result<Vec<Task>, Failure> {
+    if given.optimizer.is_some() || given.solver.is_some() || given.config.is_some() {
+        return Ok(vec![settings::for_task(registry, given)?]);
+    }
+    let with = |(optimizer, solver): (&str, Option<&str>)| {
+        let only_hig = |value: &Option<String>| value.clone().filter(|_| optimizer == "hig");
+        let arguments = SettingArguments {
+            optimizer: Some(optimizer.to_owned()),
+            kappa: only_hig(&given.kappa),
+            truncation: only_hig(&given.truncation),
+            solver: solver.map(str::to_owned),
+            ..given.clone()
+        };
+        settings::for_task(registry, &arguments)
+    };
+    STEPS.into_iter().map(with).collect()
+}
+
+/// The optimizer, and its solver where it has one.
+fn name(task: &Task) -> String {
+    let optimizer = &task.settings().optimizer;
+    match optimizer.solver() {
+        Some(solver) => format!("{} {solver}", optimizer.name),
+        None => optimizer.name.clone(),
+    }
+}
+
 type Parts = Vec<(&'static str, f64)>;
 
-fn time(
-    task: &Task,
-    solver: Option<Solver>,
-    repeats: usize,
-) -> Result<Parts, Box<dyn std::error::Error + Send + Sync>> {
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+fn time(task: &Task, repeats: usize) -> Result<Parts, Error> {
     let settings = &task.settings().training;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(settings.threads).build()?;
-    let mut problem = Problem::new(task.model(), task.train().first(settings.batch), settings.threads)?;
+    let samples = task.train().first(settings.batch);
+    let mut problem = NetworkProblem::new(task.model(), samples, settings.threads)?;
     let theta = task.initial_parameters();
-    let mut optimizer = task.optimizer(&task.settings().optimizer, settings.batch)?;
+    let parts = task.parts();
+    let stage = parts.stages.last().ok_or("a task has an optimizer")?;
+    let mut optimizer = stage.optimizer(&parts.data, &parts.options, &parts.source)?;
     pool.install(|| {
         let mut parts = Parts::new();
         parts.push(("network and simulator forward", median(repeats, || problem.loss(&theta).map(drop))?));
-        let mut gradient = vec![0.0; theta.len()];
-        if let Some(solver) = solver {
-            parts.push((
-                "and the simulator's blocks, g",
-                median(repeats, || problem.linearize(&theta).map(drop))?,
-            ));
-            let mut at = problem.linearize(&theta)?;
-            let mut outcome = at.outcome_gradient.to_vec();
-            let jacobian = &mut at.jacobian;
-            parts.push((
-                "one product J v",
-                median(repeats, || {
-                    jacobian.apply(&theta, &mut outcome);
-                    Ok(())
-                })?,
-            ));
-            parts.push((
-                "one product J^T u",
-                median(repeats, || {
-                    jacobian.apply_transpose(&outcome, &mut gradient);
-                    Ok(())
-                })?,
-            ));
-            if solver == Solver::Gram {
-                parts.push((
-                    "the Gram matrix",
-                    median(repeats, || {
-                        jacobian.row_gram(faer::Par::Seq);
-                        Ok(())
-                    })?,
-                ));
-            }
-            if solver == Solver::Svd {
-                parts.push((
-                    "J itself",
-                    median(repeats, || {
-                        jacobian.dense_transpose();
-                        Ok(())
-                    })?,
-                ));
-            }
+        if let Some(solver) = task.settings().optimizer.solver() {
+            parts.extend(time_jacobian(&mut problem, &theta, solver, repeats)?);
         } else {
-            parts.push((
-                "and its gradient",
-                median(repeats, || problem.gradient(&theta, &mut gradient).map(drop))?,
-            ));
+            let mut gradient = vec![0.0; theta.len()];
+            let gradients = median(repeats, || problem.gradient(&theta, &mut gradient).map(drop))?;
+            parts.push(("and its gradient", gradients));
         }
         // Every step from the same θ: what is timed must not depend on where training has got to.
         let step = median(repeats, || optimizer.step(&mut problem, &mut theta.clone()).map(drop))?;
         parts.push(("a whole step", step));
         Ok(parts)
     })
+}
+
+/// Blocks, products with J, and what an exact solver makes of it.
+fn time_jacobian(
+    problem: &mut NetworkProblem,
+    theta: &[f64],
+    solver: Solver,
+    repeats: usize,
+) -> Result<Parts, StepError> {
+    let blocks = median(repeats, || problem.linearize(theta).map(drop))?;
+    let mut at = problem.linearize(theta)?;
+    let (mut outcome, mut gradient) = (at.gradient.to_vec(), vec![0.0; theta.len()]);
+    let jacobian = &mut at.jacobian;
+    let product = median(repeats, || Ok(jacobian.apply(theta, &mut outcome)?))?;
+    let transpose = median(repeats, || Ok(jacobian.apply_transpose(&outcome, &mut gradient)?))?;
+    let mut parts = vec![
+        ("and the simulator's blocks, g", blocks),
+        ("one product J v", product),
+        ("one product J^T u", transpose),
+    ];
+    if solver == Solver::Gram {
+        let mut gram = faer::Mat::new();
+        let time = median(repeats, || Ok(jacobian.row_gram(&mut gram, faer::Par::Seq)?))?;
+        parts.push(("the Gram matrix", time));
+    }
+    if solver == Solver::Svd {
+        let time = median(repeats, || Ok(jacobian.dense_transpose().map(drop)?))?;
+        parts.push(("J itself", time));
+    }
+    Ok(parts)
 }
 
 /// Speed of a product of two matrices that fit the cache: what the machine could do.
@@ -174,10 +158,7 @@ fn dense_gflops(repeats: usize) -> f64 {
 }
 
 /// Milliseconds of one call, median after a warm-up.
-fn median(
-    repeats: usize,
-    mut call: impl FnMut() -> Result<(), halfinverse::StepError>,
-) -> Result<f64, halfinverse::StepError> {
+fn median(repeats: usize, mut call: impl FnMut() -> Result<(), StepError>) -> Result<f64, StepError> {
     call()?;
     let mut times = Vec::with_capacity(repeats);
     for _ in 0..repeats {

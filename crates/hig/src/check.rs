@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use halfinverse::Problem;
+use halfinverse::NetworkProblem;
 use halfinverse::check::{TOLERANCE, model, simulator};
+use halfinverse::task::Registry;
 use serde_json::json;
 
 use crate::arguments::CheckArguments;
@@ -14,15 +15,15 @@ use crate::voice::{put, say};
 /// Samples that the derivatives are compared on.
 const SAMPLES: usize = 8;
 
-pub(crate) fn run(arguments: &CheckArguments) -> Result<ExitCode, Failure> {
-    let task = settings::for_task(&arguments.settings)?;
+pub(crate) fn run(registry: &Registry, arguments: &CheckArguments) -> Result<ExitCode, Failure> {
+    let task = settings::for_task(registry, &arguments.settings)?;
     let seed = task.settings().training.seed;
     let failed = |error: &dyn std::fmt::Display| Failure::new(format!("the check cannot be made: {error}"));
     let theta = task.initial_parameters();
-    let mut problem =
-        Problem::new(task.model(), task.train().first(SAMPLES), 1).map_err(|error| failed(&error))?;
+    let samples = task.train().first(SAMPLES);
+    let mut problem = NetworkProblem::new(task.model(), samples, 1).map_err(|error| failed(&error))?;
     let of_model = model(&mut problem, &theta, seed).map_err(|error| failed(&error))?;
-    let initial = problem.samples().initial.clone();
+    let initial = problem.mini_batch().initial.clone();
     let of_simulator = simulator(task.model().simulator(), initial.as_ref(), problem.control(), seed)
         .map_err(|error| failed(&error))?;
     let comparisons = [of_simulator, of_model].concat();
@@ -32,21 +33,14 @@ pub(crate) fn run(arguments: &CheckArguments) -> Result<ExitCode, Failure> {
         let rows = comparisons
             .iter()
             .map(|row| json!({ "what": row.what, "error": row.error, "right": right(row.error) }));
-        put(format_args!(
-            "{}",
-            json!({ "tolerance": TOLERANCE, "right": all, "comparisons": rows.collect::<Vec<_>>() })
-        ));
+        put(json!({ "tolerance": TOLERANCE, "right": all, "comparisons": rows.collect::<Vec<_>>() }));
     } else {
         put(format_args!(
             "relative error against central differences ({SAMPLES} samples, at most {TOLERANCE:.0e}):"
         ));
         for row in &comparisons {
-            put(format_args!(
-                "  {:<28} {:8.1e}  {}",
-                row.what,
-                row.error,
-                if right(row.error) { "right" } else { "WRONG" }
-            ));
+            let verdict = if right(row.error) { "right" } else { "WRONG" };
+            put(format_args!("  {:<28} {:8.1e}  {verdict}", row.what, row.error));
         }
     }
     if all {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use halfinverse::task::nearest;
+
 /// What ends the program.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -20,6 +22,11 @@ impl Failure {
         Self { sentence: sentence.into(), code: 1 }
     }
 
+    /// With more to be said.
+    pub(crate) fn with(self, more: &str) -> Self {
+        Self { sentence: format!("{}; {more}", self.sentence), ..self }
+    }
+
     pub(crate) fn code(&self) -> u8 {
         self.code
     }
@@ -35,19 +42,6 @@ impl From<halfinverse::SettingError> for Failure {
     fn from(error: halfinverse::SettingError) -> Self {
         Self::new(error.to_string())
     }
-}
-
-/// `did you mean …?` for the nearest of `names`, if one is near.
-pub(crate) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let length = wanted.chars().count();
-    names
-        .into_iter()
-        // Comparing takes memory for each pair of letters, and a word so much longer or shorter is not near.
-        .filter(|name| length.abs_diff(name.chars().count()) <= 2.max(name.len() / 3))
-        .map(|name| (strsim::damerau_levenshtein(wanted, name), name))
-        .min()
-        .filter(|&(distance, name)| distance <= 2.max(name.len() / 3))
-        .map(|(_, name)| format!("did you mean `{name}`?"))
 }
 
 /// A name that is not among those known.

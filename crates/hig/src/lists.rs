@@ -93,13 +93,13 @@ pub(crate) fn rates(grid: &[Rate], settings: &Settings) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
-    use halfinverse::task::{OptimizerName, TaskName};
+    use halfinverse::task::Registry;
 
     use super::*;
 
     #[test]
     fn multiples_of_a_rate_are_round_numbers() {
-        let settings = Settings::new(TaskName::Oscillators, OptimizerName::Adam);
+        let settings = Registry::standard().settings("oscillators", "adam").unwrap();
         let rates = rates(&grid(Some("x3,x0.1,1e-3")).unwrap(), &settings);
         assert_eq!(rates, [3e-5, 9e-4, 1e-3]);
     }

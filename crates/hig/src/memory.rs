@@ -1,11 +1,11 @@
 //! The memory a run will need, against what there is: said before the first step, refused with the mend where it does not fit.
 
-use std::fs;
-
 use halfinverse::spectral::Solver;
 use halfinverse::task::{Forecast, Part};
+use sysinfo::{MemoryRefreshKind, System};
 
 use crate::failure::Failure;
+use crate::settings::units::bytes;
 
 /// Part of the free memory that a run may have where nobody says.
 const SHARE: f64 = 0.8;
@@ -13,7 +13,7 @@ const SHARE: f64 = 0.8;
 /// Refuses what would not fit into the limit.
 pub(crate) fn check(forecast: &Forecast, limit: Option<&str>) -> Result<(), Failure> {
     let (limit, whose) = match limit {
-        Some(text) => (size(text)?, "--memory-limit".to_owned()),
+        Some(text) => (bytes("--memory-limit", text)?, "--memory-limit".to_owned()),
         None => match free() {
             Some(free) => (part(SHARE, free), format!("80 % of the {} that are free", shown(free))),
             None => return Ok(()),
@@ -56,47 +56,13 @@ fn sizes(forecast: &Forecast) -> String {
     )
 }
 
-/// `4GiB`, `500MB`, `2G`, or a number of bytes.
-fn size(text: &str) -> Result<u64, Failure> {
-    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match text[number.len()..].to_ascii_lowercase().as_str() {
-        "" | "b" => Some(1.0),
-        "kb" => Some(1e3),
-        "mb" => Some(1e6),
-        "gb" => Some(1e9),
-        "k" | "kib" => Some(1024.0),
-        "m" | "mib" => Some(1024f64.powi(2)),
-        "g" | "gib" => Some(1024f64.powi(3)),
-        _ => None,
-    };
-    match (number.trim().parse::<f64>(), unit) {
-        (Ok(number), Some(unit)) if number > 0.0 && number.is_finite() =>
-        {
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
-            Ok((number * unit) as u64)
-        }
-        _ => Err(Failure::new(format!(
-            "--memory-limit {text} is no size; write 4GiB, 500MB, or a number of bytes"
-        ))),
-    }
-}
-
 /// Bytes that the system would give, or the container where that has a limit of its own; none where it does not tell.
 fn free() -> Option<u64> {
-    let info = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let system = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024;
-    let read = |name| fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok();
-    let number = |name| read(name)?.trim().parse::<u64>().ok();
-    // What files have been read into makes room for others.
-    let cache = read("memory.stat").and_then(|stat| {
-        stat.lines().find_map(|line| line.strip_prefix("inactive_file "))?.trim().parse::<u64>().ok()
-    });
-    let container = number("memory.max").map(|most| {
-        let used = number("memory.current").unwrap_or(0);
-        most.saturating_sub(used.saturating_sub(cache.unwrap_or(0)))
-    });
-    Some(container.map_or(system, |container| container.min(system)))
+    let mut system = System::new();
+    system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+    let free = system.available_memory();
+    let container = system.cgroup_limits().map(|limits| limits.free_memory);
+    Some(container.map_or(free, |container| container.min(free))).filter(|&free| free > 0)
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of it")]
@@ -104,22 +70,7 @@ fn part(share: f64, bytes: u64) -> u64 {
     (share * bytes as f64) as u64
 }
 
-pub(crate) fn shown(bytes: u64) -> String {
+fn shown(bytes: u64) -> String {
     let mib = bytes as f64 / 1024f64.powi(2);
     if mib < 1024.0 { format!("{mib:.0} MiB") } else { format!("{:.1} GiB", mib / 1024.0) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_read_in_bytes_and_their_multiples() {
-        for (text, bytes) in [("4GiB", 4 << 30), ("500MB", 500_000_000), ("1.5k", 1536), ("77", 77)] {
-            assert_eq!(size(text).unwrap(), bytes, "{text}");
-        }
-        for text in ["", "GiB", "-1", "0", "4 giraffes", "nan", "inf"] {
-            assert!(size(text).is_err(), "{text}");
-        }
-    }
 }

@@ -6,68 +6,59 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use halfinverse::Problem;
 use halfinverse::anatomy::{Anatomy, anatomy};
 use halfinverse::optimizer::StepReport;
-use halfinverse::training::{Flow, Observer, Row, Trainer};
+use halfinverse::task::{Registry, Task};
+use halfinverse::training::{Flow, Observer, Progress, Row};
 
 use crate::arguments::TrainArguments;
 use crate::failure::Failure;
 use crate::folder::{CONFIG, Folder, REPORT, SIGMAS};
-use crate::train::{Watcher, broken_off, exit_code, save, start};
+use crate::report::spectrum::{Snapshot, draw};
+use crate::run::{exit_code, first_samples, start};
 use crate::voice::{put, say};
-use crate::{interrupt, report, settings};
+use crate::watcher::{Watcher, broken_off};
+use crate::{interrupt, settings};
 
-/// A snapshot and the step it was taken at.
-pub(crate) struct Snapshot {
-    pub(crate) step: u64,
-    pub(crate) anatomy: Anatomy,
-}
-
-pub(crate) fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
-    let task = settings::for_training(arguments)?;
+pub(crate) fn run(registry: &Registry, arguments: &TrainArguments) -> Result<ExitCode, Failure> {
+    let task = settings::for_training(registry, arguments)?;
     let theta = start(&task)?;
-    let name = format!("spectrum-{}-{}", task.settings().task, task.settings().optimizer.name());
+    let name = format!("spectrum-{}-{}", task.settings().task, task.settings().optimizer.name);
     let folder = Folder::create(arguments.out.as_deref(), &name)?;
     let lock = folder.lock()?;
-    folder.write(CONFIG, &settings::to_toml(task.settings()))?;
+    folder.write(CONFIG, &task.settings().to_toml())?;
     interrupt::listen()?;
-    let failed = |error: &dyn std::fmt::Display| Failure::new(error.to_string());
-    let mut trainer = Trainer::new(&task, theta).map_err(|error| failed(&error))?;
-    let mut dissector = Dissector {
-        watcher: Watcher::new(&task, &folder, lock, arguments.quiet)?,
-        snapshots: Vec::new(),
-        next: 0,
-    };
-    dissector.take(&trainer);
+    let mut trainer = task.trainer(theta).map_err(|error| Failure::new(error.to_string()))?;
+    let watcher = Watcher::new(&task, &folder, lock, arguments.quiet)?;
+    let mut dissector = Dissector { task: &task, watcher, snapshots: Vec::new(), next: 0 };
+    dissector.take(0, trainer.theta());
     write_tables(&folder, &dissector.snapshots)?;
     let reason = trainer.run(&mut dissector).map_err(|error| broken_off(error, &folder))?;
     if dissector.snapshots.last().is_some_and(|last| last.step < trainer.steps()) {
-        dissector.take(&trainer);
+        dissector.take(trainer.steps(), trainer.theta());
     }
     dissector.watcher.finish();
-    let summary = save(&mut trainer, &mut dissector.watcher, &reason)?;
+    let summary = dissector.watcher.save(&task, &trainer, &reason)?;
     write_tables(&folder, &dissector.snapshots)?;
-    report::spectrum::draw(&folder, &task, &dissector.snapshots)?;
+    draw(&folder, &task, &dissector.snapshots)?;
     if arguments.json {
         put(summary.json());
     }
     if let Some(last) = dissector.snapshots.last() {
-        let weak = weak_share(&last.anatomy);
-        say(
-            arguments.quiet,
-            &format!(
-                "{} snapshots; at step {}: σ from {:.1e} down to {:.1e}, {:.0} % of |g|² on singular values below σ_max/100",
-                dissector.snapshots.len(),
-                last.step,
-                last.anatomy.sigmas.first().unwrap_or(&0.0),
-                last.anatomy.sigmas.last().unwrap_or(&0.0),
-                100.0 * weak
-            ),
-        );
+        say(arguments.quiet, &closing_line(dissector.snapshots.len(), last));
     }
     say(arguments.quiet, &format!("report: {}", folder.file(REPORT).display()));
-    Ok(exit_code(&reason, trainer.task().settings(), &summary))
+    Ok(exit_code(&reason, task.settings(), &summary))
+}
+
+fn closing_line(count: usize, last: &Snapshot) -> String {
+    format!(
+        "{count} snapshots; at step {}: σ from {:.1e} down to {:.1e}, {:.0} % of |g|² on singular values below σ_max/100",
+        last.step,
+        last.anatomy.sigmas.first().unwrap_or(&0.0),
+        last.anatomy.sigmas.last().unwrap_or(&0.0),
+        100.0 * weak_share(&last.anatomy)
+    )
 }
 
 /// Share of |g|² on singular values below a hundredth of the largest.
@@ -82,37 +73,35 @@ fn weak_share(anatomy: &Anatomy) -> f64 {
         .sum()
 }
 
-struct Dissector {
+struct Dissector<'a> {
+    task: &'a Task,
     watcher: Watcher,
     snapshots: Vec<Snapshot>,
+    /// Step of the next snapshot.
     next: u64,
 }
 
-impl Dissector {
+impl Dissector<'_> {
     /// A snapshot where J is finite; elsewhere the run is about to end anyway.
-    fn take(&mut self, trainer: &Trainer) {
-        let task = trainer.task();
-        let samples = task.train().first(task.spectrum_samples());
-        let taken = Problem::new(task.model(), samples, 1)
-            .map_err(halfinverse::StepError::from)
-            .and_then(|mut problem| anatomy(&mut problem, trainer.theta()));
+    fn take(&mut self, step: u64, theta: &[f64]) {
+        let taken = first_samples(self.task).and_then(|mut problem| anatomy(&mut problem, theta));
         if let Ok(anatomy) = taken {
-            self.snapshots.push(Snapshot { step: trainer.steps(), anatomy });
+            self.snapshots.push(Snapshot { step, anatomy });
         }
-        self.next = if trainer.steps() == 0 { 1 } else { 4 * trainer.steps() };
+        self.next = if step == 0 { 1 } else { 4 * step };
     }
 }
 
-impl Observer for Dissector {
-    fn step(&mut self, trainer: &mut Trainer, report: &StepReport) -> Flow {
-        if trainer.steps() == self.next {
-            self.take(trainer);
+impl Observer for Dissector<'_> {
+    fn step(&mut self, progress: &Progress<'_>, report: &StepReport) -> Flow {
+        if progress.steps() == self.next {
+            self.take(progress.steps(), progress.theta());
         }
-        self.watcher.step(trainer, report)
+        self.watcher.step(progress, report)
     }
 
-    fn row(&mut self, trainer: &mut Trainer, row: &Row) -> std::io::Result<()> {
-        self.watcher.row(trainer, row)
+    fn row(&mut self, progress: &Progress<'_>, row: &Row) -> std::io::Result<()> {
+        self.watcher.row(progress, row)
     }
 }
 

@@ -1,39 +1,74 @@
 //! `hig tasks`: what can be trained, with its settings.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use halfinverse::task::{OptimizerName, TaskName};
+use halfinverse::task::Registry;
 use serde_json::{Map, json};
+use toml::{Table, Value};
 
 use crate::arguments::TasksArguments;
-use crate::settings::defaults;
+use crate::failure::Failure;
 use crate::voice::put;
 
-pub(crate) fn run(arguments: &TasksArguments) -> ExitCode {
-    if arguments.json {
-        let mut tasks = Map::new();
-        for &task in TaskName::ALL {
-            let optimizers = OptimizerName::ALL
-                .iter()
-                .map(|&optimizer| (optimizer.to_string(), json!(defaults(task, optimizer))));
-            tasks.insert(
-                task.to_string(),
-                json!({ "about": about(task), "settings": optimizers.collect::<Map<_, _>>() }),
-            );
-        }
-        put(serde_json::Value::from(tasks));
-        return ExitCode::SUCCESS;
+pub(crate) fn run(registry: &Registry, arguments: &TasksArguments) -> Result<ExitCode, Failure> {
+    if arguments.schema {
+        put(format_args!("{:#}", registry.schema()));
+    } else if arguments.json {
+        put(json(registry)?);
+    } else {
+        text(registry)?;
     }
-    for &task in TaskName::ALL {
-        put(format_args!("{task}: {}", about(task)));
-        let all = OptimizerName::ALL.iter().map(|&name| (name, defaults(task, name))).collect::<Vec<_>>();
-        let (_, first) = &all[0];
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All settings of a task with an optimizer, by dotted name, with their defaults.
+fn defaults(registry: &Registry, file: &Table, optimizer: &str) -> Result<BTreeMap<String, Value>, Failure> {
+    let mut flat = BTreeMap::new();
+    flatten("", &registry.defaults(file, optimizer)?, &mut flat);
+    Ok(flat)
+}
+
+fn flatten(prefix: &str, table: &Table, flat: &mut BTreeMap<String, Value>) {
+    for (key, value) in table {
+        let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match value {
+            Value::Table(table) => flatten(&name, table, flat),
+            value => drop(flat.insert(name, value.clone())),
+        }
+    }
+}
+
+fn about(file: &Table) -> &str {
+    file.get("about").and_then(Value::as_str).unwrap_or("a task of your own")
+}
+
+fn json(registry: &Registry) -> Result<serde_json::Value, Failure> {
+    let mut tasks = Map::new();
+    for (name, file) in registry.tasks() {
+        let mut optimizers = Map::new();
+        for entry in registry.optimizers() {
+            optimizers.insert(entry.name.to_owned(), json!(defaults(registry, file, entry.name)?));
+        }
+        tasks.insert(name.to_owned(), json!({ "about": about(file), "settings": optimizers }));
+    }
+    Ok(tasks.into())
+}
+
+fn text(registry: &Registry) -> Result<(), Failure> {
+    for (name, file) in registry.tasks() {
+        put(format_args!("{name}: {}", about(file)));
+        let mut all = Vec::new();
+        for entry in registry.optimizers() {
+            all.push((entry.name, defaults(registry, file, entry.name)?));
+        }
+        let Some((_, first)) = all.first() else { continue };
         for (key, value) in first.iter().filter(|(key, _)| !key.starts_with("optimizer.")) {
             let differing = all.iter().filter(|(_, settings)| settings.get(key) != Some(value));
             let others =
-                differing.map(|(name, settings)| format!("{name}: {}", settings[key])).collect::<Vec<_>>();
-            let others =
-                if others.is_empty() { String::new() } else { format!("   ({})", others.join(", ")) };
+                differing.filter_map(|(name, settings)| Some(format!("{name}: {}", settings.get(key)?)));
+            let others = others.collect::<Vec<_>>().join(", ");
+            let others = if others.is_empty() { others } else { format!("   ({others})") };
             put(format_args!("  {key} = {value}{others}"));
         }
         for (name, settings) in &all {
@@ -44,30 +79,17 @@ pub(crate) fn run(arguments: &TasksArguments) -> ExitCode {
             put(format_args!("  --optimizer {name}: {}", own.collect::<Vec<_>>().join(", ")));
         }
     }
-    put(
-        "Settings go behind --set, as in --set network.hidden=[32,32]; optimizer settings as optimizer.NAME.",
-    );
-    put(
-        "0 stands for all cores in training.threads, and for at most 5 % of the time in training.evaluate_every.",
-    );
-    put(
-        "A run stops at the first of stop.steps, stop.epochs, stop.time (seconds) and stop.target_loss (test loss).",
-    );
-    ExitCode::SUCCESS
-}
-
-fn about(task: TaskName) -> &'static str {
-    match task {
-        TaskName::Oscillators => {
-            "a chain of nonlinear oscillators, to be steered back to the state it started in"
-        }
-        TaskName::Dipole => {
-            "a quantum state in a box, to be steered to another by the strength of a dipole field"
-        }
-        TaskName::Poisson => "a field, to be found from its Laplacian; every step sees fresh noise",
-        TaskName::Toy => {
-            "two functions of one variable, the second seen through a factor that scales its gradients down"
-        }
-        TaskName::Regression => "a function of one variable; no simulator at all",
+    put("Optimizers:");
+    for entry in registry.optimizers() {
+        put(format_args!("  {}: {}", entry.name, entry.about));
     }
+    for line in [
+        "Settings go behind --set, as in --set network.hidden=[32,32]; optimizer settings as optimizer.NAME.",
+        "0 stands for all cores in training.threads, and for at most 5 % of the time in training.evaluate_every.",
+        "A run stops at the first of stop.steps, stop.epochs, stop.time (seconds) and stop.target_loss (test loss).",
+        "A task of your own is a TOML file: hig train FILE.toml. `hig tasks --schema` prints the JSON Schema of such files.",
+    ] {
+        put(line);
+    }
+    Ok(())
 }

@@ -351,7 +351,7 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["train", "oscillators", "--out", "syntax.toml"], &["syntax.toml", "--out"]),
     (&["train", "--config", "syntax.toml"], &["syntax.toml, line 3, column 9"]),
     (&["train", "--config", "range.toml"], &["range.toml, line 3, column 3", "from -1 to 1"]),
-    (&["train", "--config", "name.toml"], &["line 3, column 1", "did you mean `optimizer.kappa`?"]),
+    (&["train", "--config", "name.toml"], &["line 3, column 1", "did you mean `optimizer`?"]),
     (&["train", "--config", "missing.toml"], &["missing.toml"]),
     (&["train", "--config", "other.toml", "--from", "trained"], &["layers.0.weight", "[20, 4]", "[9, 4]"]),
     (
@@ -364,7 +364,7 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["train", "oscillators", "--from", "nowhere"], &["nowhere", "--from"]),
     (&["train", "oscillators", "--optimizer", "adam,hig"], &["adam:2000", "--optimizer"]),
     (&["train", "oscillators", "--optimizer", "adam:many,hig"], &["`many`", "number of steps"]),
-    (&["train", "oscillators", "--optimizer", "adam:0,hig"], &["`before.steps` is 0"]),
+    (&["train", "oscillators", "--optimizer", "adam:0,hig"], &["`before.0.steps` is 0"]),
     (&["train", "toy", "--set", "simulator.lambda=0"], &["`simulator.lambda`", "not 0"]),
     (&["train", "oscillators", "--optimizer", "lm", "--set", "optimizer.damping=-1"], &["positive"]),
     (&["train", "oscillators", "--optimizer", "l-bfgs", "--set", "optimizer.history=0"], &["1 to 1000"]),
@@ -448,18 +448,21 @@ fn bad_input_is_refused_in_one_sentence_before_any_work() {
     fs::write(home.path().join("other.toml"), "task = \"oscillators\"\n[network]\nhidden = [9]\n").unwrap();
     fs::create_dir_all(home.path().join("full/inside")).unwrap();
     train(&["--steps", "1", "--out", "trained"], home.path());
+    let mut wrong = Vec::new();
     let mut table = String::from("| command | what it says, exit code 2 |\n|---|---|\n");
     for (arguments, words) in REFUSED {
         let output = hig(arguments, home.path());
         let said = stderr(&output);
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
-        assert_eq!(said.lines().count(), 1, "{arguments:?}: one sentence, not {said}");
-        assert!(words.iter().all(|word| said.contains(word)), "{arguments:?}: {said}");
-        assert!(output.stdout.is_empty(), "{arguments:?}");
+        let refused = output.status.code() == Some(2) && output.stdout.is_empty();
+        // One sentence, with these words.
+        if !refused || said.lines().count() != 1 || !words.iter().all(|word| said.contains(word)) {
+            wrong.push(format!("{arguments:?}: {said}"));
+        }
         let cell = |text: &str| text.trim().replace('|', "\\|");
         let said = said.replace(home.path().to_str().unwrap(), "/home/you");
         table += &format!("| `hig {}` | {} |\n", cell(&arguments.join(" ")), cell(&said));
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     // With HIG_TABLE=FILE, what was said to whom.
     if let Ok(path) = std::env::var("HIG_TABLE") {
         fs::write(path, &table).unwrap();

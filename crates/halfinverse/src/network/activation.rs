@@ -1,13 +1,17 @@
-//! Activations σ(x) and their slopes σ′(x), element by element.
+//! Activations σ(x) and their slopes σ′(x), element by element, and the layer that applies one.
 
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
+use faer::prelude::ReborrowMut;
+use faer::{Mat, MatMut, MatRef, Par};
 use serde::{Deserialize, Serialize};
 
-use crate::columns::vectorized;
+use super::layer::{Inner, Layer, Place, Record, Setup, multiply};
+use crate::error::SettingError;
+use crate::linear::columns::{column, column_mut, vectorized};
 
 /// The nonlinearity after every hidden layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Activation {
     /// max(x, 0), with slope 0 at 0.
@@ -68,27 +72,122 @@ impl Activation {
         }
     }
 
-    /// Replaces each `x` by σ(x) and writes σ′(x) to `slopes`.
-    pub(crate) fn apply(self, values: &mut [f64], slopes: &mut [f64]) {
+    /// Writes σ(x) to `values` and σ′(x) to `slopes`.
+    pub(crate) fn apply(self, x: &[f64], values: &mut [f64], slopes: &mut [f64]) {
         // One loop per activation, so that the cheap ones vectorise.
         match self {
-            Self::Relu => vectorized(|| apply_with(values, slopes, |x| Self::Relu.value_and_slope(x))),
-            Self::Tanh => {
-                vectorized(
-                    #[inline(always)]
-                    || apply_with(values, slopes, |x| Self::Tanh.value_and_slope(x)),
-                );
-            }
-            Self::Identity => slopes.fill(1.0),
-            _ => apply_with(values, slopes, |x| self.value_and_slope(x)),
+            Self::Relu => vectorized(
+                #[inline(always)]
+                || apply_with(x, values, slopes, |x| Self::Relu.value_and_slope(x)),
+            ),
+            Self::Tanh => vectorized(
+                #[inline(always)]
+                || apply_with(x, values, slopes, |x| Self::Tanh.value_and_slope(x)),
+            ),
+            _ => apply_with(x, values, slopes, |x| self.value_and_slope(x)),
         }
     }
 }
 
 #[inline(always)]
-fn apply_with(values: &mut [f64], slopes: &mut [f64], f: impl Fn(f64) -> (f64, f64)) {
-    for (x, slope) in values.iter_mut().zip(slopes) {
-        (*x, *slope) = f(*x);
+fn apply_with(x: &[f64], values: &mut [f64], slopes: &mut [f64], f: impl Fn(f64) -> (f64, f64)) {
+    for ((x, value), slope) in x.iter().zip(values).zip(slopes) {
+        (*value, *slope) = f(*x);
+    }
+}
+
+/// Settings of [`Units`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct UnitsSettings {
+    /// σ.
+    pub function: Activation,
+}
+
+impl Default for UnitsSettings {
+    fn default() -> Self {
+        Self { function: Activation::Tanh }
+    }
+}
+
+impl Setup for UnitsSettings {
+    const KIND: &'static str = "activation";
+
+    fn build(self, inputs: usize, _: &Inner<'_>) -> Result<Box<dyn Layer>, SettingError> {
+        Ok(Box::new(Units::new(self.function, inputs)))
+    }
+}
+
+/// A layer of units: y = σ(x). Keeps σ′(x).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Units {
+    activation: Activation,
+    width: usize,
+}
+
+impl Units {
+    /// So many units with this activation.
+    #[must_use]
+    pub fn new(activation: Activation, width: usize) -> Self {
+        Self { activation, width }
+    }
+}
+
+fn slopes(record: &Record) -> &Mat<f64> {
+    record.downcast_ref().expect("`forward` has left the slopes")
+}
+
+impl Layer for Units {
+    fn inputs(&self) -> usize {
+        self.width
+    }
+
+    fn outputs(&self) -> usize {
+        self.width
+    }
+
+    fn parameters(&self) -> usize {
+        0
+    }
+
+    fn forward(
+        &self,
+        _: &[f64],
+        input: MatRef<'_, f64>,
+        record: &mut Record,
+        mut output: MatMut<'_, f64>,
+        _: Par,
+    ) {
+        if record.downcast_ref::<Mat<f64>>().is_none_or(|slopes| slopes.shape() != input.shape()) {
+            *record = Box::new(Mat::<f64>::zeros(input.nrows(), input.ncols()));
+        }
+        let slopes: &mut Mat<f64> = record.downcast_mut().expect("made above");
+        for j in 0..input.ncols() {
+            let values = column_mut(output.rb_mut(), j);
+            self.activation.apply(column(input, j), values, slopes.col_as_slice_mut(j));
+        }
+    }
+
+    fn tangent(
+        &self,
+        at: Place<'_>,
+        input: Option<MatRef<'_, f64>>,
+        _: &[f64],
+        mut output: MatMut<'_, f64>,
+        _: Par,
+    ) {
+        match input {
+            Some(input) => multiply(input, slopes(at.record).as_ref(), output),
+            None => output.fill(0.0),
+        }
+    }
+
+    fn pull(&self, at: Place<'_>, cotangent: MatRef<'_, f64>, input: MatMut<'_, f64>, _: Par) {
+        multiply(cotangent, slopes(at.record).as_ref(), input);
+    }
+
+    fn slopes<'a>(&self, record: &'a Record) -> Option<MatRef<'a, f64>> {
+        record.downcast_ref::<Mat<f64>>().map(Mat::as_ref)
     }
 }
 

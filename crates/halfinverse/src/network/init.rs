@@ -14,7 +14,7 @@ use rand_distr::StandardNormal;
 use serde::{Deserialize, Serialize};
 
 /// How the weights of a layer are drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs, reason = "the table above says what each is")]
 pub enum Init {
@@ -57,7 +57,7 @@ impl Init {
     }
 
     /// Draws `weights`.
-    pub(crate) fn fill<R: Rng>(self, inputs: usize, outputs: usize, weights: &mut [f64], rng: &mut R) {
+    pub(crate) fn fill(self, inputs: usize, outputs: usize, weights: &mut [f64], rng: &mut dyn Rng) {
         let variance = self.variance(inputs, outputs);
         match self {
             Self::GlorotUniform | Self::HeUniform | Self::LecunUniform | Self::FanInUniform => {

@@ -1,11 +1,52 @@
-//! The multi-layer perceptron z = f(x; θ) and its derivatives with respect to θ.
+//! Networks z = f(x; θ): layers behind one trait, chains of them, and their derivatives with respect to θ.
 
 mod activation;
+mod chain;
+mod dense;
 pub mod init;
-pub mod mlp;
-mod pass;
+mod layer;
+mod residual;
 
-pub use activation::Activation;
+pub use activation::{Activation, Units, UnitsSettings};
+pub use chain::Network;
+pub(crate) use chain::Pass;
+pub use dense::{Dense, DenseSettings};
 pub use init::Init;
-pub use mlp::{Layer, Mlp};
-pub(crate) use pass::{Pass, affine, layer_gradient};
+pub use layer::{Composite, FactorShape, Inner, Layer, Leaf, Pair, Place, Record, Setup, Tensor, Visit};
+pub use residual::{Residual, ResidualSettings};
+
+/// Layers that do not make a network.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NetworkError {
+    /// There is no layer.
+    #[error("a network needs a layer, and two widths for each dense one")]
+    Empty,
+    /// A dense layer without inputs or outputs, or with more weights than memory can hold.
+    #[error("a dense layer cannot have {inputs} inputs and {outputs} outputs; both must be at least 1")]
+    Width {
+        /// Width of its input.
+        inputs: usize,
+        /// Width of its output.
+        outputs: usize,
+    },
+    /// A layer does not fit the one before it.
+    #[error("layer {layer} takes {found} inputs, but the layer before it has {expected} outputs")]
+    Fit {
+        /// Its position, from 0.
+        layer: usize,
+        /// Width of the output before it.
+        expected: usize,
+        /// Width of its input.
+        found: usize,
+    },
+    /// The layers of a residual block change the width.
+    #[error(
+        "the layers of a residual block must keep the width: they have {inputs} inputs and {outputs} outputs"
+    )]
+    Residual {
+        /// Width of their input.
+        inputs: usize,
+        /// Width of their output.
+        outputs: usize,
+    },
+}

@@ -1,19 +1,41 @@
-//! Objectives L(y, target) of a mini-batch, and their gradient g = ∂L/∂y.
+//! Objectives: the loss L(y, target) of a sample, its gradient g = ∂L/∂y, and its curvature.
 
 mod overlap;
+mod relative_error;
 mod squared_error;
 
+use std::sync::Arc;
+
 use faer::{MatMut, MatRef};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub use overlap::Overlap;
-pub use squared_error::SquaredError;
+pub use overlap::{Overlap, OverlapSettings};
+pub use relative_error::{RelativeError, RelativeErrorSettings};
+pub use squared_error::{SquaredError, SquaredErrorSettings};
 
-/// How the losses of the samples become the loss of a mini-batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+use crate::error::{SettingError, ShapeError};
+
+/// Settings of an objective, by which a task file makes it. The type's own defaults stand for what a file leaves out.
+///
+/// One line in the [registry](crate::task::Registry) makes it known by its kind.
+pub trait Setup: Serialize + DeserializeOwned + Default + schemars::JsonSchema {
+    /// Its name in task files: `objective.kind`.
+    const KIND: &'static str;
+
+    /// The objective.
+    ///
+    /// # Errors
+    /// The first setting that is out of range, by its own name.
+    fn build(self) -> Result<Arc<dyn Objective>, SettingError>;
+}
+
+/// How the losses of the samples become the loss L of a mini-batch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Reduction {
     /// Their mean: g carries 1/b.
+    #[default]
     Mean,
     /// Their sum.
     Sum,
@@ -30,20 +52,66 @@ impl Reduction {
     }
 }
 
-/// A loss per sample, with its gradient with respect to the outcome.
+/// From outcome and target (b × m each) to h (b × m).
+pub type PerOutcome<'a> = dyn Fn(MatRef<'_, f64>, MatRef<'_, f64>, MatMut<'_, f64>) + 'a;
+
+/// h of the Gauss–Newton model L(y + δ) ≈ L + g·δ + ½ Σ h_c δ_c² of a sample's loss: what makes g/h a residual, whatever
+/// factor the loss has.
+pub enum Curvature<'a> {
+    /// The same for every sample and outcome.
+    Uniform(f64),
+    /// Its own for each: from outcome and target (b × m each) to h (b × m), at least 0, and above 0 wherever g is not 0.
+    PerOutcome(Box<PerOutcome<'a>>),
+}
+
+/// The loss of each sample, with its gradient with respect to the outcome.
+///
+/// # Example
+/// The fourth power of the distance, whose curvature depends on the outcome:
+/// ```
+/// use faer::{MatMut, MatRef};
+/// use halfinverse::objective::{Curvature, Objective};
+/// struct FourthPower;
+/// impl Objective for FourthPower {
+///     fn sum(&self, y: MatRef<'_, f64>, target: MatRef<'_, f64>, gradient: Option<MatMut<'_, f64>>) -> f64 {
+///         if let Some(mut gradient) = gradient {
+///             for c in 0..y.ncols() {
+///                 for s in 0..y.nrows() {
+///                     gradient[(s, c)] = 4.0 * (y[(s, c)] - target[(s, c)]).powi(3);
+///                 }
+///             }
+///         }
+///         (0..y.ncols()).flat_map(|c| (0..y.nrows()).map(move |s| (y[(s, c)] - target[(s, c)]).powi(4))).sum()
+///     }
+///     fn curvature(&self) -> Curvature<'_> {
+///         Curvature::PerOutcome(Box::new(|y, target, mut h| {
+///             for c in 0..y.ncols() {
+///                 for s in 0..y.nrows() {
+///                     h[(s, c)] = 12.0 * (y[(s, c)] - target[(s, c)]).powi(2);
+///                 }
+///             }
+///         }))
+///     }
+/// }
+/// ```
 pub trait Objective: Send + Sync {
-    /// How samples are combined.
-    fn reduction(&self) -> Reduction;
-
-    /// h of the Gauss–Newton model L(y + δ) ≈ L + g·δ + ½h|δ|² of a sample's loss, reduction left out: what makes
-    /// g/h a residual, whatever the loss's factor.
-    fn curvature(&self) -> f64;
-
-    /// Sum of the samples' losses for y and target (b × m each); writes its gradient (b × m) if asked to.
+    /// Sum of the samples' losses for y and target (b × m each); overwrites `gradient` (b × m) with its gradient where there is one.
     fn sum(
         &self,
         outcome: MatRef<'_, f64>,
         target: MatRef<'_, f64>,
         gradient: Option<MatMut<'_, f64>>,
     ) -> f64;
+
+    /// h of one sample's loss.
+    fn curvature(&self) -> Curvature<'_>;
+
+    /// Refuses a number of outcome components that the objective cannot use.
+    ///
+    /// # Errors
+    /// With the nearest number that it can.
+    fn check(&self, outcomes: usize) -> Result<(), ShapeError> {
+        let _ = outcomes;
+        Ok(())
+    }
 }

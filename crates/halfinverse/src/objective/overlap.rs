@@ -1,30 +1,45 @@
-//! L = 1 − |⟨t|y⟩|² per sample, for complex states given as real and imaginary parts by component.
+//! L = 1 − |⟨t|y⟩|² per sample, for complex states. Column 2j of outcome and target holds the real part of the state's component
+//! j, column 2j + 1 its imaginary part.
 //!
 //! With ⟨t|y⟩ = a + ib: a = Σ (t_re y_re + t_im y_im), b = Σ (t_re y_im − t_im y_re), and
 //! ∂L/∂y_re = −2(a·t_re − b·t_im), ∂L/∂y_im = −2(a·t_im + b·t_re). Between 0 and 1 for states of length 1.
 
+use std::sync::Arc;
+
 use faer::prelude::ReborrowMut;
 use faer::{MatMut, MatRef};
+use serde::{Deserialize, Serialize};
 
-use super::{Objective, Reduction};
-use crate::columns::{column, column_mut};
+use super::{Curvature, Objective, Setup};
+use crate::error::{SettingError, ShapeError};
+use crate::linear::columns::{column, column_mut};
+
+/// [`Overlap`] has nothing to set.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct OverlapSettings {}
+
+impl Setup for OverlapSettings {
+    const KIND: &'static str = "overlap";
+
+    fn build(self) -> Result<Arc<dyn Objective>, SettingError> {
+        Ok(Arc::new(Overlap))
+    }
+}
 
 /// What is missing to a full overlap of outcome and target.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Overlap {
-    /// How samples are combined.
-    pub reduction: Reduction,
-}
+pub struct Overlap;
 
 impl Objective for Overlap {
-    fn reduction(&self) -> Reduction {
-        self.reduction
-    }
-
     /// Of |y − e^{iφ}t|² with the best phase φ, which for states of length 1 is 2 − 2|⟨t|y⟩| and meets this loss where
     /// the overlap is full.
-    fn curvature(&self) -> f64 {
-        2.0
+    fn curvature(&self) -> Curvature<'_> {
+        Curvature::Uniform(2.0)
+    }
+
+    fn check(&self, outcomes: usize) -> Result<(), ShapeError> {
+        ShapeError::check("the overlap's outcome", "components", outcomes.next_multiple_of(2), outcomes)
     }
 
     fn sum(

@@ -1,28 +1,49 @@
 //! L = factor · Σ (y − t)² per sample.
 
+use std::sync::Arc;
+
 use faer::prelude::ReborrowMut;
 use faer::{MatMut, MatRef};
+use serde::{Deserialize, Serialize};
 
-use super::{Objective, Reduction};
-use crate::columns::{column, column_mut};
+use super::{Curvature, Objective, Setup};
+use crate::error::SettingError;
+use crate::linear::columns::{column, column_mut};
+
+/// Settings of [`SquaredError`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SquaredErrorSettings {
+    /// Factor of the squared distance.
+    pub factor: f64,
+}
+
+impl Default for SquaredErrorSettings {
+    fn default() -> Self {
+        Self { factor: 1.0 }
+    }
+}
+
+impl Setup for SquaredErrorSettings {
+    const KIND: &'static str = "squared-error";
+
+    fn build(self) -> Result<Arc<dyn Objective>, SettingError> {
+        SettingError::check_positive("factor", self.factor)?;
+        Ok(Arc::new(SquaredError { factor: self.factor }))
+    }
+}
 
 /// Weighted squared distance of the outcome from its target.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SquaredError {
     /// Factor of the squared distance: 1, or ½.
     pub factor: f64,
-    /// How samples are combined.
-    pub reduction: Reduction,
 }
 
 impl Objective for SquaredError {
-    fn reduction(&self) -> Reduction {
-        self.reduction
-    }
-
     /// Exact: the loss is quadratic in y.
-    fn curvature(&self) -> f64 {
-        2.0 * self.factor
+    fn curvature(&self) -> Curvature<'_> {
+        Curvature::Uniform(2.0 * self.factor)
     }
 
     fn sum(

@@ -6,44 +6,77 @@
 //!
 //! Source: Zeiler, *ADADELTA: An Adaptive Learning Rate Method*, arXiv 1212.5701, 2012.
 
-use super::first_order::{check_fraction, check_positive};
-use super::{Memory, Rule, check_learning_rate};
-use crate::columns::vectorized;
+use serde::{Deserialize, Serialize};
+
+use super::first_order::check_memory;
+use super::{Context, FirstOrder, Optimizer, Rule, Setup, State, StateError};
 use crate::error::SettingError;
+use crate::linear::columns::vectorized;
+
+/// Settings of [`Adadelta`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdadeltaSettings {
+    /// Learning rate η.
+    pub learning_rate: f64,
+    /// Decay rate ρ.
+    pub decay: f64,
+    /// ε.
+    pub epsilon: f64,
+}
+
+impl Default for AdadeltaSettings {
+    fn default() -> Self {
+        Self { learning_rate: 1.0, decay: 0.9, epsilon: 1e-6 }
+    }
+}
+
+impl Setup for AdadeltaSettings {
+    const NAME: &'static str = "adadelta";
+    const ABOUT: &'static str = "rmsprop in units of its own updates";
+
+    fn build(self, _: &Context) -> Result<Box<dyn Optimizer>, SettingError> {
+        Ok(Box::new(FirstOrder::new(Adadelta::new(self)?)))
+    }
+}
 
 /// Adadelta with its two running means.
 #[derive(Debug, Clone)]
 pub struct Adadelta {
-    learning_rate: f64,
-    decay: f64,
-    epsilon: f64,
+    settings: AdadeltaSettings,
+    means: Means,
+}
+
+/// Running means.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Means {
     squares: Vec<f64>,
     updates: Vec<f64>,
 }
 
 impl Adadelta {
-    /// With learning rate η, decay rate ρ, and ε.
+    /// With these settings.
     ///
     /// # Errors
     /// When η or ε is not positive and finite, or ρ outside \[0, 1).
-    pub fn new(learning_rate: f64, decay: f64, epsilon: f64) -> Result<Self, SettingError> {
-        check_learning_rate(learning_rate)?;
-        check_fraction("optimizer.decay", decay)?;
-        check_positive("optimizer.epsilon", epsilon)?;
-        Ok(Self { learning_rate, decay, epsilon, squares: Vec::new(), updates: Vec::new() })
+    pub fn new(settings: AdadeltaSettings) -> Result<Self, SettingError> {
+        SettingError::check_positive("learning_rate", settings.learning_rate)?;
+        SettingError::check_fraction("decay", settings.decay)?;
+        SettingError::check_positive("epsilon", settings.epsilon)?;
+        Ok(Self { settings, means: Means::default() })
     }
 }
 
 impl Rule for Adadelta {
     fn learning_rate(&self) -> f64 {
-        self.learning_rate
+        self.settings.learning_rate
     }
 
     fn direct(&mut self, _: &[f64], gradient: &mut [f64]) {
-        self.squares.resize(gradient.len(), 0.0);
-        self.updates.resize(gradient.len(), 0.0);
-        let (squares, updates) = (&mut self.squares, &mut self.updates);
-        let (decay, epsilon) = (self.decay, self.epsilon);
+        let Means { squares, updates } = &mut self.means;
+        check_memory(squares, 0.0, gradient);
+        check_memory(updates, 0.0, gradient);
+        let AdadeltaSettings { decay, epsilon, .. } = self.settings;
         vectorized(
             #[inline(always)]
             || {
@@ -56,8 +89,15 @@ impl Rule for Adadelta {
         );
     }
 
-    fn visit(&mut self, memory: &mut Memory) {
-        memory.parameters("squares", &mut self.squares);
-        memory.parameters("updates", &mut self.updates);
+    fn save(&self) -> State {
+        State::of(&self.means)
+    }
+
+    fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {
+        let means: Means = state.read()?;
+        StateError::check_length("squares", &means.squares, parameters)?;
+        StateError::check_length("updates", &means.updates, means.squares.len())?;
+        self.means = means;
+        Ok(())
     }
 }

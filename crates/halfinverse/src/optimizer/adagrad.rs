@@ -6,47 +6,71 @@
 //!
 //! Source: Duchi, Hazan, Singer, *Adaptive Subgradient Methods*, JMLR 12, 2011.
 
-use super::first_order::check_positive;
-use super::{Memory, Rule, check_learning_rate};
-use crate::columns::vectorized;
+use serde::{Deserialize, Serialize};
+
+use super::first_order::check_memory;
+use super::{Context, FirstOrder, Optimizer, Rule, Setup, State, StateError};
 use crate::error::SettingError;
+use crate::linear::columns::vectorized;
+
+/// Settings of [`Adagrad`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdagradSettings {
+    /// Learning rate η.
+    pub learning_rate: f64,
+    /// The value that s starts at.
+    pub initial_accumulator: f64,
+    /// ε.
+    pub epsilon: f64,
+}
+
+impl Default for AdagradSettings {
+    fn default() -> Self {
+        Self { learning_rate: 0.01, initial_accumulator: 0.1, epsilon: 1e-7 }
+    }
+}
+
+impl Setup for AdagradSettings {
+    const NAME: &'static str = "adagrad";
+    const ABOUT: &'static str = "the gradient over the root of all its squares so far";
+
+    fn build(self, _: &Context) -> Result<Box<dyn Optimizer>, SettingError> {
+        Ok(Box::new(FirstOrder::new(Adagrad::new(self)?)))
+    }
+}
 
 /// Adagrad with its sums of squares.
 #[derive(Debug, Clone)]
 pub struct Adagrad {
-    learning_rate: f64,
-    initial: f64,
-    epsilon: f64,
+    settings: AdagradSettings,
     squares: Vec<f64>,
 }
 
 impl Adagrad {
-    /// With learning rate η, the value that s starts at, and ε.
+    /// With these settings.
     ///
     /// # Errors
     /// When η or ε is not positive and finite, or the start is negative or not finite.
-    pub fn new(learning_rate: f64, initial: f64, epsilon: f64) -> Result<Self, SettingError> {
-        check_learning_rate(learning_rate)?;
-        check_positive("optimizer.epsilon", epsilon)?;
+    pub fn new(settings: AdagradSettings) -> Result<Self, SettingError> {
+        SettingError::check_positive("learning_rate", settings.learning_rate)?;
+        SettingError::check_positive("epsilon", settings.epsilon)?;
+        let initial = settings.initial_accumulator;
         if !(initial >= 0.0 && initial.is_finite()) {
-            return Err(SettingError::new(
-                "optimizer.initial_accumulator",
-                initial,
-                "0 or positive, and finite",
-            ));
+            return Err(SettingError::new("initial_accumulator", initial, "0 or positive, and finite"));
         }
-        Ok(Self { learning_rate, initial, epsilon, squares: Vec::new() })
+        Ok(Self { settings, squares: Vec::new() })
     }
 }
 
 impl Rule for Adagrad {
     fn learning_rate(&self) -> f64 {
-        self.learning_rate
+        self.settings.learning_rate
     }
 
     fn direct(&mut self, _: &[f64], gradient: &mut [f64]) {
-        self.squares.resize(gradient.len(), self.initial);
-        let (squares, epsilon) = (&mut self.squares, self.epsilon);
+        check_memory(&mut self.squares, self.settings.initial_accumulator, gradient);
+        let (squares, epsilon) = (&mut self.squares, self.settings.epsilon);
         vectorized(
             #[inline(always)]
             || {
@@ -58,7 +82,14 @@ impl Rule for Adagrad {
         );
     }
 
-    fn visit(&mut self, memory: &mut Memory) {
-        memory.parameters("squares", &mut self.squares);
+    fn save(&self) -> State {
+        State::of(&self.squares)
+    }
+
+    fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {
+        let squares: Vec<f64> = state.read()?;
+        StateError::check_length("squares", &squares, parameters)?;
+        self.squares = squares;
+        Ok(())
     }
 }

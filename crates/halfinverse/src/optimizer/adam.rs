@@ -7,55 +7,89 @@
 //!
 //! Source: Kingma, Ba, *Adam: A Method for Stochastic Optimization*, ICLR 2015.
 
-use super::first_order::{check_fraction, check_positive};
-use super::{Memory, Rule, check_learning_rate};
-use crate::columns::vectorized;
+use serde::{Deserialize, Serialize};
+
+use super::first_order::check_memory;
+use super::{Context, FirstOrder, Optimizer, Rule, Setup, State, StateError};
 use crate::error::SettingError;
+use crate::linear::columns::vectorized;
+
+/// Settings of [`Adam`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdamSettings {
+    /// Learning rate η.
+    pub learning_rate: f64,
+    /// Decay rate β₁ of the mean gradient.
+    pub beta1: f64,
+    /// Decay rate β₂ of its square.
+    pub beta2: f64,
+    /// ε.
+    pub epsilon: f64,
+}
+
+impl Default for AdamSettings {
+    fn default() -> Self {
+        Self { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-7 }
+    }
+}
+
+impl Setup for AdamSettings {
+    const NAME: &'static str = "adam";
+    const ABOUT: &'static str = "the gradient over a running estimate of its size";
+
+    fn build(self, _: &Context) -> Result<Box<dyn Optimizer>, SettingError> {
+        Ok(Box::new(FirstOrder::new(Adam::new(self)?)))
+    }
+}
 
 /// Adam with its moments.
 #[derive(Debug, Clone)]
 pub struct Adam {
-    learning_rate: f64,
-    beta1: f64,
-    beta2: f64,
-    epsilon: f64,
+    settings: AdamSettings,
+    moments: Moments,
+}
+
+/// Running means.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Moments {
     steps: u32,
     first: Vec<f64>,
     second: Vec<f64>,
 }
 
 impl Adam {
-    /// With learning rate η, decay rates β₁ and β₂, and ε.
+    /// With these settings.
     ///
     /// # Errors
     /// When η or ε is not positive and finite, or a decay rate is outside \[0, 1).
-    pub fn new(learning_rate: f64, beta1: f64, beta2: f64, epsilon: f64) -> Result<Self, SettingError> {
-        check_learning_rate(learning_rate)?;
-        check_fraction("optimizer.beta1", beta1)?;
-        check_fraction("optimizer.beta2", beta2)?;
-        check_positive("optimizer.epsilon", epsilon)?;
-        Ok(Self { learning_rate, beta1, beta2, epsilon, steps: 0, first: Vec::new(), second: Vec::new() })
+    pub fn new(settings: AdamSettings) -> Result<Self, SettingError> {
+        SettingError::check_positive("learning_rate", settings.learning_rate)?;
+        SettingError::check_fraction("beta1", settings.beta1)?;
+        SettingError::check_fraction("beta2", settings.beta2)?;
+        SettingError::check_positive("epsilon", settings.epsilon)?;
+        Ok(Self { settings, moments: Moments::default() })
     }
 }
 
 impl Rule for Adam {
     fn learning_rate(&self) -> f64 {
-        self.learning_rate
+        self.settings.learning_rate
     }
 
     fn direct(&mut self, _: &[f64], gradient: &mut [f64]) {
-        for moment in [&mut self.first, &mut self.second] {
-            moment.resize(gradient.len(), 0.0);
-        }
-        self.steps += 1;
-        let exponent = i32::try_from(self.steps).unwrap_or(i32::MAX);
-        let (correct1, correct2) = (1.0 - self.beta1.powi(exponent), 1.0 - self.beta2.powi(exponent));
-        let (beta1, beta2, epsilon) = (self.beta1, self.beta2, self.epsilon);
+        let Moments { steps, first, second } = &mut self.moments;
+        check_memory(first, 0.0, gradient);
+        check_memory(second, 0.0, gradient);
+        *steps = steps.saturating_add(1);
+        let exponent = i32::try_from(*steps).unwrap_or(i32::MAX);
+        let AdamSettings { beta1, beta2, epsilon, .. } = self.settings;
+        let (correct1, correct2) = (1.0 - beta1.powi(exponent), 1.0 - beta2.powi(exponent));
         let inverse2 = 1.0 / correct2;
         vectorized(
             #[inline(always)]
             || {
-                for ((m, v), g) in self.first.iter_mut().zip(&mut self.second).zip(gradient) {
+                for ((m, v), g) in first.iter_mut().zip(second).zip(gradient) {
                     *m = beta1 * *m + (1.0 - beta1) * *g;
                     *v = beta2 * *v + (1.0 - beta2) * *g * *g;
                     *g = *m / (correct1 * ((*v * inverse2).sqrt() + epsilon));
@@ -64,9 +98,15 @@ impl Rule for Adam {
         );
     }
 
-    fn visit(&mut self, memory: &mut Memory) {
-        memory.small_count("steps", &mut self.steps);
-        memory.parameters("first", &mut self.first);
-        memory.parameters("second", &mut self.second);
+    fn save(&self) -> State {
+        State::of(&self.moments)
+    }
+
+    fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {
+        let moments: Moments = state.read()?;
+        StateError::check_length("first moment", &moments.first, parameters)?;
+        StateError::check_length("second moment", &moments.second, moments.first.len())?;
+        self.moments = moments;
+        Ok(())
     }
 }

@@ -6,8 +6,41 @@
 //!
 //! Source: Loshchilov, Hutter, *Decoupled Weight Decay Regularization*, ICLR 2019.
 
-use super::{Adam, Memory, Rule};
+use serde::{Deserialize, Serialize};
+
+use super::{Adam, AdamSettings, Context, FirstOrder, Optimizer, Rule, Setup, State, StateError};
 use crate::error::SettingError;
+
+/// Settings of [`AdamW`].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdamWSettings {
+    /// Learning rate η.
+    pub learning_rate: f64,
+    /// Weight decay λ.
+    pub weight_decay: f64,
+    /// Decay rate β₁ of the mean gradient.
+    pub beta1: f64,
+    /// Decay rate β₂ of its square.
+    pub beta2: f64,
+    /// ε.
+    pub epsilon: f64,
+}
+
+impl Default for AdamWSettings {
+    fn default() -> Self {
+        Self { learning_rate: 1e-3, weight_decay: 1e-4, beta1: 0.9, beta2: 0.999, epsilon: 1e-7 }
+    }
+}
+
+impl Setup for AdamWSettings {
+    const NAME: &'static str = "adamw";
+    const ABOUT: &'static str = "adam, with weights that decay beside the gradient";
+
+    fn build(self, _: &Context) -> Result<Box<dyn Optimizer>, SettingError> {
+        Ok(Box::new(FirstOrder::new(AdamW::new(self)?)))
+    }
+}
 
 /// Adam with decoupled weight decay.
 #[derive(Debug, Clone)]
@@ -17,17 +50,15 @@ pub struct AdamW {
 }
 
 impl AdamW {
-    /// Adam with weight decay λ.
+    /// With these settings.
     ///
     /// # Errors
-    /// When λ is negative or not finite.
-    pub fn new(adam: Adam, weight_decay: f64) -> Result<Self, SettingError> {
+    /// As [`Adam::new`], and when λ is negative or not finite.
+    pub fn new(settings: AdamWSettings) -> Result<Self, SettingError> {
+        let AdamWSettings { learning_rate, weight_decay, beta1, beta2, epsilon } = settings;
+        let adam = Adam::new(AdamSettings { learning_rate, beta1, beta2, epsilon })?;
         if !(weight_decay >= 0.0 && weight_decay.is_finite()) {
-            return Err(SettingError::new(
-                "optimizer.weight_decay",
-                weight_decay,
-                "0 or positive, and finite",
-            ));
+            return Err(SettingError::new("weight_decay", weight_decay, "0 or positive, and finite"));
         }
         Ok(Self { adam, weight_decay })
     }
@@ -45,7 +76,11 @@ impl Rule for AdamW {
         }
     }
 
-    fn visit(&mut self, memory: &mut Memory) {
-        self.adam.visit(memory);
+    fn save(&self) -> State {
+        self.adam.save()
+    }
+
+    fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {
+        self.adam.restore(state, parameters)
     }
 }

@@ -11,7 +11,7 @@
 //! what was spent so far, and a few steps at least; a challenge waits until it costs no more than a third of that.
 //!
 //! **Cost** is in passes over a sample, each product with J, simulation and sweep back counted; or in steps where a run
-//! ends after so many of them ([`Scarce`]). The clock decides nothing.
+//! ends after so many of them ([`Context::counted`]). The clock decides nothing.
 //!
 //! **Held-out samples** come from the training data and are not trained on. θ is where their loss was lowest at the end of a turn.
 //! A turn that ends far above that, or with an error, or as the third of the leader's in a row that ends a tenth above it, is taken
@@ -20,46 +20,88 @@
 //! **Mini-batches.** The family takes a part of a mini-batch that has more rows than it wants, another part at each step, and
 //! up to eight of the last mini-batches together where they have fewer.
 //!
+//! **Without layers** that have Kronecker factors, as on an [opaque](crate::problem::Opaque) problem, the family is the only way and
+//! no turn is challenged.
+//!
 //! Costs what the two cost. Challenges are a fifth of it at first, then a seventeenth.
 
 mod family;
-mod probe;
+mod supply;
 #[cfg(test)]
 mod tests;
 
-use faer::Par;
+use serde::{Deserialize, Serialize};
 
 use self::family::Family;
-use super::{Kron, Memory, Optimizer, StepReport};
-use crate::error::{ShapeError, StepError};
-use crate::model::{Model, Problem, Samples};
+use self::supply::{Kept, Supply};
+use super::{
+    Context, Kron, KronSettings, Numbers, Optimizer, Setup, Sizes, State, StateError, StepReport, Stores,
+    Way, kron,
+};
+use crate::error::{SettingError, ShapeError};
+use crate::fault::StepError;
+use crate::linear::vectors::norm;
+use crate::problem::{BatchProblem, Problem};
+
+/// hig-auto has nothing to set.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AutoSettings {}
+
+impl Setup for AutoSettings {
+    const NAME: &'static str = "hig-auto";
+    const ABOUT: &'static str =
+        "half-inverse gradients that need no setting: a Krylov family and hig-kron in turns";
+    const SCALES: bool = false;
+    const HELD_OUT: bool = true;
+
+    fn build(self, context: &Context) -> Result<Box<dyn Optimizer>, SettingError> {
+        let auto = Auto::new(context);
+        Ok(Box::new(auto.map_err(|error| SettingError::new("", error, "one that fits the samples"))?))
+    }
+
+    fn passes(&self, _: &Sizes) -> f64 {
+        // What its two ways cost on the five tasks, about.
+        9.0
+    }
+
+    fn numbers(&self, sizes: &Sizes) -> Numbers {
+        let kron = KronSettings::default().numbers(sizes);
+        let p = sizes.parameters as f64;
+        Numbers {
+            working: kron.working + family::numbers(p, ROWS as f64),
+            saved: kron.saved + 4.0 * p,
+            stores: Stores::Nothing,
+            solver: None,
+        }
+    }
+}
 
 /// The self-tuning optimizer and what it has learnt.
 pub struct Auto {
     family: Family,
-    kron: Kron,
-    par: Par,
-    /// Judges the ends of turns.
-    judge: Problem,
-    /// Mini-batch of the family, and as many other samples to judge its steps by.
-    small: Problem,
-    beside: Samples,
-    /// Samples of the last mini-batches, where these are small.
-    recent: Samples,
-    /// Where the family is in a large mini-batch, or the next sample goes in `recent`.
-    position: usize,
-    scarce: Scarce,
+    /// Where the problem's layers have Kronecker factors.
+    kron: Option<Kron>,
+    supply: Supply,
+    judge: Judge,
     /// Samples of the mini-batches that are given.
     batch: usize,
+    /// Whether progress counts per step, whatever a step costs, and not per pass over a sample.
+    counted: bool,
+    memory: Memory,
+}
+
+/// What the next step depends on, the two ways and the samples left out.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Memory {
     leader: Way,
     turn: Turn,
-    /// Leader's turns since the last challenge: how many, their cost, and their fall of the log loss, the last ones first.
-    led: (u32, f64, f64),
+    record: Record,
     /// Leader's turns before the next challenge.
     patience: u32,
     /// The leader's θ while it is challenged.
     aside: Vec<f64>,
-    /// Held-out loss of θ.
+    /// Held-out loss of θ; unknown before the first step.
     best: Option<f64>,
     /// What all turns have cost.
     spent: f64,
@@ -69,51 +111,48 @@ pub struct Auto {
     crept: u32,
 }
 
-/// What a run has least of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scarce {
-    /// Time: progress counts per pass over a sample.
-    Time,
-    /// Mini-batches: progress counts per step, whatever a step costs.
-    Data,
-}
-
-/// Who steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Family,
-    Kron,
-}
-
-impl Way {
-    fn other(self) -> Self {
-        match self {
-            Self::Family => Self::Kron,
-            Self::Kron => Self::Family,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        WAYS[self as usize]
-    }
-}
-
-/// The names of the ways, in their order.
-pub(crate) const WAYS: [&str; 2] = ["krylov", "kron"];
-
 /// A turn under way.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Turn {
     way: Way,
     /// Where it has got to.
     at: Vec<f64>,
     /// Held-out loss at its start.
     start: f64,
-    /// Half-way through a challenge, the held-out loss and what was spent.
-    middle: Option<(f64, f64)>,
+    /// Held-out loss and cost half-way through a challenge.
+    middle: Option<Middle>,
     steps: u32,
     spent: f64,
     length: f64,
 }
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Middle {
+    loss: f64,
+    spent: f64,
+}
+
+/// The leader's turns since the last challenge.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct Record {
+    turns: u32,
+    /// Their cost, and the fall of the log of the held-out loss; the last ones count most.
+    cost: f64,
+    fall: f64,
+}
+
+/// Says how good a θ is: its loss on samples that are not trained on.
+struct Judge(Box<dyn BatchProblem>);
+
+impl Judge {
+    /// The held-out loss; infinite where it is NaN or cannot be computed.
+    fn loss(&mut self, theta: &[f64]) -> f64 {
+        let loss = self.0.loss(theta).unwrap_or(f64::INFINITY);
+        if loss.is_nan() { f64::INFINITY } else { loss }
+    }
+}
+
+// What follows was found by trial on the five tasks (docs/auto.md has the experiments).
 
 /// Rows of J in the family's mini-batch, about.
 const ROWS: usize = 512;
@@ -125,11 +164,12 @@ const KRON_STEPS: u32 = 32;
 /// A turn's part of what was spent so far.
 const PART: f64 = 0.05;
 /// Leader's turns before a challenge: the least, and the most.
-const PATIENCE: (u32, u32) = (4, 16);
+const LEAST_PATIENCE: u32 = 4;
+const MOST_PATIENCE: u32 = 16;
 /// What a challenge may cost, of what was spent so far.
 const AFFORDABLE: f64 = 1.0 / 3.0;
 /// What the leader's turns count for, one turn later.
-const MEMORY: f64 = 0.5;
+const FADE: f64 = 0.5;
 /// A turn that ends so many times above the best held-out loss is taken back.
 const WORSE: f64 = 4.0;
 /// So are this many of the leader's turns in a row that end this many times above it.
@@ -137,284 +177,287 @@ const CREPT_TURNS: u32 = 3;
 const CREPT: f64 = 1.1;
 /// Errors in a row that are taken back; one more ends the run.
 const FAILURES: u32 = 8;
-/// What a step of Kron costs in passes over its mini-batch.
-const KRON_PASSES: f64 = 4.0;
+/// Counts of a saved memory beyond which it is refused, so that they can count on.
+const MOST: u32 = 1 << 30;
 
 impl Auto {
-    /// For a model, with samples that training does not see, on `threads` threads.
+    /// For problems of `context.source`. Steps are judged by `context.judges`, which training should not see. Each mini-batch is
+    /// expected to have `context.batch` samples; others are taken.
     ///
     /// # Errors
-    /// When there is no held-out sample, or the samples' shapes do not fit the model.
-    pub fn new(
-        model: &Model,
-        held: Samples,
-        batch: usize,
-        scarce: Scarce,
-        threads: usize,
-    ) -> Result<Self, ShapeError> {
-        ShapeError::check("the held-out samples", "samples or more", 1, held.len().min(1))?;
-        let simulator = model.simulator();
-        let par = if threads > 1 { Par::rayon(threads) } else { Par::Seq };
-        let rows = (ROWS / simulator.outcomes()).clamp(1, BATCHES * batch);
-        let sweeps = simulator.outcomes().min(simulator.controls());
-        let gathers = batch < 2 * rows;
+    /// When there is no sample to judge by, a mini-batch has none, or outcomes have no component.
+    pub fn new(context: &Context) -> Result<Self, ShapeError> {
+        let Context { source, batch, samples, judges, counted, threads } = context;
+        let outcomes = source.outcomes();
+        ShapeError::check("the mini-batch", "sample or more", 1, (*batch).min(1))?;
+        ShapeError::check("the outcome", "component or more", 1, outcomes.min(1))?;
+        let wanted = (ROWS / outcomes).clamp(1, BATCHES * batch).min((*samples).max(1));
+        let gathers = *batch < 2 * wanted;
         // Where mini-batches or samples are few, a step is to be chosen well rather than cheaply.
-        let probe_all = gathers || scarce == Scarce::Data;
-        let leader = if gathers { Way::Kron } else { Way::Family };
+        let family = Family::new(wanted, source.sweeps(), gathers || *counted, *threads);
+        let kron = source.factored().is_some().then(|| fresh_kron(*threads));
+        let leader = if gathers && kron.is_some() { Way::Kron } else { Way::Krylov };
+        let probed = family.probed();
         Ok(Self {
-            family: Family::new(rows, sweeps, probe_all, par, threads),
-            kron: kron(par),
-            par,
-            small: Problem::new(model, held.zeros_like(rows), threads)?,
-            beside: held.zeros_like(rows),
-            recent: held.zeros_like(if gathers { 2 * rows } else { 0 }),
-            judge: Problem::new(model, held, threads)?,
-            position: 0,
-            scarce,
-            batch,
-            leader,
-            turn: Turn {
-                way: leader,
-                at: Vec::new(),
-                start: 0.0,
-                middle: None,
-                steps: 0,
+            supply: Supply::new(&**source, judges, (wanted, probed), *threads)?,
+            judge: Judge(source.problem(judges.clone(), *threads)?),
+            family,
+            kron,
+            batch: *batch,
+            counted: *counted,
+            memory: Memory {
+                leader,
+                turn: Turn {
+                    way: leader,
+                    at: Vec::new(),
+                    start: 0.0,
+                    middle: None,
+                    steps: 0,
+                    spent: 0.0,
+                    length: 0.0,
+                },
+                record: Record::default(),
+                patience: LEAST_PATIENCE,
+                aside: Vec::new(),
+                best: None,
                 spent: 0.0,
-                length: 0.0,
+                failures: 0,
+                crept: 0,
             },
-            led: (0, 0.0, 0.0),
-            patience: PATIENCE.0,
-            aside: Vec::new(),
-            best: None,
-            spent: 0.0,
-            failures: 0,
-            crept: 0,
         })
     }
 
-    fn judge(&mut self, theta: &[f64]) -> f64 {
-        let loss = self.judge.loss(theta).unwrap_or(f64::INFINITY);
-        if loss.is_nan() { f64::INFINITY } else { loss }
-    }
-
-    /// Takes in what has been given, and where it is the family's turn draws its mini-batch and the samples beside it.
-    fn draw(&mut self, batch: &Samples) {
-        let wanted = self.turn.way == Way::Family;
-        let (rows, given) = (self.small.samples().len(), batch.len());
-        let from = |first: usize, of: usize| (0..rows).map(|i| (first + i) % of).collect::<Vec<_>>();
-        if given >= 2 * rows {
-            self.position = (self.position + rows) % given;
-            if wanted {
-                batch.gather(&from(self.position, given), self.small.samples_mut());
-                batch.gather(&from(self.position + rows, given), &mut self.beside);
-            }
-        } else {
-            let room = self.recent.len();
-            self.recent.put(batch, self.position);
-            self.position = (self.position + given) % room;
-            if wanted {
-                self.recent.gather(&from(self.position + room - rows, room), self.small.samples_mut());
-                self.recent.gather(&from(self.position + room - 2 * rows, room), &mut self.beside);
-            }
-        }
+    /// The ways to step that the problem allows.
+    #[must_use]
+    pub fn ways(&self) -> Vec<Way> {
+        if self.kron.is_some() { vec![Way::Krylov, Way::Kron] } else { vec![Way::Krylov] }
     }
 
     /// A step of whose turn it is.
-    fn advance(&mut self, problem: &mut Problem) -> Result<StepReport, StepError> {
-        let passes = match self.turn.way {
-            Way::Kron => KRON_PASSES * problem.samples().len() as f64,
-            Way::Family => self.family.passes(),
+    fn advance(&mut self, problem: &mut dyn Problem) -> Result<StepReport, StepError> {
+        let way = self.memory.turn.way;
+        let given = problem.samples().map_or(self.batch, super::super::problem::Samples::len);
+        let passes = match way {
+            Way::Kron => kron::PASSES * given as f64,
+            Way::Krylov => self.family.passes(),
         };
-        self.turn.spent += match self.scarce {
-            Scarce::Time => passes,
-            Scarce::Data => 1.0,
-        };
-        self.draw(problem.samples());
-        match self.turn.way {
-            Way::Kron => self.kron.step(problem, &mut self.turn.at),
-            Way::Family => {
-                let report = self.family.step(&mut self.small, &mut self.turn.at, &self.beside)?;
-                // As a loss of the mini-batch that was given.
-                let loss = report.loss * self.small.per_sample() / problem.per_sample();
-                Ok(StepReport { loss, ..report })
-            }
+        self.memory.turn.spent += if self.counted { 1.0 } else { passes };
+        if let Some(samples) = problem.samples() {
+            self.supply.take(samples, way == Way::Krylov)?;
+        }
+        let at = &mut self.memory.turn.at;
+        match (way, &mut self.kron) {
+            (Way::Kron, Some(kron)) => kron.step(problem, at),
+            _ => self.family.step(&mut self.supply, at),
         }
     }
 
-    /// Judges the turn, keeps what is better than all before, and says whose turn is next.
-    fn end_turn(&mut self, theta: &mut [f64], failed: bool) {
-        let at = std::mem::take(&mut self.turn.at);
-        let end = if failed { f64::INFINITY } else { self.judge(&at) };
-        self.spent += self.turn.spent;
-        let fall = (self.turn.start / end).ln();
-        let best = self.best.unwrap_or(f64::INFINITY);
-        if end < best {
-            theta.copy_from_slice(&at);
-            self.best = Some(end);
+    /// Makes θ what a turn has come to, where that is better than all before; returns how far θ moved.
+    fn adopt(&mut self, theta: &mut [f64], at: &[f64], loss: f64) -> f64 {
+        if self.memory.best.is_some_and(|best| loss >= best) {
+            return 0.0;
         }
+        let moved: Vec<f64> = at.iter().zip(&*theta).map(|(at, theta)| at - theta).collect();
+        theta.copy_from_slice(at);
+        self.memory.best = Some(loss);
+        norm(&moved)
+    }
+
+    /// Judges the turn, keeps what is better than all before, and says whose turn is next. Returns how far θ moved.
+    fn end_turn(&mut self, theta: &mut [f64], failed: bool) -> f64 {
+        let at = std::mem::take(&mut self.memory.turn.at);
+        let end = if failed { f64::INFINITY } else { self.judge.loss(&at) };
+        let best = self.memory.best.unwrap_or(f64::INFINITY);
+        let moved = self.adopt(theta, &at, end);
+        let memory = &mut self.memory;
+        memory.spent += memory.turn.spent;
         // Kron's own level gives way slowly, and a leader may creep up with it.
-        self.crept = if self.turn.way == self.leader && end > CREPT * best { self.crept + 1 } else { 0 };
-        let worse = end > WORSE * best || self.crept >= CREPT_TURNS;
+        let leads = memory.turn.way == memory.leader;
+        memory.crept = if leads && end > CREPT * best { memory.crept + 1 } else { 0 };
+        let worse = end > WORSE * best || memory.crept >= CREPT_TURNS;
         if worse {
-            self.crept = 0;
+            memory.crept = 0;
         }
         // The next turn's θ, and its held-out loss where that is known.
-        let (next, mut loss) = if worse { (theta.to_vec(), self.best) } else { (at, Some(end)) };
-        self.turn.at = next;
-        let challenge = self.turn.way != self.leader;
-        if challenge {
-            let (_, cost, led) = self.led;
-            // What a challenger needs to get going is not held against it.
-            let (middle, spent) = self.turn.middle.unwrap_or((self.turn.start, 0.0));
-            let rate = (middle / end).ln() / (self.turn.spent - spent);
-            if end < f64::INFINITY && fall > 0.0 && rate * cost > led {
-                self.leader = self.turn.way;
-                self.patience = PATIENCE.0;
-            } else {
-                self.patience = (self.patience * 3 / 2).clamp(PATIENCE.0, PATIENCE.1);
-                (self.turn.at, loss) = (std::mem::take(&mut self.aside), None);
-                // The family has no momentum to lose, and may as well go on from what its challenger found.
-                if self.leader == Way::Family {
-                    self.turn.at.copy_from_slice(theta);
-                    loss = self.best;
-                }
-            }
-            self.led = (0, 0.0, 0.0);
-        } else {
-            if worse {
-                self.kron = kron(self.par);
-            }
-            self.led.0 += 1;
-            self.led.1 = MEMORY * self.led.1 + self.turn.spent;
-            self.led.2 = MEMORY * self.led.2 + fall;
-        }
-        self.turn.way = self.leader;
-        if self.led.0 >= self.patience && self.least_cost_of_challenge() <= AFFORDABLE * self.spent {
-            self.turn.way = self.leader.other();
-            self.aside = std::mem::replace(&mut self.turn.at, theta.to_vec());
-            loss = self.best;
-            if self.turn.way == Way::Kron {
-                self.kron = kron(self.par);
-            }
-        }
+        let (next, loss) = if worse { (theta.to_vec(), memory.best) } else { (at, Some(end)) };
+        memory.turn.at = next;
+        let loss =
+            if leads { self.end_own_turn(end, worse, loss) } else { self.end_challenge(theta, end, loss) };
+        let loss = self.next_way(theta, loss);
         self.begin_turn(loss);
+        moved
+    }
+
+    /// After a turn of the leader's.
+    fn end_own_turn(&mut self, end: f64, worse: bool, loss: Option<f64>) -> Option<f64> {
+        if worse && let Some(kron) = &mut self.kron {
+            kron.begin_anew();
+        }
+        let Memory { record, turn, .. } = &mut self.memory;
+        record.turns += 1;
+        record.cost = FADE * record.cost + turn.spent;
+        record.fall = FADE * record.fall + (turn.start / end).ln();
+        loss
+    }
+
+    /// After a challenge: who leads, and from where.
+    fn end_challenge(&mut self, theta: &[f64], end: f64, loss: Option<f64>) -> Option<f64> {
+        let Memory { leader, turn, record, patience, aside, best, .. } = &mut self.memory;
+        let fall = (turn.start / end).ln();
+        let Record { cost, fall: led, .. } = std::mem::take(record);
+        // What a challenger needs to get going is not held against it.
+        let middle = turn.middle.unwrap_or(Middle { loss: turn.start, spent: 0.0 });
+        let rate = (middle.loss / end).ln() / (turn.spent - middle.spent);
+        if end < f64::INFINITY && fall > 0.0 && rate * cost > led {
+            *leader = turn.way;
+            *patience = LEAST_PATIENCE;
+            return loss;
+        }
+        *patience = (*patience * 3 / 2).clamp(LEAST_PATIENCE, MOST_PATIENCE);
+        turn.at = std::mem::take(aside);
+        // The family has no momentum to lose, and may as well go on from what its challenger found.
+        if *leader == Way::Krylov {
+            turn.at.copy_from_slice(theta);
+            return *best;
+        }
+        None
+    }
+
+    /// Whose turn is next: the leader's, or a challenger's from the best θ so far.
+    fn next_way(&mut self, theta: &[f64], loss: Option<f64>) -> Option<f64> {
+        let affordable = self.least_cost_of_challenge() <= AFFORDABLE * self.memory.spent;
+        let Memory { leader, turn, record, patience, aside, best, .. } = &mut self.memory;
+        turn.way = *leader;
+        let Some(kron) = self.kron.as_mut().filter(|_| record.turns >= *patience && affordable) else {
+            return loss;
+        };
+        *aside = std::mem::replace(&mut turn.at, theta.to_vec());
+        turn.way = match *leader {
+            Way::Krylov => Way::Kron,
+            Way::Kron => Way::Krylov,
+        };
+        if turn.way == Way::Kron {
+            kron.begin_anew();
+        }
+        *best
     }
 
     /// What a challenge costs at least: as long as nothing much was spent, only [`Kron`]'s can be dear.
     fn least_cost_of_challenge(&self) -> f64 {
-        match (self.leader, self.scarce) {
-            (Way::Family, Scarce::Time) => f64::from(KRON_STEPS) * KRON_PASSES * self.batch as f64,
-            (Way::Family, Scarce::Data) => f64::from(KRON_STEPS),
+        match (self.memory.leader, self.counted) {
+            (Way::Krylov, false) => f64::from(KRON_STEPS) * kron::PASSES * self.batch as f64,
+            (Way::Krylov, true) => f64::from(KRON_STEPS),
             (Way::Kron, _) => 0.0,
         }
     }
 
     /// From `turn.at`, with its held-out loss where that is known.
     fn begin_turn(&mut self, loss: Option<f64>) {
-        let at = std::mem::take(&mut self.turn.at);
-        self.turn.start = loss.unwrap_or_else(|| self.judge(&at));
-        self.turn.at = at;
-        self.turn.length = PART * self.spent;
+        let Memory { turn, leader, spent, .. } = &mut self.memory;
+        turn.start = loss.unwrap_or_else(|| self.judge.loss(&turn.at));
+        turn.length = PART * *spent;
         // A challenge at the very start is as long as what it challenges.
-        if self.turn.way != self.leader {
-            self.turn.length = self.turn.length.max(self.turn.spent);
+        if turn.way != *leader {
+            turn.length = turn.length.max(turn.spent);
         }
-        (self.turn.steps, self.turn.spent, self.turn.middle) = (0, 0.0, None);
+        (turn.steps, turn.spent, turn.middle) = (0, 0.0, None);
+    }
+
+    /// Ends the turn where it is due, or looks at a challenge half-way. Returns how far θ moved.
+    fn after_step(&mut self, theta: &mut [f64], failed: bool) -> f64 {
+        let Memory { turn, leader, .. } = &self.memory;
+        let challenge = turn.way != *leader;
+        // Momentum needs its time before it can be judged.
+        let least = if turn.way == Way::Kron && challenge { KRON_STEPS } else { STEPS };
+        let done =
+            |part: f64| f64::from(turn.steps) >= part * f64::from(least) && turn.spent >= part * turn.length;
+        if failed || done(1.0) {
+            return self.end_turn(theta, failed);
+        }
+        if !challenge || turn.middle.is_some() || !done(0.5) {
+            return 0.0;
+        }
+        let spent = turn.spent;
+        let at = std::mem::take(&mut self.memory.turn.at);
+        let loss = self.judge.loss(&at);
+        let moved = self.adopt(theta, &at, loss);
+        self.memory.turn.middle = Some(Middle { loss, spent });
+        self.memory.turn.at = at;
+        moved
     }
 }
 
 impl Optimizer for Auto {
-    fn step(&mut self, problem: &mut Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
-        if self.best.is_none() {
-            self.turn.at = theta.to_vec();
+    fn step(&mut self, problem: &mut dyn Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
+        ShapeError::check("θ", "parameters", problem.parameters(), theta.len())?;
+        if self.memory.best.is_none() {
+            self.memory.turn.at = theta.to_vec();
             self.begin_turn(None);
-            self.best = Some(self.turn.start);
+            self.memory.best = Some(self.memory.turn.start);
         }
-        let way = self.turn.way;
-        self.turn.steps += 1;
+        let way = self.memory.turn.way;
+        self.memory.turn.steps += 1;
         let outcome = self.advance(problem);
         let failed = outcome.is_err();
-        self.failures = if failed { self.failures + 1 } else { 0 };
-        // Momentum needs its time before it can be judged.
-        let least = if way == Way::Kron && way != self.leader { KRON_STEPS } else { STEPS };
-        let done = |part: f64| {
-            f64::from(self.turn.steps) >= part * f64::from(least)
-                && self.turn.spent >= part * self.turn.length
-        };
-        if failed || done(1.0) {
-            self.end_turn(theta, failed);
-        } else if way != self.leader && self.turn.middle.is_none() && done(0.5) {
-            let at = std::mem::take(&mut self.turn.at);
-            let loss = self.judge(&at);
-            if self.best.is_none_or(|best| loss < best) {
-                theta.copy_from_slice(&at);
-                self.best = Some(loss);
-            }
-            self.turn.middle = Some((loss, self.turn.spent));
-            self.turn.at = at;
-        }
+        self.memory.failures = if failed { self.memory.failures + 1 } else { 0 };
+        let update_norm = self.after_step(theta, failed);
         let report = match outcome {
             Ok(report) => report,
-            Err(error) if self.failures > FAILURES || self.best.is_none_or(f64::is_infinite) => {
+            Err(error)
+                if self.memory.failures > FAILURES || self.memory.best.is_none_or(f64::is_infinite) =>
+            {
                 return Err(error);
             }
             Err(error) => {
-                let loss = problem.loss(theta)?;
+                let loss = problem.loss(theta)? / problem.weight();
                 if !loss.is_finite() {
                     return Err(error);
                 }
                 StepReport { loss, rejected: true, ..StepReport::default() }
             }
         };
-        Ok(StepReport { way: Some(way.name()), ..report })
+        Ok(StepReport { way: Some(way), update_norm, ..report })
     }
 
-    fn visit(&mut self, problem: &Problem, memory: &mut Memory) {
-        self.kron.visit(problem, memory);
-        self.family.visit(memory);
-        let ways = [self.leader, self.turn.way].map(|way| f64::from(u8::from(way == Way::Kron)));
-        let [mut leader, mut way] = ways;
-        memory.numbers("ways", [&mut leader, &mut way]);
-        let of = |way: f64| if way == 1.0 { Way::Kron } else { Way::Family };
-        (self.leader, self.turn.way) = (of(leader), of(way));
-        let turn = &mut self.turn;
-        let (mut middle, mut half) = turn.middle.unwrap_or((f64::NAN, f64::NAN));
-        memory.numbers("turn", [&mut turn.start, &mut turn.spent, &mut turn.length, &mut middle, &mut half]);
-        turn.middle = (!half.is_nan()).then_some((middle, half));
-        let mut best = self.best.unwrap_or(f64::NAN);
-        memory.numbers("judged", [&mut best, &mut self.spent, &mut self.led.1, &mut self.led.2]);
-        self.best = (!best.is_nan()).then_some(best);
-        for (name, count) in [
-            ("turn_steps", &mut turn.steps),
-            ("led", &mut self.led.0),
-            ("patience", &mut self.patience),
-            ("failures", &mut self.failures),
-            ("crept", &mut self.crept),
+    fn save(&self) -> State {
+        let kron = self.kron.as_ref().map(Optimizer::save);
+        State::of(&(&self.memory, kron, self.family.save(), &self.supply.kept))
+    }
+
+    fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {
+        let (memory, kron, family, kept): (Memory, Option<State>, State, Kept) = state.read()?;
+        for (name, vector, needed) in [
+            ("at", &memory.turn.at, memory.best.is_some()),
+            ("aside", &memory.aside, memory.turn.way != memory.leader),
         ] {
-            memory.small_count(name, count);
-        }
-        let mut position = self.position as u64;
-        memory.count("position", &mut position);
-        self.position =
-            usize::try_from(position).unwrap_or(0) % self.recent.len().max(problem.samples().len());
-        memory.parameters("at", &mut turn.at);
-        memory.parameters("aside", &mut self.aside);
-        let challenge = turn.way != self.leader;
-        for (name, vector, needed) in
-            [("at", &turn.at, self.best.is_some()), ("aside", &self.aside, challenge)]
-        {
+            StateError::check_length(name, vector, parameters)?;
             if needed && vector.is_empty() {
-                memory.refuse(name);
+                return Err(StateError::refused(name));
             }
         }
-        memory.matrix("recent.input", &mut self.recent.input);
-        memory.matrix("recent.initial", &mut self.recent.initial);
-        memory.matrix("recent.target", &mut self.recent.target);
+        let Memory { turn, record, patience, failures, crept, .. } = &memory;
+        if [turn.steps, record.turns, *patience, *failures, *crept].iter().any(|&count| count > MOST) {
+            return Err(StateError::refused("counts"));
+        }
+        let ways = self.ways();
+        if [memory.leader, turn.way].iter().any(|way| !ways.contains(way)) {
+            return Err(StateError::refused("ways"));
+        }
+        if !kept.fits(&self.supply.kept, 2 * self.supply.wanted()) {
+            return Err(StateError::refused("samples"));
+        }
+        match (&mut self.kron, &kron) {
+            (Some(own), Some(state)) => own.restore(state, parameters)?,
+            (None, None) => {}
+            _ => return Err(StateError::refused("ways")),
+        }
+        self.family.restore(&family, parameters)?;
+        (self.memory, self.supply.kept) = (memory, kept);
+        Ok(())
     }
 }
 
 /// With its default settings.
-fn kron(par: Par) -> Kron {
-    let (learning_rate, kappa, damping) = Kron::DEFAULTS;
-    Kron::new(learning_rate, kappa, damping, par).expect("its own defaults")
+fn fresh_kron(threads: usize) -> Kron {
+    Kron::new(KronSettings::default()).expect("its own defaults").on_threads(threads)
 }

@@ -1,9 +1,9 @@
 //! Optimizers that need nothing but the gradient: one sweep forward, one back, and a rule.
 
-use super::{Memory, Optimizer, StepReport, descend};
-use crate::columns::dot;
-use crate::error::{SettingError, StepError};
-use crate::model::Problem;
+use super::{Optimizer, State, StateError, StepReport, descend};
+use crate::fault::StepError;
+use crate::linear::vectors::dot;
+use crate::problem::Problem;
 
 /// What makes a direction of a gradient.
 pub trait Rule: Send {
@@ -13,16 +13,28 @@ pub trait Rule: Send {
     /// Replaces the gradient at θ by the direction Δ of θ ← θ − η·Δ.
     fn direct(&mut self, theta: &[f64], gradient: &mut [f64]);
 
-    /// Saves the rule's memory, or takes it back.
-    fn visit(&mut self, _memory: &mut Memory) {}
+    /// As [`Optimizer::save`].
+    fn save(&self) -> State {
+        State::default()
+    }
+
+    /// As [`Optimizer::restore`].
+    ///
+    /// # Errors
+    /// As there.
+    fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {
+        let _ = parameters;
+        if *state == State::default() { Ok(()) } else { Err(StateError::refused("memory")) }
+    }
 }
 
 /// The optimizer that a rule makes.
 ///
 /// # Example
 /// ```
-/// use halfinverse::optimizer::{Adam, FirstOrder, Optimizer};
-/// let adam: Box<dyn Optimizer> = Box::new(FirstOrder::new(Adam::new(3e-4, 0.9, 0.999, 1e-7)?));
+/// use halfinverse::optimizer::{Adam, AdamSettings, FirstOrder, Optimizer};
+/// let settings = AdamSettings { learning_rate: 3e-4, ..AdamSettings::default() };
+/// let adam: Box<dyn Optimizer> = Box::new(FirstOrder::new(Adam::new(settings)?));
 /// # Ok::<(), halfinverse::SettingError>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -40,18 +52,22 @@ impl<R: Rule> FirstOrder<R> {
 }
 
 impl<R: Rule> Optimizer for FirstOrder<R> {
-    fn step(&mut self, problem: &mut Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
+    fn step(&mut self, problem: &mut dyn Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
         self.gradient.resize(theta.len(), 0.0);
-        let loss = problem.gradient(theta, &mut self.gradient)?;
+        let loss = problem.gradient(theta, &mut self.gradient)? / problem.weight();
         check_gradient(&self.gradient)?;
         self.rule.direct(theta, &mut self.gradient);
         let learning_rate = self.rule.learning_rate();
         let update_norm = descend(theta, &self.gradient, learning_rate)?;
-        Ok(StepReport { loss, update_norm, learning_rate, ..StepReport::default() })
+        Ok(StepReport { loss, update_norm, learning_rate: Some(learning_rate), ..StepReport::default() })
     }
 
-    fn visit(&mut self, _: &Problem, memory: &mut Memory) {
-        self.rule.visit(memory);
+    fn save(&self) -> State {
+        self.rule.save()
+    }
+
+    fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {
+        self.rule.restore(state, parameters)
     }
 }
 
@@ -66,18 +82,10 @@ pub(super) fn check_gradient(gradient: &[f64]) -> Result<(), StepError> {
     Err(StepError::GradientNotFinite { index, value })
 }
 
-/// A decay rate or momentum, from 0 to below 1.
-pub(super) fn check_fraction(key: &str, value: f64) -> Result<(), SettingError> {
-    if (0.0..1.0).contains(&value) {
-        return Ok(());
+/// Grows a rule's memory to the gradient's length at the first step; θ keeps its length after that.
+pub(super) fn check_memory(memory: &mut Vec<f64>, start: f64, gradient: &[f64]) {
+    if memory.len() != gradient.len() {
+        memory.clear();
+        memory.resize(gradient.len(), start);
     }
-    Err(SettingError::new(key, value, "at least 0 and below 1"))
-}
-
-/// A number that divides.
-pub(super) fn check_positive(key: &str, value: f64) -> Result<(), SettingError> {
-    if value > 0.0 && value.is_finite() {
-        return Ok(());
-    }
-    Err(SettingError::new(key, value, "positive and finite"))
 }

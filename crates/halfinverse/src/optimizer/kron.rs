@@ -1,6 +1,6 @@
 //! Gauss–Newton by Kronecker factors, accelerated: for a flat spectrum and data that no mini-batch repeats.
 //!
-//! Row (s, c) of J holds Dₗ\[(s,c), ·\] ⊗ aₗ\[s, ·\] for layer l (see [layered](crate::jacobian::layered)), so layer l's
+//! Row (s, c) of J holds Dₗ\[(s,c), ·\] ⊗ aₗ\[s, ·\] for layer l (see [layered](crate::linear::layered)), so layer l's
 //! block of JᵀJ is nearly b·Aₗ ⊗ Gₗ:
 //!
 //! Aₗ = mean over s of aₗaₗᵀ (in+1 × in+1, the bias an input of constant 1),  Gₗ = mean over s of Σ_c dₗdₗᵀ (out × out)
@@ -37,53 +37,132 @@ mod factors;
 mod tests;
 
 use faer::{Mat, Par};
+use serde::{Deserialize, Serialize};
 
 use self::factors::{Factors, draw_signs};
-use super::first_order::{check_gradient, check_positive};
-use super::{Memory, Optimizer, StepReport, check_learning_rate, update_not_finite};
-use crate::columns::{column, dot, vectorized};
-use crate::error::{SettingError, StepError};
-use crate::model::Problem;
+use super::first_order::check_gradient;
+use super::{Context, Numbers, Optimizer, Setup, Sizes, State, StateError, StepReport, update_not_finite};
+use crate::error::{SettingError, ShapeError};
+use crate::fault::StepError;
+use crate::linear::columns::vectorized;
+use crate::linear::threads::par;
+use crate::linear::vectors::{add, along, dot, norm};
+use crate::problem::{Layered, Problem};
 use crate::spectral::Filter;
+
+/// Settings of [`Kron`]; the defaults did well on all tasks (docs/auto.md).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct KronSettings {
+    /// Learning rate η, in units of the step that minimizes the quadratic model along d.
+    pub learning_rate: f64,
+    /// Exponent κ.
+    pub kappa: f64,
+    /// Damping λ that is returned to, relative to the factors' mean eigenvalues.
+    pub damping: f64,
+}
+
+impl Default for KronSettings {
+    fn default() -> Self {
+        Self { learning_rate: 0.7, kappa: 1.0, damping: 3e-3 }
+    }
+}
+
+impl Setup for KronSettings {
+    const NAME: &'static str = "hig-kron";
+    const ABOUT: &'static str = "Kronecker factors through the simulator, accelerated";
+    const SCALES: bool = false;
+
+    fn build(self, context: &Context) -> Result<Box<dyn Optimizer>, SettingError> {
+        Ok(Box::new(Kron::new(self)?.on_threads(context.threads)))
+    }
+
+    fn passes(&self, _: &Sizes) -> f64 {
+        PASSES
+    }
+
+    fn numbers(&self, sizes: &Sizes) -> Numbers {
+        let (p, factors) = (sizes.parameters as f64, sizes.factors as f64);
+        let (working, saved) = (5.0 * p + 4.0 * factors, 4.0 * p + 2.0 * factors);
+        Numbers { working, saved, ..Numbers::default() }
+    }
+}
+
+/// What a step costs in passes over its mini-batch.
+pub(super) const PASSES: f64 = 4.0;
 
 /// Kronecker-factored Gauss–Newton with its factors and momentum.
 #[derive(Debug, Clone)]
 pub struct Kron {
-    learning_rate: f64,
-    kappa: f64,
-    damping: f64,
+    settings: KronSettings,
     par: Par,
-    /// Steps begun, and those of them whose ϑ held.
-    steps: u64,
-    held: u64,
+    memory: Memory,
+    /// Vectors and matrices that a step works in.
+    trial: Vec<f64>,
+    signs: Mat<f64>,
+    product: Mat<f64>,
+}
+
+/// What the next step depends on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Memory {
+    clock: Clock,
+    /// Damping.
     lambda: f64,
     /// Part of η that is used; below 1 after a step gone wrong.
     caution: f64,
-    /// What a falls with, and what a step adds to it.
-    age: f64,
-    pace: f64,
-    /// Running mean of the mini-batches' loss, and the lowest that it lately was.
-    recent: f64,
-    level: f64,
-    /// Step of the next refresh.
-    refresh: u64,
+    momentum: Age,
+    level: Level,
+    /// The fall of a mini-batch's loss along d over what the quadratic model foretold, when last measured.
     reduction: f64,
     agreement: Ratio,
     /// h|J d|² over −∇·d.
     curvature: Ratio,
     factors: Vec<Factors>,
+    motion: Motion,
+}
+
+/// Counts of steps.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct Clock {
+    /// Steps started.
+    started: u64,
+    /// Steps accepted: their mini-batch did not find ϑ wrong.
+    accepted: u64,
+    /// The step at which the factors' powers are made anew.
+    refresh: u64,
+}
+
+/// Age, which sets a = AGE/(AGE + age), and its growth per step.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Age {
+    age: f64,
+    growth: f64,
+}
+
+/// Mean losses of mini-batches, per sample.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct Level {
+    /// Running mean.
+    recent: f64,
+    /// The lowest that it lately was; rises by at most RISE a step.
+    lowest: f64,
+}
+
+/// Vectors over parameters.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Motion {
     /// ϑ.
     iterate: Vec<f64>,
     /// m.
     ahead: Vec<f64>,
+    /// ∇ at ϑ.
     gradient: Vec<f64>,
     /// d.
     direction: Vec<f64>,
-    trial: Vec<f64>,
-    signs: Mat<f64>,
-    outcome: Mat<f64>,
-    product: Mat<f64>,
 }
+
+// What follows was found by trial on the five tasks (docs/auto.md has the experiments).
 
 /// A mini-batch's loss this many times the level is a step gone wrong, and so is a mean loss of CREEP times it.
 const RUNAWAY: f64 = 3.0;
@@ -101,217 +180,73 @@ const AGE: f64 = 8.0;
 const LEAST: f64 = 1e-3;
 /// The mean of ϑ spans about the last 1/MEAN of the steps.
 const MEAN: f64 = 21.0;
+/// Steps beyond which no run goes; counts go on from here without overflow.
+const MOST_STEPS: u64 = 1 << 53;
 
-impl Kron {
-    /// Learning rate, exponent and damping that did well on all tasks.
-    pub const DEFAULTS: (f64, f64, f64) = (0.7, 1.0, 3e-3);
-
-    /// With learning rate η, exponent κ, and the damping λ that is returned to.
-    ///
-    /// # Errors
-    /// When η or λ is not positive and finite, or κ is outside its range.
-    ///
-    /// # Example
-    /// ```
-    /// use halfinverse::optimizer::Kron;
-    /// let optimizer = Kron::new(0.7, 1.0, 3e-3, faer::Par::Seq)?;
-    /// # Ok::<(), halfinverse::SettingError>(())
-    /// ```
-    pub fn new(learning_rate: f64, kappa: f64, damping: f64, par: Par) -> Result<Self, SettingError> {
-        check_learning_rate(learning_rate)?;
-        check_positive("optimizer.damping", damping)?;
-        Filter::power(kappa, 0.0)?;
-        Ok(Self::fresh(learning_rate, kappa, damping, par))
-    }
-
-    fn fresh(learning_rate: f64, kappa: f64, damping: f64, par: Par) -> Self {
+impl Memory {
+    fn new(damping: f64) -> Self {
         Self {
-            learning_rate,
-            kappa,
-            damping,
-            par,
-            steps: 0,
-            held: 0,
+            clock: Clock::default(),
             lambda: damping,
             caution: 1.0,
-            age: 0.0,
-            pace: 1.0,
-            recent: 0.0,
-            level: 0.0,
-            refresh: 0,
+            momentum: Age { age: 0.0, growth: 1.0 },
+            level: Level::default(),
             reduction: 1.0,
             agreement: Ratio::default(),
             curvature: Ratio::default(),
             factors: Vec::new(),
-            iterate: Vec::new(),
-            ahead: Vec::new(),
-            gradient: Vec::new(),
-            direction: Vec::new(),
-            trial: Vec::new(),
-            signs: Mat::new(),
-            outcome: Mat::new(),
-            product: Mat::new(),
-        }
-    }
-
-    /// The fall of a mini-batch's loss along d over what the quadratic model foretold, when last measured.
-    #[must_use]
-    pub fn reduction(&self) -> f64 {
-        self.reduction
-    }
-
-    /// How steeply the next mini-batch descends along d, relative to the mini-batch that d was made for: a running mean,
-    /// 1 for the same gradients again, 0 where they share nothing, negative where d went too far.
-    #[must_use]
-    pub fn agreement(&self) -> f64 {
-        self.agreement.value()
-    }
-
-    fn prepare(&mut self, problem: &Problem, theta: &[f64]) {
-        if self.iterate.len() == theta.len() {
-            return;
-        }
-        self.iterate = theta.to_vec();
-        for vector in [&mut self.ahead, &mut self.gradient, &mut self.direction, &mut self.trial] {
-            *vector = vec![0.0; theta.len()];
-        }
-        self.factors = problem.model().network().layers().iter().map(|&layer| Factors::new(layer)).collect();
-        let (b, m) = problem.outcome().shape();
-        for matrix in [&mut self.signs, &mut self.outcome, &mut self.product] {
-            *matrix = Mat::zeros(b, m);
+            motion: Motion::default(),
         }
     }
 
     /// ϑ back to θ, without momentum.
     fn retreat(&mut self, theta: &[f64]) {
-        self.iterate.copy_from_slice(theta);
-        self.ahead.fill(0.0);
-        self.direction.fill(0.0);
-        self.gradient.fill(0.0);
-        self.age *= 0.5;
-        self.pace *= 0.5;
+        self.motion.iterate.copy_from_slice(theta);
+        for vector in [&mut self.motion.ahead, &mut self.motion.direction, &mut self.motion.gradient] {
+            vector.fill(0.0);
+        }
+        self.momentum.age *= 0.5;
+        self.momentum.growth *= 0.5;
         self.caution *= 0.5;
         self.lambda *= 4.0;
-        self.refresh = 0;
-        self.level *= 1.25;
-        self.recent = self.level;
+        self.clock.refresh = 0;
+        self.level.lowest *= 1.25;
+        self.level.recent = self.level.lowest;
         self.agreement = Ratio::default();
     }
 
     /// Whether a mini-batch's loss at ϑ is in keeping with those before.
-    fn holds(&mut self, loss: f64) -> bool {
-        let keep = if self.held == 0 { 0.0 } else { 0.9 };
-        self.recent = keep * self.recent + (1.0 - keep) * loss;
-        self.held == 0 || loss <= RUNAWAY * self.level && self.recent <= CREEP * self.level
+    fn accepts(&mut self, loss: f64) -> bool {
+        let first = self.clock.accepted == 0;
+        let keep = if first { 0.0 } else { 0.9 };
+        let Level { recent, lowest } = &mut self.level;
+        *recent = keep * *recent + (1.0 - keep) * loss;
+        first || loss <= RUNAWAY * *lowest && *recent <= CREEP * *lowest
     }
 
     /// Takes in that this mini-batch has not found ϑ wrong; returns the weight with which ϑ is to be taken into θ.
-    fn hold(&mut self) -> f64 {
-        self.level = if self.held == 0 { self.recent } else { self.recent.min(RISE * self.level) };
-        let weight = MEAN / (self.held as f64 + MEAN);
-        self.held += 1;
-        self.age += self.pace;
-        self.pace = (1.002 * self.pace).min(1.0);
+    fn accept(&mut self) -> f64 {
+        let Level { recent, lowest } = &mut self.level;
+        *lowest = if self.clock.accepted == 0 { *recent } else { recent.min(RISE * *lowest) };
+        let weight = MEAN / (self.clock.accepted as f64 + MEAN);
+        self.clock.accepted += 1;
+        self.momentum.age += self.momentum.growth;
+        self.momentum.growth = (1.002 * self.momentum.growth).min(1.0);
         self.caution = (1.01 * self.caution).min(1.0);
         weight
     }
 
-    /// θ ← θ + weight·(ϑ − θ).
-    fn take_into(&self, theta: &mut [f64], weight: f64) {
-        let iterate = &self.iterate;
-        vectorized(
-            #[inline(always)]
-            || {
-                for (theta, iterate) in theta.iter_mut().zip(iterate) {
-                    *theta += weight * (iterate - *theta);
-                }
-            },
-        );
-    }
-
-    /// Takes this mini-batch into the factors, and every so often makes their powers anew.
-    fn learn(&mut self, problem: &mut Problem) -> Result<(), StepError> {
-        let every = match self.steps {
-            0..16 => 1,
-            16..1000 => 4,
-            _ => 8,
-        };
-        if self.steps.is_multiple_of(every) {
-            draw_signs(self.steps, &mut self.signs);
-            let (factors, par) = (&mut self.factors, self.par);
-            problem.each_delta(&self.iterate, self.signs.as_ref(), |l, delta, input| {
-                factors[l].absorb(delta, input, par);
-            })?;
-        }
-        if self.steps >= self.refresh {
-            let exponent = 0.5 * (1.0 + self.kappa);
-            for factors in &mut self.factors {
-                factors.refresh(exponent, self.lambda, self.par)?;
-            }
-            self.refresh = self.steps + (self.steps / 20).clamp(1, 100);
-        }
-        Ok(())
-    }
-
-    /// α, from the curvature along d on this mini-batch and recent ones.
-    fn measure(&mut self, problem: &mut Problem, h: f64) -> Result<f64, StepError> {
-        if self.steps < SETTLED || self.steps.is_multiple_of(MEASURE) {
-            let product = &mut self.product;
-            difference(problem, &self.iterate, &self.direction, &mut self.trial, &self.outcome, product)?;
-            let slope = dot(&self.gradient, &self.direction);
-            let curved = h * inner(product, product);
-            // The mean would keep what is not finite for good.
-            if curved.is_finite() && slope.is_finite() {
-                self.curvature.add(curved, -slope, 0.9);
-            }
-        }
-        let curvature = self.curvature.value();
-        Ok(if curvature > 0.0 { self.caution * self.learning_rate / curvature } else { 0.0 })
-    }
-
-    /// Compares what αd does to its own mini-batch's loss with what was foretold, and damps accordingly.
-    fn check(&mut self, problem: &mut Problem, loss: f64, alpha: f64) {
-        let slope = dot(&self.gradient, &self.direction);
-        let foretold = -alpha * slope * (1.0 - 0.5 * alpha * self.curvature.value());
-        add(&self.iterate, alpha, &self.direction, &mut self.trial);
-        // Where the simulator fails the step would go too far.
-        let after = problem.loss(&self.trial).unwrap_or(f64::INFINITY);
-        self.reduction = if foretold > 0.0 { (loss - after) / foretold } else { 1.0 };
-        if self.reduction > 0.75 {
-            self.lambda = (0.5 * self.lambda).max(self.damping);
-        } else if self.reduction < 0.25 || self.reduction.is_nan() {
-            self.lambda *= 2.0;
-        }
-    }
-
-    /// d for this mini-batch, and α.
-    fn aim(&mut self, problem: &mut Problem, loss: f64, h: f64) -> Result<f64, StepError> {
-        self.outcome.copy_from(problem.outcome());
-        self.learn(problem)?;
-        for factors in &mut self.factors {
-            factors.direct(&self.gradient, &mut self.direction, self.par);
-        }
-        if !dot(&self.direction, &self.direction).is_finite() {
-            return Err(update_not_finite(&self.direction));
-        }
-        let alpha = self.measure(problem, h)?;
-        if self.steps.is_multiple_of(CHECK) {
-            self.check(problem, loss, alpha);
-        }
-        Ok(alpha)
-    }
-
     /// m and ϑ of the next step; ν is the part of a full step that α is.
     fn advance(&mut self, alpha: f64, nu: f64) {
-        let a = (AGE / (AGE + self.age)).max(LEAST);
+        let a = (AGE / (AGE + self.momentum.age)).max(LEAST);
         let gamma = (1.0 - a) / (1.0 + a);
         let back = 0.5 * (1.0 - gamma) * (1.0 - nu).max(0.0);
-        let (ahead, direction, iterate) = (&mut self.ahead, &self.direction, &mut self.iterate);
+        let Motion { iterate, ahead, direction, .. } = &mut self.motion;
         vectorized(
             #[inline(always)]
             || {
                 for ((m, d), x) in ahead.iter_mut().zip(direction).zip(iterate) {
-                    let step = alpha * d;
+                    let step = alpha * *d;
                     *m = gamma * (*m + step) - back * step;
                     *x += step + *m;
                 }
@@ -320,86 +255,242 @@ impl Kron {
     }
 }
 
+impl Kron {
+    /// With these settings, on one thread.
+    ///
+    /// # Errors
+    /// When η or λ is not positive and finite, or κ is outside its range.
+    ///
+    /// # Example
+    /// ```
+    /// use halfinverse::optimizer::{Kron, KronSettings};
+    /// let optimizer = Kron::new(KronSettings { learning_rate: 0.5, ..KronSettings::default() })?;
+    /// # Ok::<(), halfinverse::SettingError>(())
+    /// ```
+    pub fn new(settings: KronSettings) -> Result<Self, SettingError> {
+        SettingError::check_positive("learning_rate", settings.learning_rate)?;
+        SettingError::check_positive("damping", settings.damping)?;
+        Filter::power(settings.kappa, 0.0)?;
+        Ok(Self {
+            memory: Memory::new(settings.damping),
+            settings,
+            par: Par::Seq,
+            trial: Vec::new(),
+            signs: Mat::new(),
+            product: Mat::new(),
+        })
+    }
+
+    /// The same, its linear algebra on so many threads of the current rayon pool.
+    #[must_use]
+    pub fn on_threads(self, threads: usize) -> Self {
+        Self { par: par(threads), ..self }
+    }
+
+    /// Forgets all that it has learnt.
+    pub(super) fn begin_anew(&mut self) {
+        self.memory = Memory::new(self.settings.damping);
+    }
+
+    /// The fall of a mini-batch's loss along d over what the quadratic model foretold, when last measured.
+    #[must_use]
+    pub fn reduction(&self) -> f64 {
+        self.memory.reduction
+    }
+
+    /// How steeply the next mini-batch descends along d, relative to the mini-batch that d was made for: a running mean,
+    /// 1 for the same gradients again, 0 where they share nothing, negative where d went too far.
+    #[must_use]
+    pub fn agreement(&self) -> f64 {
+        self.memory.agreement.value()
+    }
+
+    fn prepare(&mut self, layered: &dyn Layered, theta: &[f64]) -> Result<(), StepError> {
+        let shapes = layered.factors();
+        let Memory { motion, factors, .. } = &mut self.memory;
+        if motion.iterate.len() != theta.len() {
+            motion.iterate = theta.to_vec();
+            for vector in [&mut motion.ahead, &mut motion.gradient, &mut motion.direction] {
+                *vector = vec![0.0; theta.len()];
+            }
+            *factors = shapes.iter().map(|&shape| Factors::new(shape)).collect();
+        }
+        ShapeError::check("the Kronecker factors", "layers", shapes.len(), factors.len())?;
+        for (factors, shape) in factors.iter_mut().zip(shapes) {
+            factors.fit(shape)?;
+        }
+        self.trial.resize(theta.len(), 0.0);
+        let shape = layered.shape();
+        for matrix in [&mut self.signs, &mut self.product] {
+            if matrix.shape() != shape {
+                *matrix = Mat::zeros(shape.0, shape.1);
+            }
+        }
+        Ok(())
+    }
+
+    /// θ ← θ + weight·(ϑ − θ); returns the length of what was added.
+    fn take_into(&mut self, theta: &mut [f64], weight: f64) -> f64 {
+        for ((trial, iterate), theta) in self.trial.iter_mut().zip(&self.memory.motion.iterate).zip(&*theta) {
+            *trial = iterate - theta;
+        }
+        add(theta, weight, &self.trial);
+        weight * norm(&self.trial)
+    }
+
+    /// Takes this mini-batch into the factors, and every so often makes their powers anew.
+    fn learn(&mut self, layered: &mut dyn Layered) -> Result<(), StepError> {
+        let Memory { clock, lambda, factors, motion, .. } = &mut self.memory;
+        let every = match clock.started {
+            0..16 => 1,
+            16..1000 => 4,
+            _ => 8,
+        };
+        if clock.started.is_multiple_of(every) {
+            draw_signs(clock.started, &mut self.signs);
+            let par = self.par;
+            layered.cotangents(&motion.iterate, self.signs.as_ref(), &mut |l, delta, input| {
+                factors[l].absorb(delta, input, par);
+            })?;
+        }
+        if clock.started >= clock.refresh {
+            let exponent = 0.5 * (1.0 + self.settings.kappa);
+            for factors in factors {
+                factors.refresh(exponent, *lambda, self.par)?;
+            }
+            clock.refresh = clock.started + (clock.started / 20).clamp(1, 100);
+        }
+        Ok(())
+    }
+
+    /// α, from the curvature along d on this mini-batch and recent ones.
+    fn measure(&mut self, layered: &mut dyn Layered, h: f64) -> Result<f64, StepError> {
+        let Memory { clock, motion, curvature, caution, .. } = &mut self.memory;
+        if clock.started < SETTLED || clock.started.is_multiple_of(MEASURE) {
+            layered.difference(&motion.iterate, &motion.direction, self.product.as_mut())?;
+            let slope = dot(&motion.gradient, &motion.direction);
+            let curved = h * square(&self.product);
+            // The mean would keep what is not finite for good.
+            if curved.is_finite() && slope.is_finite() {
+                curvature.add(curved, -slope, 0.9);
+            }
+        }
+        let curvature = curvature.value();
+        Ok(if curvature > 0.0 { *caution * self.settings.learning_rate / curvature } else { 0.0 })
+    }
+
+    /// Compares what αd does to its own mini-batch's loss with what was foretold, and damps accordingly.
+    fn check(&mut self, problem: &mut dyn Problem, loss: f64, alpha: f64) {
+        let Memory { motion, curvature, reduction, lambda, .. } = &mut self.memory;
+        let slope = dot(&motion.gradient, &motion.direction);
+        let foretold = -alpha * slope * (1.0 - 0.5 * alpha * curvature.value());
+        along(&motion.iterate, alpha, &motion.direction, &mut self.trial);
+        // Where the simulator fails the step would go too far.
+        let after = problem.loss(&self.trial).unwrap_or(f64::INFINITY);
+        *reduction = if foretold > 0.0 { (loss - after) / foretold } else { 1.0 };
+        if *reduction > 0.75 {
+            *lambda = (0.5 * *lambda).max(self.settings.damping);
+        } else if *reduction < 0.25 || reduction.is_nan() {
+            *lambda *= 2.0;
+        }
+    }
+
+    /// d for this mini-batch, α, and ν.
+    fn aim(&mut self, problem: &mut dyn Problem, loss: f64) -> Result<(f64, f64), StepError> {
+        let layered = layered(problem)?;
+        let (h, (b, _)) = (layered.curvature(), layered.shape());
+        self.learn(layered)?;
+        let Memory { factors, motion, .. } = &mut self.memory;
+        for factors in factors {
+            factors.direct(&motion.gradient, &mut motion.direction, self.par);
+        }
+        if !dot(&motion.direction, &motion.direction).is_finite() {
+            return Err(update_not_finite(&motion.direction));
+        }
+        let alpha = self.measure(layered, h)?;
+        if self.memory.clock.started.is_multiple_of(CHECK) {
+            self.check(problem, loss, alpha);
+        }
+        Ok((alpha, alpha * h * b as f64))
+    }
+}
+
+fn layered(problem: &mut dyn Problem) -> Result<&mut dyn Layered, StepError> {
+    let needs = "layers with Kronecker factors";
+    problem.layered().ok_or(StepError::Unsupported { optimizer: KronSettings::NAME, needs })
+}
+
 impl Optimizer for Kron {
-    fn step(&mut self, problem: &mut Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
-        self.prepare(problem, theta);
-        let h = problem.curvature();
-        let own = dot(&self.gradient, &self.direction);
-        self.steps += 1;
-        let found = problem.gradient(&self.iterate, &mut self.gradient);
-        let found = found.and_then(|loss| check_gradient(&self.gradient).map(|()| loss));
-        let next = dot(&self.gradient, &self.direction);
+    fn step(&mut self, problem: &mut dyn Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
+        self.prepare(layered(problem)?, theta)?;
+        let weight = problem.weight();
+        let Memory { clock, motion, .. } = &mut self.memory;
+        let own = dot(&motion.gradient, &motion.direction);
+        clock.started += 1;
+        let found = problem.gradient(&motion.iterate, &mut motion.gradient);
+        let found = found.and_then(|loss| check_gradient(&motion.gradient).map(|()| loss));
+        let next = dot(&motion.gradient, &motion.direction);
         let loss = match found {
-            Ok(loss) if self.holds(loss) => loss,
-            Err(error) if self.iterate == theta => {
-                self.gradient.fill(0.0);
+            Ok(loss) if self.memory.accepts(loss / weight) => loss,
+            Err(error) if self.memory.motion.iterate == theta => {
+                self.memory.motion.gradient.fill(0.0);
                 return Err(error);
             }
             found => {
-                self.retreat(theta);
-                // What is shown of a loss that is none, or out of all proportion, is where it was cut off.
-                let loss = found.map_or(RUNAWAY * self.level, |loss| loss.min(RUNAWAY * self.level));
+                self.memory.retreat(theta);
+                // A loss that is NaN, or out of all proportion, is shown as the one at which it was cut off.
+                let most = RUNAWAY * self.memory.level.lowest;
+                let loss = found.map_or(most, |loss| (loss / weight).min(most));
                 return Ok(StepReport { loss, rejected: true, ..StepReport::default() });
             }
         };
-        self.agreement.add(next, own, 0.95);
-        let weight = self.hold();
-        let alpha = match self.aim(problem, loss, h) {
-            Ok(alpha) => alpha,
+        self.memory.agreement.add(next, own, 0.95);
+        let part = self.memory.accept();
+        let (alpha, nu) = match self.aim(problem, loss) {
+            Ok(aimed) => aimed,
             Err(error) => {
                 // What the factors have taken in cannot be told from what made the error.
-                *self = Self::fresh(self.learning_rate, self.kappa, self.damping, self.par);
+                self.begin_anew();
                 return Err(error);
             }
         };
-        self.take_into(theta, weight);
-        let nu = alpha * h * problem.samples().len() as f64;
-        self.advance(alpha, nu);
+        let update_norm = self.take_into(theta, part);
+        self.memory.advance(alpha, nu);
         Ok(StepReport {
-            loss,
-            update_norm: alpha * dot(&self.direction, &self.direction).sqrt(),
-            learning_rate: nu,
-            kappa: Some(self.kappa),
-            lambda: Some(self.lambda),
+            loss: loss / weight,
+            update_norm,
+            learning_rate: Some(self.memory.caution * self.settings.learning_rate),
+            step_length: Some(nu),
+            kappa: Some(self.settings.kappa),
+            lambda: Some(self.memory.lambda),
             ..StepReport::default()
         })
     }
 
-    fn visit(&mut self, problem: &Problem, memory: &mut Memory) {
-        if memory.taking_back() && memory.len_of("iterate") > 0 {
-            self.prepare(problem, &vec![0.0; problem.model().network().parameters()]);
-        }
-        let length = if memory.taking_back() { memory.len_of("iterate") } else { self.iterate.len() };
-        for (name, vector) in [
-            ("iterate", &mut self.iterate),
-            ("ahead", &mut self.ahead),
-            ("gradient", &mut self.gradient),
-            ("direction", &mut self.direction),
-        ] {
-            memory.parameters(name, vector);
-            if vector.len() != length {
-                memory.refuse(name);
+    fn save(&self) -> State {
+        State::of(&self.memory)
+    }
+
+    fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {
+        let memory: Memory = state.read()?;
+        let Motion { iterate, ahead, gradient, direction } = &memory.motion;
+        StateError::check_length("iterate", iterate, parameters)?;
+        for (name, vector) in [("ahead", ahead), ("gradient", gradient), ("direction", direction)] {
+            if vector.len() != iterate.len() {
+                return Err(StateError::refused(name));
             }
         }
-        for (name, count) in
-            [("steps", &mut self.steps), ("held", &mut self.held), ("refresh", &mut self.refresh)]
-        {
-            memory.count(name, count);
+        let Clock { started, accepted, refresh } = memory.clock;
+        if [started, accepted, refresh].iter().any(|&steps| steps > MOST_STEPS) {
+            return Err(StateError::refused("clock"));
         }
-        memory.numbers("lambda", [&mut self.lambda]);
-        memory.numbers("pace", [&mut self.caution, &mut self.age, &mut self.pace]);
-        memory.numbers("levels", [&mut self.recent, &mut self.level, &mut self.reduction]);
-        for (name, ratio) in [("agreement", &mut self.agreement), ("curvature", &mut self.curvature)] {
-            memory.numbers(name, [&mut ratio.over, &mut ratio.under]);
-        }
-        for (l, factors) in self.factors.iter_mut().enumerate() {
-            factors.visit(l, memory);
-        }
+        self.memory = memory;
+        Ok(())
     }
 }
 
 /// A ratio of two running means.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Ratio {
     over: f64,
     under: f64,
@@ -416,43 +507,7 @@ impl Ratio {
     }
 }
 
-/// `out` (b × m) = J v ≈ (y(θ + εv) − y(θ))/ε; `outcome` is y(θ).
-fn difference(
-    problem: &mut Problem,
-    theta: &[f64],
-    v: &[f64],
-    trial: &mut [f64],
-    outcome: &Mat<f64>,
-    out: &mut Mat<f64>,
-) -> Result<(), StepError> {
-    /// |εv| relative to 1 + |θ|: the square root of the round-off, and a margin for what the simulator adds to it.
-    const RELATIVE: f64 = 1e-6;
-    let length = dot(v, v).sqrt();
-    if length == 0.0 {
-        out.fill(0.0);
-        return Ok(());
-    }
-    let epsilon = RELATIVE * (1.0 + dot(theta, theta).sqrt()) / length;
-    add(theta, epsilon, v, trial);
-    problem.loss(trial)?;
-    let moved = problem.outcome();
-    for j in 0..out.ncols() {
-        let pairs = column(moved, j).iter().zip(outcome.col_as_slice(j));
-        for (out, (moved, outcome)) in out.col_as_slice_mut(j).iter_mut().zip(pairs) {
-            *out = (moved - outcome) / epsilon;
-        }
-    }
-    Ok(())
-}
-
-/// `out` = x + t·v.
-fn add(x: &[f64], t: f64, v: &[f64], out: &mut [f64]) {
-    for ((out, x), v) in out.iter_mut().zip(x).zip(v) {
-        *out = x + t * v;
-    }
-}
-
-/// Σ aᵢⱼbᵢⱼ.
-fn inner(a: &Mat<f64>, b: &Mat<f64>) -> f64 {
-    (0..a.ncols()).map(|j| dot(a.col_as_slice(j), b.col_as_slice(j))).sum()
+/// Σ aᵢⱼ².
+fn square(a: &Mat<f64>) -> f64 {
+    (0..a.ncols()).map(|j| dot(a.col_as_slice(j), a.col_as_slice(j))).sum()
 }

@@ -12,24 +12,59 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use super::first_order::check_gradient;
-use super::{Memory, Optimizer, StepReport, check_learning_rate, descend};
-use crate::columns::{dot, norm};
-use crate::error::{SettingError, StepError};
-use crate::model::Problem;
+use super::{Context, Numbers, Optimizer, Setup, Sizes, State, StateError, StepReport, descend};
+use crate::error::SettingError;
+use crate::fault::StepError;
+use crate::linear::vectors::{add, dot, norm};
+use crate::problem::Problem;
+
+/// Settings of [`Lbfgs`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LbfgsSettings {
+    /// First trial step η.
+    pub learning_rate: f64,
+    /// Pairs that are remembered, from 1 to 1000.
+    pub history: usize,
+}
+
+impl Default for LbfgsSettings {
+    fn default() -> Self {
+        Self { learning_rate: 1.0, history: 10 }
+    }
+}
+
+impl Setup for LbfgsSettings {
+    const NAME: &'static str = "l-bfgs";
+    const ABOUT: &'static str = "the inverse Hessian from the last few steps, with a line search";
+    const SCALES: bool = false;
+
+    fn build(self, _: &Context) -> Result<Box<dyn Optimizer>, SettingError> {
+        Ok(Box::new(Lbfgs::new(self)?))
+    }
+
+    fn numbers(&self, sizes: &Sizes) -> Numbers {
+        let (history, p) = (self.history as f64, sizes.parameters as f64);
+        let saved = 2.0 * (history + 1.0) * p;
+        Numbers { working: 2.0 * history * p, saved, ..Numbers::default() }
+    }
+}
 
 /// L-BFGS with its pairs.
 #[derive(Debug, Clone)]
 pub struct Lbfgs {
-    learning_rate: f64,
-    history: usize,
+    settings: LbfgsSettings,
     pairs: VecDeque<Pair>,
+    before: Vec<f64>,
     gradient: Vec<f64>,
     delta: Vec<f64>,
 }
 
 /// A step and what it changed of the gradient.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Pair {
     s: Vec<f64>,
     y: Vec<f64>,
@@ -39,22 +74,23 @@ struct Pair {
 
 /// Share of the slope's promise that a step must keep (Armijo).
 const SUFFICIENT: f64 = 1e-4;
-/// Halvings of the step before it is given up.
+/// Halvings of the step before it is given up: a millionth of it.
 const HALVINGS: u32 = 20;
-/// sᵀy relative to |s||y| below which a pair says nothing about curvature.
+/// sᵀy relative to |s||y| below which a pair is round-off and says nothing about curvature.
 const CURVED: f64 = 1e-10;
 
 impl Lbfgs {
-    /// With first trial step η and so many pairs.
+    /// With these settings.
     ///
     /// # Errors
     /// When η is not positive and finite, or the number of pairs is not from 1 to 1000.
-    pub fn new(learning_rate: f64, history: usize) -> Result<Self, SettingError> {
-        check_learning_rate(learning_rate)?;
-        if !(1..=1000).contains(&history) {
-            return Err(SettingError::new("optimizer.history", history, "from 1 to 1000"));
+    pub fn new(settings: LbfgsSettings) -> Result<Self, SettingError> {
+        SettingError::check_positive("learning_rate", settings.learning_rate)?;
+        if !(1..=1000).contains(&settings.history) {
+            return Err(SettingError::new("history", settings.history, "from 1 to 1000"));
         }
-        Ok(Self { learning_rate, history, pairs: VecDeque::new(), gradient: Vec::new(), delta: Vec::new() })
+        let pairs = VecDeque::new();
+        Ok(Self { settings, pairs, before: Vec::new(), gradient: Vec::new(), delta: Vec::new() })
     }
 
     /// Δ ← H Δ.
@@ -76,21 +112,21 @@ impl Lbfgs {
     }
 
     /// Remembers a step from the gradients before and after it.
-    fn remember(&mut self, mut pair: Pair) {
-        let curvature = dot(&pair.s, &pair.y);
-        if curvature > CURVED * norm(&pair.s) * norm(&pair.y) {
-            pair.rho = 1.0 / curvature;
-            if self.pairs.len() == self.history {
+    fn remember(&mut self, s: Vec<f64>, y: Vec<f64>) {
+        let curvature = dot(&s, &y);
+        if curvature > CURVED * norm(&s) * norm(&y) {
+            if self.pairs.len() == self.settings.history {
                 self.pairs.pop_front();
             }
-            self.pairs.push_back(pair);
+            self.pairs.push_back(Pair { s, y, rho: 1.0 / curvature });
         }
     }
 }
 
 impl Optimizer for Lbfgs {
-    fn step(&mut self, problem: &mut Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
+    fn step(&mut self, problem: &mut dyn Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
         self.gradient.resize(theta.len(), 0.0);
+        let weight = problem.weight();
         let loss = problem.gradient(theta, &mut self.gradient)?;
         check_gradient(&self.gradient)?;
         self.delta.clone_from(&self.gradient);
@@ -101,11 +137,12 @@ impl Optimizer for Lbfgs {
             self.delta.clone_from(&self.gradient);
             slope = dot(&self.gradient, &self.gradient);
         }
-        let mut rate = self.learning_rate;
+        let mut rate = self.settings.learning_rate;
         if self.pairs.is_empty() {
             rate /= norm(&self.gradient).max(1.0);
         }
-        let before = theta.to_vec();
+        self.before.clear();
+        self.before.extend_from_slice(theta);
         for _ in 0..=HALVINGS {
             let update_norm = descend(theta, &self.delta, rate)?;
             // Where the simulator fails the step went too far.
@@ -114,51 +151,40 @@ impl Optimizer for Lbfgs {
                 let mut y = vec![0.0; theta.len()];
                 if problem.gradient(theta, &mut y).is_ok() {
                     add(&mut y, -1.0, &self.gradient);
-                    let s = theta.iter().zip(&before).map(|(after, before)| after - before).collect();
-                    self.remember(Pair { s, y, rho: 0.0 });
+                    let s = theta.iter().zip(&self.before).map(|(after, before)| after - before).collect();
+                    self.remember(s, y);
                     return Ok(StepReport {
-                        loss,
+                        loss: loss / weight,
                         update_norm,
-                        learning_rate: rate,
+                        learning_rate: Some(rate),
                         ..StepReport::default()
                     });
                 }
             }
-            theta.copy_from_slice(&before);
+            theta.copy_from_slice(&self.before);
             rate *= 0.5;
         }
         // The pairs promise a fall that is not there: forget them.
         self.pairs.clear();
-        Ok(StepReport { loss, learning_rate: rate, rejected: true, ..StepReport::default() })
+        Ok(StepReport {
+            loss: loss / weight,
+            learning_rate: Some(rate),
+            rejected: true,
+            ..StepReport::default()
+        })
     }
 
-    fn visit(&mut self, problem: &Problem, memory: &mut Memory) {
-        let all = |part: fn(&Pair) -> &Vec<f64>| self.pairs.iter().flat_map(|p| part(p).clone()).collect();
-        let (mut steps, mut changes): (Vec<f64>, Vec<f64>) = (all(|pair| &pair.s), all(|pair| &pair.y));
-        let mut count = self.pairs.len() as u64;
-        memory.count("pairs", &mut count);
-        memory.vector("steps", &mut steps);
-        memory.vector("changes", &mut changes);
-        let length = problem.model().network().parameters();
-        for (name, vector) in [("steps", &mut steps), ("changes", &mut changes)] {
-            if Some(vector.len() as u64) != count.checked_mul(length as u64) {
-                vector.clear();
-                memory.refuse(name);
-            }
-        }
-        if !memory.taking_back() {
-            return;
-        }
-        self.pairs.clear();
-        for (s, y) in steps.chunks(length).zip(changes.chunks(length)) {
-            self.remember(Pair { s: s.to_vec(), y: y.to_vec(), rho: 0.0 });
-        }
+    fn save(&self) -> State {
+        State::of(&self.pairs)
     }
-}
 
-/// a ← a + c·b.
-fn add(a: &mut [f64], c: f64, b: &[f64]) {
-    for (a, b) in a.iter_mut().zip(b) {
-        *a += c * b;
+    fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {
+        let pairs: VecDeque<Pair> = state.read()?;
+        let fits = |pair: &Pair| pair.s.len() == parameters && pair.y.len() == parameters;
+        if pairs.len() > self.settings.history || !pairs.iter().all(fits) {
+            return Err(StateError::refused("pairs"));
+        }
+        self.pairs = pairs;
+        Ok(())
     }
 }

@@ -1,75 +1,137 @@
-//! Optimizers: from one mini-batch and θ to the next θ.
+//! Optimizers: from a problem and θ to the next θ.
+//!
+//! Each algorithm is one file: its step, its settings with their defaults, its cost and memory. [`ENTRIES`] lists them.
 
 pub mod adadelta;
 pub mod adagrad;
 pub mod adam;
 pub mod adamw;
 pub mod auto;
+mod entry;
 pub mod first_order;
 pub mod half_inverse;
 pub mod kron;
 pub mod lbfgs;
 pub mod levenberg_marquardt;
-pub mod memory;
 pub mod momentum;
 pub mod nesterov;
 pub mod rmsprop;
 pub mod scale_invariant;
 pub mod sgd;
+mod state;
 
-pub use adadelta::Adadelta;
-pub use adagrad::Adagrad;
-pub use adam::Adam;
-pub use adamw::AdamW;
-pub use auto::Auto;
+use serde::{Deserialize, Serialize};
+
+pub use adadelta::{Adadelta, AdadeltaSettings};
+pub use adagrad::{Adagrad, AdagradSettings};
+pub use adam::{Adam, AdamSettings};
+pub use adamw::{AdamW, AdamWSettings};
+pub use auto::{Auto, AutoSettings};
+pub use entry::{Context, Entry, Numbers, Setup, Sizes, Stores};
 pub use first_order::{FirstOrder, Rule};
-pub use half_inverse::HalfInverse;
-pub use kron::Kron;
-pub use lbfgs::Lbfgs;
-pub use levenberg_marquardt::LevenbergMarquardt;
-pub use memory::Memory;
-pub use momentum::Momentum;
-pub use nesterov::Nesterov;
-pub use rmsprop::Rmsprop;
-pub use scale_invariant::ScaleInvariant;
-pub use sgd::Sgd;
+pub use half_inverse::{GaussNewtonSettings, HalfInverse, HalfInverseSettings};
+pub use kron::{Kron, KronSettings};
+pub use lbfgs::{Lbfgs, LbfgsSettings};
+pub use levenberg_marquardt::{LevenbergMarquardt, LevenbergMarquardtSettings};
+pub use momentum::{Momentum, MomentumSettings};
+pub use nesterov::{Nesterov, NesterovSettings};
+pub use rmsprop::{Rmsprop, RmspropSettings};
+pub use scale_invariant::{ScaleInvariant, ScaleInvariantSettings};
+pub use sgd::{Sgd, SgdSettings};
+pub use state::{State, StateError};
 
-use crate::columns::norm;
-use crate::error::{SettingError, StepError};
-use crate::model::Problem;
+use crate::fault::StepError;
+use crate::linear::vectors::norm;
+use crate::problem::Problem;
 use crate::spectral::Report;
 
+/// The entries of all optimizers here, in the order of the documentation.
+pub const ENTRIES: [fn() -> Entry; 15] = [
+    Entry::of::<HalfInverseSettings>,
+    Entry::of::<AutoSettings>,
+    Entry::of::<KronSettings>,
+    Entry::of::<GaussNewtonSettings>,
+    Entry::of::<LevenbergMarquardtSettings>,
+    Entry::of::<LbfgsSettings>,
+    Entry::of::<ScaleInvariantSettings>,
+    Entry::of::<AdamSettings>,
+    Entry::of::<AdamWSettings>,
+    Entry::of::<SgdSettings>,
+    Entry::of::<MomentumSettings>,
+    Entry::of::<NesterovSettings>,
+    Entry::of::<RmspropSettings>,
+    Entry::of::<AdagradSettings>,
+    Entry::of::<AdadeltaSettings>,
+];
+
 /// One step of an optimizer, as it was made.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {
-    /// Loss of the mini-batch before the step.
+    /// Mean loss per sample of the mini-batch before the step.
     pub loss: f64,
-    /// |Δθ|, learning rate included.
+    /// |Δθ|, the length of what was added to θ.
     pub update_norm: f64,
-    /// Learning rate η.
-    pub learning_rate: f64,
+    /// Learning rate η, where the step has one.
+    pub learning_rate: Option<f64>,
+    /// Length of the step in units of the one that the mini-batch's quadratic model likes best, where the optimizer chooses it.
+    pub step_length: Option<f64>,
     /// Exponent κ, where there is one.
     pub kappa: Option<f64>,
     /// Damping λ, where there is one.
     pub lambda: Option<f64>,
     /// Which of several ways to step was taken, where there are several.
-    pub way: Option<&'static str>,
+    pub way: Option<Way>,
     /// Whether the step was taken back, and θ is as it was.
     pub rejected: bool,
     /// Of the spectral step, where there is one.
     pub spectral: Option<Report>,
 }
 
+/// A way to step of an optimizer that has several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// A family of steps from one Krylov space.
+    Krylov,
+    /// Kronecker factors.
+    Kron,
+}
+
 /// An optimizer with its memory.
+///
+/// # Example
+/// ```
+/// use halfinverse::optimizer::{HalfInverse, HalfInverseSettings, Optimizer};
+/// use halfinverse::{Problem, StepError};
+/// fn train(problem: &mut dyn Problem, theta: &mut [f64]) -> Result<f64, StepError> {
+///     let mut hig = HalfInverse::new(HalfInverseSettings::default()).expect("its defaults");
+///     for _ in 0..100 {
+///         hig.step(problem, theta)?;
+///     }
+///     problem.loss(theta)
+/// }
+/// ```
 pub trait Optimizer: Send {
-    /// Makes one step; on an error θ is as it was.
+    /// Makes one step; on an error θ is as it was. Mini-batches may differ in size from step to step.
     ///
     /// # Errors
-    /// When loss, derivatives or update are not finite, or the simulator or the spectral step fails.
-    fn step(&mut self, problem: &mut Problem, theta: &mut [f64]) -> Result<StepReport, StepError>;
+    /// When loss, derivatives or update are not finite, the outcomes cannot be computed, the spectral step fails, or the problem
+    /// lacks what the optimizer needs.
+    fn step(&mut self, problem: &mut dyn Problem, theta: &mut [f64]) -> Result<StepReport, StepError>;
 
-    /// Saves what the next step depends on besides θ, or takes it back; nothing for an optimizer without memory.
-    fn visit(&mut self, _problem: &Problem, _memory: &mut Memory) {}
+    /// What the next step depends on besides θ; nothing for an optimizer without memory.
+    fn save(&self) -> State {
+        State::default()
+    }
+
+    /// Takes back what was saved, for a problem of so many parameters.
+    ///
+    /// # Errors
+    /// When such an optimizer cannot have saved it; the optimizer is then not to be used.
+    fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {
+        let _ = parameters;
+        if *state == State::default() { Ok(()) } else { Err(StateError::refused("memory")) }
+    }
 }
 
 /// θ ← θ − η·Δ; returns |η·Δ|. θ is left alone if Δ is not finite.
@@ -88,11 +150,4 @@ fn update_not_finite(delta: &[f64]) -> StepError {
     let bad = delta.iter().enumerate().find(|(_, d)| !d.is_finite());
     let (index, &value) = bad.unwrap_or((0, &f64::INFINITY));
     StepError::UpdateNotFinite { index, value }
-}
-
-fn check_learning_rate(learning_rate: f64) -> Result<(), SettingError> {
-    if learning_rate > 0.0 && learning_rate.is_finite() {
-        return Ok(());
-    }
-    Err(SettingError::new("optimizer.learning_rate", learning_rate, "positive and finite"))
 }

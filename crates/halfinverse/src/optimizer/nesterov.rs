@@ -5,7 +5,35 @@
 //! Source: Nesterov, *A method of solving a convex programming problem with convergence rate O(1/k²)*, 1983; in this
 //! form Sutskever, Martens, Dahl, Hinton, ICML 2013.
 
-use super::{Memory, Momentum, Rule};
+use serde::{Deserialize, Serialize};
+
+use super::{Context, FirstOrder, Momentum, MomentumSettings, Optimizer, Rule, Setup, State, StateError};
+use crate::error::SettingError;
+
+/// Settings of [`Nesterov`].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct NesterovSettings {
+    /// Learning rate η.
+    pub learning_rate: f64,
+    /// Momentum μ.
+    pub momentum: f64,
+}
+
+impl Default for NesterovSettings {
+    fn default() -> Self {
+        Self { learning_rate: 0.01, momentum: 0.9 }
+    }
+}
+
+impl Setup for NesterovSettings {
+    const NAME: &'static str = "nesterov";
+    const ABOUT: &'static str = "gradient descent with momentum that looks ahead";
+
+    fn build(self, _: &Context) -> Result<Box<dyn Optimizer>, SettingError> {
+        Ok(Box::new(FirstOrder::new(Nesterov::new(self)?)))
+    }
+}
 
 /// Gradient descent with Nesterov's momentum.
 #[derive(Debug, Clone)]
@@ -14,10 +42,13 @@ pub struct Nesterov {
 }
 
 impl Nesterov {
-    /// With the heavy ball's learning rate and momentum.
-    #[must_use]
-    pub fn new(ball: Momentum) -> Self {
-        Self { ball }
+    /// With these settings.
+    ///
+    /// # Errors
+    /// As [`Momentum::new`].
+    pub fn new(settings: NesterovSettings) -> Result<Self, SettingError> {
+        let NesterovSettings { learning_rate, momentum } = settings;
+        Ok(Self { ball: Momentum::new(MomentumSettings { learning_rate, momentum })? })
     }
 }
 
@@ -34,7 +65,11 @@ impl Rule for Nesterov {
         }
     }
 
-    fn visit(&mut self, memory: &mut Memory) {
-        self.ball.visit(memory);
+    fn save(&self) -> State {
+        self.ball.save()
+    }
+
+    fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {
+        self.ball.restore(state, parameters)
     }
 }

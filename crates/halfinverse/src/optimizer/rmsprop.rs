@@ -6,41 +6,68 @@
 //!
 //! Source: Tieleman, Hinton, *Lecture 6.5: rmsprop*, Coursera, 2012.
 
-use super::first_order::{check_fraction, check_positive};
-use super::{Memory, Rule, check_learning_rate};
-use crate::columns::vectorized;
+use serde::{Deserialize, Serialize};
+
+use super::first_order::check_memory;
+use super::{Context, FirstOrder, Optimizer, Rule, Setup, State, StateError};
 use crate::error::SettingError;
+use crate::linear::columns::vectorized;
+
+/// Settings of [`Rmsprop`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RmspropSettings {
+    /// Learning rate η.
+    pub learning_rate: f64,
+    /// Decay rate ρ.
+    pub decay: f64,
+    /// ε.
+    pub epsilon: f64,
+}
+
+impl Default for RmspropSettings {
+    fn default() -> Self {
+        Self { learning_rate: 1e-3, decay: 0.9, epsilon: 1e-8 }
+    }
+}
+
+impl Setup for RmspropSettings {
+    const NAME: &'static str = "rmsprop";
+    const ABOUT: &'static str = "the gradient over the root of a running mean of its squares";
+
+    fn build(self, _: &Context) -> Result<Box<dyn Optimizer>, SettingError> {
+        Ok(Box::new(FirstOrder::new(Rmsprop::new(self)?)))
+    }
+}
 
 /// RMSprop with its running mean.
 #[derive(Debug, Clone)]
 pub struct Rmsprop {
-    learning_rate: f64,
-    decay: f64,
-    epsilon: f64,
+    settings: RmspropSettings,
     squares: Vec<f64>,
 }
 
 impl Rmsprop {
-    /// With learning rate η, decay rate ρ, and ε.
+    /// With these settings.
     ///
     /// # Errors
     /// When η or ε is not positive and finite, or ρ outside \[0, 1).
-    pub fn new(learning_rate: f64, decay: f64, epsilon: f64) -> Result<Self, SettingError> {
-        check_learning_rate(learning_rate)?;
-        check_fraction("optimizer.decay", decay)?;
-        check_positive("optimizer.epsilon", epsilon)?;
-        Ok(Self { learning_rate, decay, epsilon, squares: Vec::new() })
+    pub fn new(settings: RmspropSettings) -> Result<Self, SettingError> {
+        SettingError::check_positive("learning_rate", settings.learning_rate)?;
+        SettingError::check_fraction("decay", settings.decay)?;
+        SettingError::check_positive("epsilon", settings.epsilon)?;
+        Ok(Self { settings, squares: Vec::new() })
     }
 }
 
 impl Rule for Rmsprop {
     fn learning_rate(&self) -> f64 {
-        self.learning_rate
+        self.settings.learning_rate
     }
 
     fn direct(&mut self, _: &[f64], gradient: &mut [f64]) {
-        self.squares.resize(gradient.len(), 0.0);
-        let (squares, decay, epsilon) = (&mut self.squares, self.decay, self.epsilon);
+        check_memory(&mut self.squares, 0.0, gradient);
+        let (squares, decay, epsilon) = (&mut self.squares, self.settings.decay, self.settings.epsilon);
         vectorized(
             #[inline(always)]
             || {
@@ -52,7 +79,14 @@ impl Rule for Rmsprop {
         );
     }
 
-    fn visit(&mut self, memory: &mut Memory) {
-        memory.parameters("squares", &mut self.squares);
+    fn save(&self) -> State {
+        State::of(&self.squares)
+    }
+
+    fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {
+        let squares: Vec<f64> = state.read()?;
+        StateError::check_length("squares", &squares, parameters)?;
+        self.squares = squares;
+        Ok(())
     }
 }

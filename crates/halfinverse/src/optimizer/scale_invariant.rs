@@ -1,6 +1,6 @@
 //! Scale-invariant physics: a Gauss–Newton step in control space per sample, which the network then fits with Adam.
 //!
-//! With B = ∂y/∂z of a sample and h the [curvature](crate::objective::Objective::curvature) of the loss, the sample's control
+//! With B = ∂y/∂z of a sample and h the [curvature](crate::objective::Curvature) of the loss, the sample's control
 //! should become z* = z − ζ·B⁺g/h. The network's loss is the mean of ½|z − z*|² over the mini-batch; its gradient at z is
 //! ∂θ = J_networkᵀ (ζ·B⁺g/h)/b, and Adam makes the step of it. The simulator's scaling is gone from it, the network's is not.
 //!
@@ -8,13 +8,58 @@
 //!
 //! Source: Holl, Koltun, Thuerey, *Scale-invariant Learning by Physics Inversion*, NeurIPS 2022.
 
-use faer::{Mat, Par};
+use faer::Mat;
+use serde::{Deserialize, Serialize};
 
-use super::{Adam, Memory, Optimizer, Rule, StepReport, descend};
-use crate::error::{SettingError, StepError};
-use crate::jacobian::DenseJacobian;
-use crate::model::Problem;
+use super::first_order::check_gradient;
+use super::{
+    Adam, AdamSettings, Context, Numbers, Optimizer, Rule, Setup, Sizes, State, StateError, StepReport,
+    Stores, descend,
+};
+use crate::error::SettingError;
+use crate::fault::StepError;
+use crate::linear::DenseJacobian;
+use crate::problem::Problem;
 use crate::spectral::{Filter, Options, Solver, update};
+
+/// Settings of [`ScaleInvariant`].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScaleInvariantSettings {
+    /// Learning rate η of the network's Adam.
+    pub learning_rate: f64,
+    /// Part ζ of the Gauss–Newton step in control space.
+    pub control_rate: f64,
+    /// Truncation τ of the pseudo-inverse.
+    pub truncation: f64,
+    /// Adam's β₁.
+    pub beta1: f64,
+    /// Adam's β₂.
+    pub beta2: f64,
+    /// Adam's ε.
+    pub epsilon: f64,
+}
+
+impl Default for ScaleInvariantSettings {
+    fn default() -> Self {
+        let AdamSettings { learning_rate, beta1, beta2, epsilon } = AdamSettings::default();
+        Self { learning_rate, control_rate: 1.0, truncation: 1e-6, beta1, beta2, epsilon }
+    }
+}
+
+impl Setup for ScaleInvariantSettings {
+    const NAME: &'static str = "sip";
+    const ABOUT: &'static str = "a Gauss–Newton step of each sample's control, which adam then fits";
+
+    fn build(self, _: &Context) -> Result<Box<dyn Optimizer>, SettingError> {
+        Ok(Box::new(ScaleInvariant::new(self)?))
+    }
+
+    fn numbers(&self, sizes: &Sizes) -> Numbers {
+        let p = sizes.parameters as f64;
+        Numbers { working: 3.0 * p, saved: 2.0 * p, stores: Stores::Blocks, solver: None }
+    }
+}
 
 /// The per-sample physics step with the Adam that fits it.
 #[derive(Debug, Clone)]
@@ -26,43 +71,55 @@ pub struct ScaleInvariant {
 }
 
 impl ScaleInvariant {
-    /// With the network's Adam, the control step ζ, and the truncation τ of the pseudo-inverse.
+    /// With these settings.
     ///
     /// # Errors
-    /// When ζ is not positive and finite, or τ outside \[0, 1).
-    pub fn new(adam: Adam, control_rate: f64, truncation: f64) -> Result<Self, SettingError> {
-        super::first_order::check_positive("optimizer.control_rate", control_rate)?;
+    /// As [`Adam::new`], and when ζ is not positive and finite, or τ outside \[0, 1).
+    pub fn new(settings: ScaleInvariantSettings) -> Result<Self, SettingError> {
+        let ScaleInvariantSettings { learning_rate, control_rate, truncation, beta1, beta2, epsilon } =
+            settings;
+        let adam = Adam::new(AdamSettings { learning_rate, beta1, beta2, epsilon })?;
+        SettingError::check_positive("control_rate", control_rate)?;
         Ok(Self { adam, control_rate, filter: Filter::power(1.0, truncation)?, gradient: Vec::new() })
     }
 }
 
 impl Optimizer for ScaleInvariant {
-    fn step(&mut self, problem: &mut Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
+    fn step(&mut self, problem: &mut dyn Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
         self.gradient.resize(theta.len(), 0.0);
-        let (h, b) = (problem.curvature(), problem.samples().len());
-        let (m, q) = (problem.model().simulator().outcomes(), problem.model().network().outputs());
-        let mut at = problem.linearize(theta)?;
+        let weight = problem.weight();
+        let layered = problem.layered().ok_or(StepError::Unsupported {
+            optimizer: ScaleInvariantSettings::NAME,
+            needs: "the simulator's blocks and the network behind it",
+        })?;
+        let (b, m) = layered.shape();
+        let at = layered.blocks(theta)?;
+        let (h, q) = (at.curvature, at.blocks.ncols() / m);
         let mut wanted = Mat::zeros(b, q);
         let mut step = vec![0.0; q];
-        let options = Options { solver: Solver::Svd, par: Par::Seq, ..Options::default() };
+        let options = Options { solver: Solver::Svd, ..Options::default() };
         for s in 0..b {
-            let mut block = DenseJacobian::new(at.jacobian.block(s));
-            let g: Vec<f64> = at.outcome_gradient[s * m..][..m].iter().map(|g| g / h).collect();
+            let mut block = DenseJacobian::new(Mat::from_fn(m, q, |c, j| at.blocks[(s, j * m + c)]));
+            let g: Vec<f64> = at.gradient[s * m..][..m].iter().map(|g| g / h).collect();
             update(&mut block, &g, &self.filter, &options, &mut step)?;
             for (j, step) in step.iter().enumerate() {
                 wanted[(s, j)] = self.control_rate * step / b as f64;
             }
         }
-        let loss = at.loss;
-        at.jacobian.network_transpose(wanted.as_ref(), &mut self.gradient);
-        super::first_order::check_gradient(&self.gradient)?;
+        let loss = at.loss / weight;
+        layered.network_gradient(theta, wanted.as_ref(), &mut self.gradient);
+        check_gradient(&self.gradient)?;
         self.adam.direct(theta, &mut self.gradient);
         let learning_rate = self.adam.learning_rate();
         let update_norm = descend(theta, &self.gradient, learning_rate)?;
-        Ok(StepReport { loss, update_norm, learning_rate, ..StepReport::default() })
+        Ok(StepReport { loss, update_norm, learning_rate: Some(learning_rate), ..StepReport::default() })
     }
 
-    fn visit(&mut self, _: &Problem, memory: &mut Memory) {
-        self.adam.visit(memory);
+    fn save(&self) -> State {
+        self.adam.save()
+    }
+
+    fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {
+        self.adam.restore(state, parameters)
     }
 }

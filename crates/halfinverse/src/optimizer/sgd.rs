@@ -4,29 +4,54 @@
 //!
 //! Source: Robbins, Monro, *A Stochastic Approximation Method*, Ann. Math. Stat. 22, 1951.
 
-use super::{Rule, check_learning_rate};
+use serde::{Deserialize, Serialize};
+
+use super::{Context, FirstOrder, Optimizer, Rule, Setup};
 use crate::error::SettingError;
 
-/// Stochastic gradient descent.
+/// Settings of [`Sgd`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SgdSettings {
+    /// Learning rate η.
+    pub learning_rate: f64,
+}
+
+impl Default for SgdSettings {
+    fn default() -> Self {
+        Self { learning_rate: 0.01 }
+    }
+}
+
+impl Setup for SgdSettings {
+    const NAME: &'static str = "sgd";
+    const ABOUT: &'static str = "gradient descent";
+
+    fn build(self, _: &Context) -> Result<Box<dyn Optimizer>, SettingError> {
+        Ok(Box::new(FirstOrder::new(Sgd::new(self)?)))
+    }
+}
+
+/// Gradient descent.
 #[derive(Debug, Clone)]
 pub struct Sgd {
-    learning_rate: f64,
+    settings: SgdSettings,
 }
 
 impl Sgd {
-    /// With learning rate η.
+    /// With these settings.
     ///
     /// # Errors
     /// When η is not positive and finite.
-    pub fn new(learning_rate: f64) -> Result<Self, SettingError> {
-        check_learning_rate(learning_rate)?;
-        Ok(Self { learning_rate })
+    pub fn new(settings: SgdSettings) -> Result<Self, SettingError> {
+        SettingError::check_positive("learning_rate", settings.learning_rate)?;
+        Ok(Self { settings })
     }
 }
 
 impl Rule for Sgd {
     fn learning_rate(&self) -> f64 {
-        self.learning_rate
+        self.settings.learning_rate
     }
 
     fn direct(&mut self, _: &[f64], _: &mut [f64]) {}

@@ -6,95 +6,105 @@ use faer::prelude::ReborrowMut;
 use faer::{MatMut, MatRef};
 use rayon::prelude::*;
 
-use super::{Point, Simulator, SimulatorError};
+use super::{Point, Simulator, SimulatorError, Tape};
 
-/// Samples per chunk: a multiple of every vector width, small enough for its record to stay in the cache.
-const CHUNK: usize = 32;
-
-/// The records of one mini-batch, a chunk each, and how many threads share the chunks.
-#[derive(Debug, Clone)]
+/// The tapes of one mini-batch, a chunk each, and how many threads share the chunks.
+#[derive(Debug)]
 pub(crate) struct Batched {
     threads: usize,
-    records: Vec<Vec<f64>>,
+    tapes: Vec<Tape>,
 }
 
 impl Batched {
     pub(crate) fn new(threads: usize) -> Self {
-        Self { threads, records: Vec::new() }
+        Self { threads, tapes: Vec::new() }
     }
 
-    /// y from z; keeps the record for the derivatives if `recording`.
-    pub(crate) fn forward(
+    /// y from z; keeps tapes for the derivatives if `recording`.
+    pub(crate) fn simulate(
         &mut self,
         simulator: &dyn Simulator,
         initial: MatRef<'_, f64>,
         control: MatRef<'_, f64>,
-        mut outcome: MatMut<'_, f64>,
+        outcome: MatMut<'_, f64>,
         recording: bool,
     ) -> Result<(), SimulatorError> {
-        self.records.resize_with(control.nrows().div_ceil(CHUNK), Vec::new);
-        let run = |i: usize, outcome: MatMut<'_, f64>, record: &mut Vec<f64>| {
-            let length = if recording { simulator.record_len(outcome.nrows()) } else { 0 };
-            record.resize(length, 0.0);
-            simulator.forward(rows(initial, i), rows(control, i), outcome, record)
+        let size = chunk(simulator, control.nrows());
+        self.tapes.resize_with(control.nrows().div_ceil(size), Tape::default);
+        let run = |i: usize, outcome: MatMut<'_, f64>, tape: &mut Tape| {
+            let (initial, control) = (rows(initial, i, size), rows(control, i, size));
+            simulator.simulate(initial, control, outcome, recording.then_some(tape))
         };
-        if self.threads > 1 {
-            let chunks = outcome.par_row_chunks_mut(CHUNK).zip(&mut self.records);
-            chunks.enumerate().try_for_each(|(i, (outcome, record))| run(i, outcome, record))
-        } else {
-            let mut chunks = self.records.iter_mut().enumerate();
-            chunks.try_for_each(|(i, record)| run(i, rows_mut(outcome.rb_mut(), i), record))
-        }
+        each_chunk(self.threads, size, outcome, &mut self.tapes, run)
     }
 
-    /// z̄ from ȳ, at the arguments of the last recording `forward`.
+    /// z̄ from ȳ, at the arguments of the last recording `simulate`.
     pub(crate) fn vjp(
-        &self,
+        &mut self,
         simulator: &dyn Simulator,
         initial: MatRef<'_, f64>,
         control: MatRef<'_, f64>,
         cotangent: MatRef<'_, f64>,
         out: MatMut<'_, f64>,
     ) -> Result<(), SimulatorError> {
-        self.each_chunk(out, |i, out| simulator.vjp(self.point(initial, control, i), rows(cotangent, i), out))
+        let (size, derivative) = (chunk(simulator, control.nrows()), simulator.derivative());
+        let run = |i: usize, out: MatMut<'_, f64>, tape: &mut Tape| {
+            let at = Point { initial: rows(initial, i, size), control: rows(control, i, size), tape };
+            derivative.apply_transpose(simulator, at, rows(cotangent, i, size), out)
+        };
+        each_chunk(self.threads, size, out, &mut self.tapes, run)
     }
 
-    /// ∂y/∂z, at the arguments of the last recording `forward`.
+    /// ∂y/∂z, at the arguments of the last recording `simulate`.
     pub(crate) fn block(
-        &self,
+        &mut self,
         simulator: &dyn Simulator,
         initial: MatRef<'_, f64>,
         control: MatRef<'_, f64>,
         out: MatMut<'_, f64>,
     ) -> Result<(), SimulatorError> {
-        self.each_chunk(out, |i, out| simulator.block(self.point(initial, control, i), out))
+        let (size, derivative) = (chunk(simulator, control.nrows()), simulator.derivative());
+        let run = |i: usize, out: MatMut<'_, f64>, tape: &mut Tape| {
+            let at = Point { initial: rows(initial, i, size), control: rows(control, i, size), tape };
+            derivative.fill_block(simulator, at, out)
+        };
+        each_chunk(self.threads, size, out, &mut self.tapes, run)
     }
+}
 
-    fn point<'a>(&'a self, initial: MatRef<'a, f64>, control: MatRef<'a, f64>, i: usize) -> Point<'a> {
-        Point { initial: rows(initial, i), control: rows(control, i), record: &self.records[i] }
-    }
+/// Samples of a chunk.
+fn chunk(simulator: &dyn Simulator, samples: usize) -> usize {
+    simulator.chunk().unwrap_or(samples).max(1)
+}
 
-    fn each_chunk(
-        &self,
-        mut out: MatMut<'_, f64>,
-        run: impl Fn(usize, MatMut<'_, f64>) -> Result<(), SimulatorError> + Sync,
-    ) -> Result<(), SimulatorError> {
-        if self.threads > 1 {
-            out.par_row_chunks_mut(CHUNK).enumerate().try_for_each(|(i, out)| run(i, out))
-        } else {
-            (0..out.nrows().div_ceil(CHUNK)).try_for_each(|i| run(i, rows_mut(out.rb_mut(), i)))
-        }
+/// Runs every chunk; errors name their sample by its position in the mini-batch.
+fn each_chunk(
+    threads: usize,
+    size: usize,
+    mut out: MatMut<'_, f64>,
+    tapes: &mut [Tape],
+    run: impl Fn(usize, MatMut<'_, f64>, &mut Tape) -> Result<(), SimulatorError> + Sync,
+) -> Result<(), SimulatorError> {
+    let run = |i: usize, out: MatMut<'_, f64>, tape: &mut Tape| {
+        run(i, out, tape)
+            .map_err(|error| SimulatorError { sample: error.sample.map(|s| i * size + s), ..error })
+    };
+    if threads > 1 && tapes.len() > 1 {
+        let chunks = out.par_row_chunks_mut(size).zip(tapes);
+        chunks.enumerate().try_for_each(|(i, (out, tape))| run(i, out, tape))
+    } else {
+        tapes.iter_mut().enumerate().try_for_each(|(i, tape)| run(i, rows_mut(out.rb_mut(), i, size), tape))
     }
 }
 
 /// The samples of chunk `i`.
-fn rows(matrix: MatRef<'_, f64>, i: usize) -> MatRef<'_, f64> {
-    let start = i * CHUNK;
-    matrix.subrows(start, CHUNK.min(matrix.nrows() - start))
+fn rows(matrix: MatRef<'_, f64>, i: usize, size: usize) -> MatRef<'_, f64> {
+    let start = i * size;
+    matrix.subrows(start, size.min(matrix.nrows() - start))
 }
 
-fn rows_mut(matrix: MatMut<'_, f64>, i: usize) -> MatMut<'_, f64> {
-    let start = i * CHUNK;
-    let count = CHUNK.min(matrix.nrows() - start);
+fn rows_mut(matrix: MatMut<'_, f64>, i: usize, size: usize) -> MatMut<'_, f64> {
+    let start = i * size;
+    let count = size.min(matrix.nrows() - start);
     matrix.subrows_mut(start, count)
 }

@@ -22,18 +22,20 @@
 //! Source: the quantum dipole problem of Schnell, Holl, Thuerey, ICLR 2022, and its published constants; Crank,
 //! Nicolson, 1947.
 
+use std::sync::Arc;
+
 use faer::prelude::ReborrowMut;
 use faer::{MatMut, MatRef};
 use serde::{Deserialize, Serialize};
 
 use super::lanes::{Complex, Lanes, WIDTH, combine, load, scale, store};
-use super::{Derivative, Point, Simulator, SimulatorError};
-use crate::columns::{column, column_mut, vectorized};
+use super::{Derivative, Point, Setup, Simulator, SimulatorError, Tape};
 use crate::error::SettingError;
+use crate::linear::columns::{column, column_mut, vectorized};
 
 /// Constants of the box and its discretization; the default is the paper's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct DipoleSettings {
     /// Number of interior grid points.
     pub points: usize,
@@ -75,27 +77,25 @@ impl Dipole {
     /// # Ok::<(), halfinverse::SettingError>(())
     /// ```
     pub fn new(settings: DipoleSettings) -> Result<Self, SettingError> {
-        for (key, count, most) in
-            [("simulator.points", settings.points, 4096), ("simulator.steps", settings.steps, 100_000)]
-        {
+        for (key, count, most) in [("points", settings.points, 4096), ("steps", settings.steps, 100_000)] {
             if count == 0 || count > most {
                 return Err(SettingError::new(key, count, format!("from 1 to {most}")));
             }
         }
-        for (key, length) in [("simulator.length", settings.length), ("simulator.dt", settings.dt)] {
+        for (key, length) in [("length", settings.length), ("dt", settings.dt)] {
             if !(length > 0.0 && length.is_finite()) {
                 return Err(SettingError::new(key, length, "positive and finite"));
             }
         }
         let on_grid = |state: usize| (1..=settings.points).contains(&state);
-        let expected = format!("from 1 to the number of grid points, simulator.points = {}", settings.points);
+        let expected = format!("from 1 to the number of grid points, points = {}", settings.points);
         if !on_grid(settings.initial_state) {
-            return Err(SettingError::new("simulator.initial_state", settings.initial_state, expected));
+            return Err(SettingError::new("initial_state", settings.initial_state, expected));
         }
         let targets = &settings.target_states;
         if targets.is_empty() || !targets.iter().all(|&state| on_grid(state)) {
             let expected = format!("a list of eigenstates, each {expected}");
-            return Err(SettingError::new("simulator.target_states", format!("{targets:?}"), expected));
+            return Err(SettingError::new("target_states", format!("{targets:?}"), expected));
         }
         Ok(Self { settings })
     }
@@ -211,8 +211,8 @@ impl Dipole {
 
     /// The record of the group of samples at `start`.
     fn record_of<'a>(&self, at: &Point<'a>, start: usize) -> &'a [f64] {
-        let length = self.record_len(WIDTH);
-        &at.record[start / WIDTH * length..][..length]
+        let length = self.tape_len(WIDTH);
+        &at.tape.numbers()[start / WIDTH * length..][..length]
     }
 }
 
@@ -243,6 +243,14 @@ fn pack(room: &[[Complex; 2]], record: &mut [f64]) {
     }
 }
 
+impl Setup for DipoleSettings {
+    const KIND: &'static str = "dipole";
+
+    fn build(self) -> Result<Arc<dyn Simulator>, SettingError> {
+        Ok(Arc::new(Dipole::new(self)?))
+    }
+}
+
 impl Simulator for Dipole {
     fn controls(&self) -> usize {
         self.settings.steps
@@ -256,17 +264,18 @@ impl Simulator for Dipole {
         2 * self.settings.points
     }
 
-    fn record_len(&self, samples: usize) -> usize {
+    fn tape_len(&self, samples: usize) -> usize {
         samples.div_ceil(WIDTH) * WIDTH * 4 * self.settings.points * self.settings.steps
     }
 
-    fn forward(
+    fn simulate(
         &self,
         initial: MatRef<'_, f64>,
         control: MatRef<'_, f64>,
         outcome: MatMut<'_, f64>,
-        record: &mut [f64],
+        tape: Option<&mut Tape>,
     ) -> Result<(), SimulatorError> {
+        let record = tape.map_or(&mut [][..], |tape| tape.numbers_mut(self.tape_len(control.nrows())));
         vectorized(
             #[inline(always)]
             || self.forward_in(initial, control, outcome, record),
@@ -274,16 +283,21 @@ impl Simulator for Dipole {
         Ok(())
     }
 
-    fn natural(&self) -> Derivative {
-        Derivative::Vjp
+    fn derivative(&self) -> Derivative<'_> {
+        Derivative::vjp(|at, cotangent, out| {
+            self.pull(at, cotangent, out);
+            Ok(())
+        })
+        .and_block(|at, out| {
+            self.blocks(at, out);
+            Ok(())
+        })
     }
+}
 
-    fn vjp(
-        &self,
-        at: Point<'_>,
-        cotangent: MatRef<'_, f64>,
-        mut out: MatMut<'_, f64>,
-    ) -> Result<(), SimulatorError> {
+impl Dipole {
+    /// z̄ (b × steps) from ȳ (b × 2·points).
+    fn pull(&self, at: Point<'_>, cotangent: MatRef<'_, f64>, mut out: MatMut<'_, f64>) {
         vectorized(
             #[inline(always)]
             || {
@@ -299,10 +313,10 @@ impl Simulator for Dipole {
                 }
             },
         );
-        Ok(())
     }
 
-    fn block(&self, at: Point<'_>, mut out: MatMut<'_, f64>) -> Result<(), SimulatorError> {
+    /// ∂y/∂z, one complex sweep per grid point.
+    fn blocks(&self, at: Point<'_>, mut out: MatMut<'_, f64>) {
         let m = self.outcomes();
         vectorized(
             #[inline(always)]
@@ -319,6 +333,5 @@ impl Simulator for Dipole {
                 }
             },
         );
-        Ok(())
     }
 }

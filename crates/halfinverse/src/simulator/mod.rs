@@ -1,68 +1,172 @@
 //! Differentiable simulators y = S(z; y₀): from a control z (and an initial state) to an outcome y, per sample.
 //!
-//! A simulator is written once, serially, for a batch of samples in batch layout (one row per sample, the samples of
-//! a feature contiguous); the crate splits batches over threads. Its author writes [`Simulator::forward`] and the
-//! derivative that is natural to it; the others follow from that one. [`crate::check::simulator`] compares them all
-//! with finite differences.
+//! A simulator is written once, serially, for a few samples in batch layout: one row per sample, the samples of a
+//! feature contiguous. The crate cuts a mini-batch into chunks and spreads these over threads. The author writes
+//! [`Simulator::simulate`] and the derivative that is natural to it, as a [`Derivative`]; the others follow from that one.
+//! [`crate::check::simulator`] compares them all with finite differences.
 
 mod batched;
+mod derivative;
 pub mod dipole;
 mod lanes;
 pub mod oscillators;
 pub mod poisson;
 pub mod scaling;
 
-use faer::prelude::ReborrowMut;
-use faer::{Mat, MatMut, MatRef};
+use std::any::Any;
+use std::sync::Arc;
+
+use faer::{MatMut, MatRef};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 pub(crate) use batched::Batched;
+pub use derivative::Derivative;
+pub(crate) use derivative::{block_cotangent, block_tangent};
 pub use dipole::{Dipole, DipoleSettings};
 pub use oscillators::{Oscillators, OscillatorsSettings, Trajectory};
 pub use poisson::{Boundary, Poisson, PoissonSettings};
-pub use scaling::Scaling;
+pub use scaling::{IdentitySettings, Scaling, ScalingSettings, ToySettings};
 
-use crate::columns::{column, column_mut, vectorized};
+use crate::error::SettingError;
 
-/// A derivative that a simulator's author may write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Derivative {
-    /// ẏ = (∂y/∂z) ż, [`Simulator::jvp`].
-    Jvp,
-    /// z̄ = (∂y/∂z)ᵀ ȳ, [`Simulator::vjp`].
-    Vjp,
-    /// ∂y/∂z itself, [`Simulator::block`].
-    Block,
+/// Settings of a simulator, by which a task file makes it. The type's own defaults stand for what a file leaves out.
+///
+/// One line in the [registry](crate::task::Registry) makes it known by its kind.
+pub trait Setup: Serialize + DeserializeOwned + Default + schemars::JsonSchema {
+    /// Its name in task files: `simulator.kind`.
+    const KIND: &'static str;
+
+    /// The simulator.
+    ///
+    /// # Errors
+    /// The first setting that is out of range, by its own name.
+    fn build(self) -> Result<Arc<dyn Simulator>, SettingError>;
 }
 
 /// Why a simulator could not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SimulatorError {
-    /// [`Simulator::natural`] names a derivative that the simulator does not implement.
-    #[error("the simulator names {natural:?} as its natural derivative, but does not implement it")]
-    Missing {
-        /// What `natural` returned.
-        natural: Derivative,
-    },
-    /// The simulation failed.
-    #[error("the simulation failed: {reason}")]
-    Failed {
-        /// In the simulator's words.
-        reason: String,
-    },
+#[error("the simulation{} failed: {reason}", sample.map_or_else(String::new, |sample| format!(" of sample {sample}")))]
+pub struct SimulatorError {
+    /// Which sample of the mini-batch, from 0, where one is to blame.
+    pub sample: Option<usize>,
+    /// In the simulator's words.
+    pub reason: String,
 }
 
-/// Where a derivative is taken: the arguments of the forward pass and what it recorded.
+impl SimulatorError {
+    /// A simulation that failed as a whole.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self { sample: None, reason: reason.into() }
+    }
+
+    /// The simulation of one sample failed. `sample` is its position in the chunk that the simulator was given; the
+    /// position of the chunk in the mini-batch is added to it.
+    pub fn of_sample(sample: usize, reason: impl Into<String>) -> Self {
+        Self { sample: Some(sample), reason: reason.into() }
+    }
+}
+
+/// What a simulation keeps for its derivatives: anything.
+#[derive(Debug, Default)]
+pub struct Tape(Option<Box<dyn Any + Send + Sync>>);
+
+impl Tape {
+    /// Keeps a value; what was kept before is dropped.
+    pub fn keep<T: Any + Send + Sync>(&mut self, value: T) {
+        self.0 = Some(Box::new(value));
+    }
+
+    /// What was kept, where it is of this type.
+    #[must_use]
+    pub fn get<T: Any>(&self) -> Option<&T> {
+        self.0.as_ref()?.downcast_ref()
+    }
+
+    /// What was kept, to be changed; made by `fresh` where nothing of this type was.
+    #[allow(clippy::missing_panics_doc, reason = "made just before")]
+    pub fn get_or_keep<T: Any + Send + Sync>(&mut self, fresh: impl FnOnce() -> T) -> &mut T {
+        if self.get::<T>().is_none() {
+            self.keep(fresh());
+        }
+        self.0.as_mut().and_then(|kept| kept.downcast_mut()).expect("of this type")
+    }
+
+    /// Room for so many numbers, kept from call to call.
+    pub fn numbers_mut(&mut self, length: usize) -> &mut [f64] {
+        let numbers: &mut Vec<f64> = self.get_or_keep(Vec::new);
+        numbers.resize(length, 0.0);
+        numbers
+    }
+
+    /// The numbers that [`Self::numbers_mut`] made room for.
+    #[must_use]
+    pub fn numbers(&self) -> &[f64] {
+        self.get::<Vec<f64>>().map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Where a derivative is taken: the arguments of the simulation and what it kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Point<'a> {
     /// Initial states, b × [`Simulator::initials`].
     pub initial: MatRef<'a, f64>,
     /// Controls, b × [`Simulator::controls`].
     pub control: MatRef<'a, f64>,
-    /// What `forward` wrote at this point.
-    pub record: &'a [f64],
+    /// What `simulate` kept at this point.
+    pub tape: &'a Tape,
+}
+
+/// Which outcomes depend on which controls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pattern {
+    /// Every outcome on every control.
+    Full,
+    /// Of each control, the outcomes that depend on it, ascending. All others are taken to be 0 in every product.
+    Sparse(Vec<Vec<usize>>),
 }
 
 /// A differentiable map from a control to an outcome, sample by sample.
+///
+/// # Example
+/// ```
+/// use faer::{Mat, MatMut, MatRef};
+/// use halfinverse::simulator::{Derivative, Simulator, SimulatorError, Tape};
+/// /// y = z².
+/// struct Square;
+/// impl Simulator for Square {
+///     fn controls(&self) -> usize {
+///         1
+///     }
+///     fn outcomes(&self) -> usize {
+///         1
+///     }
+///     fn simulate(
+///         &self,
+///         _initial: MatRef<'_, f64>,
+///         control: MatRef<'_, f64>,
+///         mut outcome: MatMut<'_, f64>,
+///         _tape: Option<&mut Tape>,
+///     ) -> Result<(), SimulatorError> {
+///         for s in 0..control.nrows() {
+///             outcome[(s, 0)] = control[(s, 0)].powi(2);
+///         }
+///         Ok(())
+///     }
+///     fn derivative(&self) -> Derivative<'_> {
+///         Derivative::vjp(|at, cotangent, mut out| {
+///             for s in 0..cotangent.nrows() {
+///                 out[(s, 0)] = 2.0 * at.control[(s, 0)] * cotangent[(s, 0)];
+///             }
+///             Ok(())
+///         })
+///     }
+/// }
+/// let control = faer::mat![[3.0], [-0.5]];
+/// let checks = halfinverse::check::simulator(&Square, Mat::zeros(2, 0).as_ref(), control.as_ref(), 1)?;
+/// assert!(checks.iter().all(|check| check.error < halfinverse::check::TOLERANCE));
+/// # Ok::<(), SimulatorError>(())
+/// ```
 pub trait Simulator: Send + Sync {
     /// Number of control components q.
     fn controls(&self) -> usize;
@@ -71,172 +175,42 @@ pub trait Simulator: Send + Sync {
     fn outcomes(&self) -> usize;
 
     /// Number of components of a sample's initial state; 0 when every sample starts alike.
-    fn initials(&self) -> usize;
-
-    /// How many numbers `forward` leaves behind for the derivatives of `samples` samples.
-    fn record_len(&self, samples: usize) -> usize {
-        let _ = samples;
+    fn initials(&self) -> usize {
         0
     }
 
-    /// Whether outcome component c depends on control component j at all; pairs that it denies are skipped in products.
-    fn couples(&self, control: usize, outcome: usize) -> bool {
-        let _ = (control, outcome);
-        true
-    }
-
-    /// y (b × m) from initial states (b × [`Self::initials`]) and controls (b × q).
+    /// y (b × m) from initial states (b × [`Self::initials`]) and controls (b × q), whatever `outcome` held before.
     ///
-    /// `record` has [`Self::record_len`]`(b)` entries in whatever order the simulator likes, or none when no derivative
-    /// will be asked for.
+    /// There is a tape where derivatives at this point will be asked for; it holds what an earlier call kept.
     ///
     /// # Errors
     /// When the simulation cannot be carried out.
-    fn forward(
+    fn simulate(
         &self,
         initial: MatRef<'_, f64>,
         control: MatRef<'_, f64>,
         outcome: MatMut<'_, f64>,
-        record: &mut [f64],
+        tape: Option<&mut Tape>,
     ) -> Result<(), SimulatorError>;
 
-    /// The derivative that this simulator implements; it may implement others for speed.
-    fn natural(&self) -> Derivative;
+    /// ∂y/∂z in the way that is natural to the simulator, and in others where these are cheaper than what follows from it.
+    fn derivative(&self) -> Derivative<'_>;
 
-    /// ẏ (b × m) from ż (b × q). By default from the block: q or m sweeps.
-    ///
-    /// # Errors
-    /// When the simulation cannot be carried out, or the natural derivative is missing.
-    fn jvp(
-        &self,
-        at: Point<'_>,
-        tangent: MatRef<'_, f64>,
-        mut out: MatMut<'_, f64>,
-    ) -> Result<(), SimulatorError> {
-        if self.natural() == Derivative::Jvp {
-            return Err(missing(self.natural()));
-        }
-        let block = allocate_block(self, at)?;
-        out.fill(0.0);
-        block_tangent(&block, &coupled_pairs(self), tangent, out);
-        Ok(())
+    /// Samples that are simulated together, or all of a mini-batch. The chunks of a mini-batch are spread over threads; they do
+    /// not depend on the number of threads, so neither do results.
+    fn chunk(&self) -> Option<usize> {
+        // A multiple of every vector width, small enough for the tape to stay in the cache.
+        Some(32)
     }
 
-    /// z̄ (b × q) from ȳ (b × m). By default from the block: q or m sweeps.
-    ///
-    /// # Errors
-    /// When the simulation cannot be carried out, or the natural derivative is missing.
-    fn vjp(
-        &self,
-        at: Point<'_>,
-        cotangent: MatRef<'_, f64>,
-        out: MatMut<'_, f64>,
-    ) -> Result<(), SimulatorError> {
-        if self.natural() == Derivative::Vjp {
-            return Err(missing(self.natural()));
-        }
-        let block = allocate_block(self, at)?;
-        block_cotangent(&block, &coupled_pairs(self), cotangent, out);
-        Ok(())
+    /// Which outcomes depend on which controls. Asked for once per problem.
+    fn pattern(&self) -> Pattern {
+        Pattern::Full
     }
 
-    /// ∂y/∂z of every sample: column `j·m + c` of `out` (b × q·m) is ∂y_c/∂z_j. By default m cotangent or q tangent
-    /// sweeps.
-    ///
-    /// # Errors
-    /// When the simulation cannot be carried out, or the natural derivative is missing.
-    fn block(&self, at: Point<'_>, mut out: MatMut<'_, f64>) -> Result<(), SimulatorError> {
-        let (b, q, m) = (at.control.nrows(), self.controls(), self.outcomes());
-        match self.natural() {
-            Derivative::Block => return Err(missing(Derivative::Block)),
-            Derivative::Vjp => {
-                let mut cotangent = Mat::zeros(b, m);
-                let mut row = Mat::zeros(b, q);
-                for c in 0..m {
-                    cotangent.col_as_slice_mut(c).fill(1.0);
-                    self.vjp(at, cotangent.as_ref(), row.as_mut())?;
-                    cotangent.col_as_slice_mut(c).fill(0.0);
-                    for j in 0..q {
-                        column_mut(out.rb_mut(), j * m + c).copy_from_slice(row.col_as_slice(j));
-                    }
-                }
-            }
-            Derivative::Jvp => {
-                let mut tangent = Mat::zeros(b, q);
-                for j in 0..q {
-                    tangent.col_as_slice_mut(j).fill(1.0);
-                    self.jvp(at, tangent.as_ref(), out.rb_mut().subcols_mut(j * m, m))?;
-                    tangent.col_as_slice_mut(j).fill(0.0);
-                }
-            }
-        }
-        Ok(())
+    /// How many numbers the tape of so many samples holds; for the forecast of memory.
+    fn tape_len(&self, samples: usize) -> usize {
+        let _ = samples;
+        0
     }
-}
-
-fn missing(natural: Derivative) -> SimulatorError {
-    SimulatorError::Missing { natural }
-}
-
-fn allocate_block<S: Simulator + ?Sized>(simulator: &S, at: Point<'_>) -> Result<Vec<f64>, SimulatorError> {
-    let (b, width) = (at.control.nrows(), simulator.controls() * simulator.outcomes());
-    let mut block = vec![0.0; b * width];
-    simulator.block(at, MatMut::from_column_major_slice_mut(&mut block, b, width))?;
-    Ok(block)
-}
-
-/// Pairs (control j, outcome c) that a simulator couples, in the order of a block's columns.
-pub(crate) fn coupled_pairs<S: Simulator + ?Sized>(simulator: &S) -> Vec<(usize, usize)> {
-    let pairs = all_pairs(simulator.controls(), simulator.outcomes());
-    pairs.into_iter().filter(|&(j, c)| simulator.couples(j, c)).collect()
-}
-
-/// Every pair (j, c) of `q` by `m`, in the order of a block's columns.
-pub(crate) fn all_pairs(q: usize, m: usize) -> Vec<(usize, usize)> {
-    (0..q).flat_map(|j| (0..m).map(move |c| (j, c))).collect()
-}
-
-/// ẏ ← ẏ + B ż per sample, for B (b × q·m, as in [`Simulator::block`]) column by column; `pairs` (j, c) count.
-pub(crate) fn block_tangent(
-    block: &[f64],
-    pairs: &[(usize, usize)],
-    tangent: MatRef<'_, f64>,
-    mut out: MatMut<'_, f64>,
-) {
-    let (b, m) = out.shape();
-    vectorized(
-        #[inline(always)]
-        || {
-            for &(j, c) in pairs {
-                let block = &block[(j * m + c) * b..][..b];
-                let out = column_mut(out.rb_mut(), c);
-                for ((out, block), tangent) in out.iter_mut().zip(block).zip(column(tangent, j)) {
-                    *out += block * tangent;
-                }
-            }
-        },
-    );
-}
-
-/// z̄ = Bᵀ ȳ per sample, for B (b × q·m, as in [`Simulator::block`]) column by column; `pairs` (j, c) count.
-pub(crate) fn block_cotangent(
-    block: &[f64],
-    pairs: &[(usize, usize)],
-    cotangent: MatRef<'_, f64>,
-    mut out: MatMut<'_, f64>,
-) {
-    let (b, m) = cotangent.shape();
-    out.fill(0.0);
-    vectorized(
-        #[inline(always)]
-        || {
-            for &(j, c) in pairs {
-                let block = &block[(j * m + c) * b..][..b];
-                let out = column_mut(out.rb_mut(), j);
-                for ((out, block), y) in out.iter_mut().zip(block).zip(column(cotangent, c)) {
-                    *out += block * y;
-                }
-            }
-        },
-    );
 }

@@ -15,18 +15,20 @@
 //!
 //! Source: the two-oscillator problem of Schnell, Holl, Thuerey, ICLR 2022, and its published constants.
 
+use std::sync::Arc;
+
 use faer::prelude::ReborrowMut;
 use faer::{MatMut, MatRef};
 use serde::{Deserialize, Serialize};
 
 use super::lanes::{Lanes, WIDTH, combine, load, scale, store};
-use super::{Derivative, Point, Simulator, SimulatorError};
-use crate::columns::{column, column_mut, vectorized};
+use super::{Derivative, Point, Setup, Simulator, SimulatorError, Tape};
 use crate::error::SettingError;
+use crate::linear::columns::{column, column_mut, vectorized};
 
 /// Constants of the chain; the default is the paper's pair of masses.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct OscillatorsSettings {
     /// Number of masses N.
     pub masses: usize,
@@ -77,20 +79,18 @@ impl Oscillators {
     /// # Ok::<(), halfinverse::SettingError>(())
     /// ```
     pub fn new(settings: OscillatorsSettings) -> Result<Self, SettingError> {
-        for (key, count, most) in
-            [("simulator.masses", settings.masses, 10_000), ("simulator.steps", settings.steps, 100_000)]
-        {
+        for (key, count, most) in [("masses", settings.masses, 10_000), ("steps", settings.steps, 100_000)] {
             if count == 0 || count > most {
                 return Err(SettingError::new(key, count, format!("from 1 to {most}")));
             }
         }
         if !(settings.dt > 0.0 && settings.dt.is_finite()) {
-            return Err(SettingError::new("simulator.dt", settings.dt, "positive and finite"));
+            return Err(SettingError::new("dt", settings.dt, "positive and finite"));
         }
         for (key, value) in [
-            ("simulator.linear_coupling", settings.linear_coupling),
-            ("simulator.cubic_coupling", settings.cubic_coupling),
-            ("simulator.control_gain", settings.control_gain),
+            ("linear_coupling", settings.linear_coupling),
+            ("cubic_coupling", settings.cubic_coupling),
+            ("control_gain", settings.control_gain),
         ] {
             if !value.is_finite() {
                 return Err(SettingError::new(key, value, "finite"));
@@ -111,7 +111,7 @@ impl Oscillators {
         let n = self.settings.masses;
         let mut states = vec![(0..2 * n).map(|i| initial[(0, i)]).collect()];
         self.march(
-            Room::new(vec![[0.0; WIDTH]; n]),
+            Stages::new(vec![[0.0; WIDTH]; n]),
             initial.subrows(0, 1),
             control.subrows(0, 1),
             0,
@@ -131,14 +131,15 @@ impl Oscillators {
     #[inline(always)]
     fn march<M: Masses>(
         &self,
-        room: Room<M>,
+        stages: Stages<M>,
         initial: MatRef<'_, f64>,
         control: MatRef<'_, f64>,
         start: usize,
         record: &mut [Lanes],
         mut after_step: impl FnMut(&[Lanes], &[Lanes]),
-    ) -> Room<M> {
-        let Room { mut x, mut v, mut position, mut velocity, mut acceleration, mut sum_x, mut sum_v } = room;
+    ) -> Stages<M> {
+        let Stages { mut x, mut v, mut position, mut velocity, mut acceleration, mut sum_x, mut sum_v } =
+            stages;
         let n = x.as_ref().len();
         let dt = self.settings.dt;
         for i in 0..n {
@@ -174,7 +175,7 @@ impl Oscillators {
             }
             after_step(x.as_ref(), v.as_ref());
         }
-        Room { x, v, position, velocity, acceleration, sum_x, sum_v }
+        Stages { x, v, position, velocity, acceleration, sum_x, sum_v }
     }
 
     /// Accelerations at `x`; the bonds' tangent stiffness goes to `stiffness` unless that is empty.
@@ -204,16 +205,17 @@ impl Oscillators {
         }
     }
 
-    /// Reverse sweep from the cotangent of the final state in `room.x`, `room.v`; `emit` gets ū of each step.
+    /// Reverse sweep from the cotangent of the final state in `stages.x`, `stages.v`; `emit` gets ū of each step.
     #[inline(always)]
     fn reverse<M: Masses>(
         &self,
-        room: Room<M>,
+        stages: Stages<M>,
         record: &[Lanes],
         mut emit: impl FnMut(usize, Lanes),
-    ) -> Room<M> {
+    ) -> Stages<M> {
         // position, velocity: cotangent of the stage's state; acceleration, sum_v: of its slope (x and v parts).
-        let Room { mut x, mut v, mut position, mut velocity, mut acceleration, mut sum_x, mut sum_v } = room;
+        let Stages { mut x, mut v, mut position, mut velocity, mut acceleration, mut sum_x, mut sum_v } =
+            stages;
         let n = x.as_ref().len();
         let dt = self.settings.dt;
         let bonds = n - 1;
@@ -253,13 +255,13 @@ impl Oscillators {
             }
             emit(step, scale(self.settings.control_gain, push));
         }
-        Room { x, v, position, velocity, acceleration, sum_x, sum_v }
+        Stages { x, v, position, velocity, acceleration, sum_x, sum_v }
     }
 
     #[inline(always)]
     fn forward_in<M: Masses>(
         &self,
-        mut room: Room<M>,
+        mut stages: Stages<M>,
         initial: MatRef<'_, f64>,
         control: MatRef<'_, f64>,
         mut outcome: MatMut<'_, f64>,
@@ -269,10 +271,11 @@ impl Oscillators {
         let (record, _) = record.as_chunks_mut::<WIDTH>();
         let mut records = record.chunks_exact_mut(self.stiffnesses().max(1));
         for start in (0..control.nrows()).step_by(WIDTH) {
-            room = self.march(room, initial, control, start, records.next().unwrap_or_default(), |_, _| ());
+            stages =
+                self.march(stages, initial, control, start, records.next().unwrap_or_default(), |_, _| ());
             for i in 0..n {
-                store(room.x.as_ref()[i], column_mut(outcome.rb_mut(), i), start);
-                store(room.v.as_ref()[i], column_mut(outcome.rb_mut(), n + i), start);
+                store(stages.x.as_ref()[i], column_mut(outcome.rb_mut(), i), start);
+                store(stages.v.as_ref()[i], column_mut(outcome.rb_mut(), n + i), start);
             }
         }
     }
@@ -281,33 +284,33 @@ impl Oscillators {
     #[inline(always)]
     fn sweep_in<M: Masses>(
         &self,
-        mut room: Room<M>,
+        mut stages: Stages<M>,
         at: Point<'_>,
         mut out: MatMut<'_, f64>,
         cotangent: &Cotangent<'_>,
     ) {
         let n = self.settings.masses;
         let m = 2 * n;
-        let (record, _) = at.record.as_chunks::<WIDTH>();
+        let (record, _) = at.tape.numbers().as_chunks::<WIDTH>();
         let length = self.stiffnesses();
         for (group, start) in (0..at.control.nrows()).step_by(WIDTH).enumerate() {
             let record = &record[group * length..(group + 1) * length];
             match *cotangent {
                 Cotangent::Given(cotangent) => {
                     for i in 0..n {
-                        room.x.as_mut()[i] = load(column(cotangent, i), start);
-                        room.v.as_mut()[i] = load(column(cotangent, n + i), start);
+                        stages.x.as_mut()[i] = load(column(cotangent, i), start);
+                        stages.v.as_mut()[i] = load(column(cotangent, n + i), start);
                     }
-                    room =
-                        self.reverse(room, record, |step, u| store(u, column_mut(out.rb_mut(), step), start));
+                    stages = self
+                        .reverse(stages, record, |step, u| store(u, column_mut(out.rb_mut(), step), start));
                 }
                 Cotangent::EveryUnitVector => {
                     for c in 0..m {
                         for i in 0..n {
-                            room.x.as_mut()[i] = [f64::from(u8::from(c == i)); WIDTH];
-                            room.v.as_mut()[i] = [f64::from(u8::from(c == n + i)); WIDTH];
+                            stages.x.as_mut()[i] = [f64::from(u8::from(c == i)); WIDTH];
+                            stages.v.as_mut()[i] = [f64::from(u8::from(c == n + i)); WIDTH];
                         }
-                        room = self.reverse(room, record, |step, u| {
+                        stages = self.reverse(stages, record, |step, u| {
                             store(u, column_mut(out.rb_mut(), step * m + c), start);
                         });
                     }
@@ -320,9 +323,9 @@ impl Oscillators {
         vectorized(
             #[inline(always)]
             || match self.settings.masses {
-                1 => self.sweep_in(Room::new([[0.0; WIDTH]; 1]), at, out, cotangent),
-                2 => self.sweep_in(Room::new([[0.0; WIDTH]; 2]), at, out, cotangent),
-                n => self.sweep_in(Room::new(vec![[0.0; WIDTH]; n]), at, out, cotangent),
+                1 => self.sweep_in(Stages::new([[0.0; WIDTH]; 1]), at, out, cotangent),
+                2 => self.sweep_in(Stages::new([[0.0; WIDTH]; 2]), at, out, cotangent),
+                n => self.sweep_in(Stages::new(vec![[0.0; WIDTH]; n]), at, out, cotangent),
             },
         );
     }
@@ -332,6 +335,14 @@ impl Oscillators {
 enum Cotangent<'a> {
     Given(MatRef<'a, f64>),
     EveryUnitVector,
+}
+
+impl Setup for OscillatorsSettings {
+    const KIND: &'static str = "oscillators";
+
+    fn build(self) -> Result<Arc<dyn Simulator>, SettingError> {
+        Ok(Arc::new(Oscillators::new(self)?))
+    }
 }
 
 impl Simulator for Oscillators {
@@ -347,45 +358,38 @@ impl Simulator for Oscillators {
         2 * self.settings.masses
     }
 
-    fn record_len(&self, samples: usize) -> usize {
+    fn tape_len(&self, samples: usize) -> usize {
         samples.div_ceil(WIDTH) * WIDTH * self.stiffnesses()
     }
 
-    fn forward(
+    fn simulate(
         &self,
         initial: MatRef<'_, f64>,
         control: MatRef<'_, f64>,
         outcome: MatMut<'_, f64>,
-        record: &mut [f64],
+        tape: Option<&mut Tape>,
     ) -> Result<(), SimulatorError> {
+        let record = tape.map_or(&mut [][..], |tape| tape.numbers_mut(self.tape_len(control.nrows())));
         vectorized(
             #[inline(always)]
             || match self.settings.masses {
-                1 => self.forward_in(Room::new([[0.0; WIDTH]; 1]), initial, control, outcome, record),
-                2 => self.forward_in(Room::new([[0.0; WIDTH]; 2]), initial, control, outcome, record),
-                n => self.forward_in(Room::new(vec![[0.0; WIDTH]; n]), initial, control, outcome, record),
+                1 => self.forward_in(Stages::new([[0.0; WIDTH]; 1]), initial, control, outcome, record),
+                2 => self.forward_in(Stages::new([[0.0; WIDTH]; 2]), initial, control, outcome, record),
+                n => self.forward_in(Stages::new(vec![[0.0; WIDTH]; n]), initial, control, outcome, record),
             },
         );
         Ok(())
     }
 
-    fn natural(&self) -> Derivative {
-        Derivative::Vjp
-    }
-
-    fn vjp(
-        &self,
-        at: Point<'_>,
-        cotangent: MatRef<'_, f64>,
-        out: MatMut<'_, f64>,
-    ) -> Result<(), SimulatorError> {
-        self.sweep(at, out, &Cotangent::Given(cotangent));
-        Ok(())
-    }
-
-    fn block(&self, at: Point<'_>, out: MatMut<'_, f64>) -> Result<(), SimulatorError> {
-        self.sweep(at, out, &Cotangent::EveryUnitVector);
-        Ok(())
+    fn derivative(&self) -> Derivative<'_> {
+        Derivative::vjp(|at, cotangent, out| {
+            self.sweep(at, out, &Cotangent::Given(cotangent));
+            Ok(())
+        })
+        .and_block(|at, out| {
+            self.sweep(at, out, &Cotangent::EveryUnitVector);
+            Ok(())
+        })
     }
 }
 
@@ -400,7 +404,7 @@ trait Masses: Clone + AsRef<[Lanes]> + AsMut<[Lanes]> {}
 impl<T: Clone + AsRef<[Lanes]> + AsMut<[Lanes]>> Masses for T {}
 
 /// State and stage values of one group of samples.
-struct Room<M> {
+struct Stages<M> {
     x: M,
     v: M,
     position: M,
@@ -410,7 +414,7 @@ struct Room<M> {
     sum_v: M,
 }
 
-impl<M: Masses> Room<M> {
+impl<M: Masses> Stages<M> {
     #[inline(always)]
     fn new(zeros: M) -> Self {
         Self {

@@ -8,16 +8,18 @@
 //!
 //! Source: the Poisson problem of Schnell, Holl, Thuerey, ICLR 2022, and its published constants.
 
+use std::sync::Arc;
+
 use faer::prelude::ReborrowMut;
 use faer::{MatMut, MatRef};
 use serde::{Deserialize, Serialize};
 
-use super::{Derivative, Point, Simulator, SimulatorError};
-use crate::columns::{column, column_mut};
+use super::{Derivative, Pattern, Point, Setup, Simulator, SimulatorError, Tape};
 use crate::error::SettingError;
+use crate::linear::columns::{column, column_mut};
 
 /// What lies beyond the edge of the grid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Boundary {
     /// A field of 0.
@@ -29,8 +31,8 @@ pub enum Boundary {
 }
 
 /// The grid; the default is the paper's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct PoissonSettings {
     /// Cells in a row.
     pub width: usize,
@@ -70,13 +72,13 @@ impl Poisson {
     /// # Ok::<(), halfinverse::SettingError>(())
     /// ```
     pub fn new(settings: PoissonSettings) -> Result<Self, SettingError> {
-        for (key, count) in [("simulator.width", settings.width), ("simulator.height", settings.height)] {
+        for (key, count) in [("width", settings.width), ("height", settings.height)] {
             if count == 0 || count > 256 {
                 return Err(SettingError::new(key, count, "from 1 to 256"));
             }
         }
         if !(settings.dx > 0.0 && settings.dx.is_finite()) {
-            return Err(SettingError::new("simulator.dx", settings.dx, "positive and finite"));
+            return Err(SettingError::new("dx", settings.dx, "positive and finite"));
         }
         let cells = settings.width * settings.height;
         let neighbours = (0..cells).map(|cell| neighbours(&settings, cell)).collect();
@@ -122,6 +124,14 @@ fn neighbours(settings: &PoissonSettings, cell: usize) -> Vec<usize> {
     beside.chain(above).collect()
 }
 
+impl Setup for PoissonSettings {
+    const KIND: &'static str = "poisson";
+
+    fn build(self) -> Result<Arc<dyn Simulator>, SettingError> {
+        Ok(Arc::new(Poisson::new(self)?))
+    }
+}
+
 impl Simulator for Poisson {
     fn controls(&self) -> usize {
         self.neighbours.len()
@@ -131,46 +141,34 @@ impl Simulator for Poisson {
         self.neighbours.len()
     }
 
-    fn initials(&self) -> usize {
-        0
-    }
-
-    fn forward(
+    fn simulate(
         &self,
         _: MatRef<'_, f64>,
         control: MatRef<'_, f64>,
         outcome: MatMut<'_, f64>,
-        _: &mut [f64],
+        _: Option<&mut Tape>,
     ) -> Result<(), SimulatorError> {
         self.laplacian(control, outcome);
         Ok(())
     }
 
-    fn natural(&self) -> Derivative {
-        Derivative::Jvp
+    /// The map is linear and symmetric.
+    fn derivative(&self) -> Derivative<'_> {
+        let map = |_: Point<'_>, from: MatRef<'_, f64>, to: MatMut<'_, f64>| {
+            self.laplacian(from, to);
+            Ok(())
+        };
+        Derivative::jvp(map).and_vjp(map)
     }
 
-    fn jvp(
-        &self,
-        _: Point<'_>,
-        tangent: MatRef<'_, f64>,
-        out: MatMut<'_, f64>,
-    ) -> Result<(), SimulatorError> {
-        self.laplacian(tangent, out);
-        Ok(())
-    }
-
-    fn vjp(
-        &self,
-        _: Point<'_>,
-        cotangent: MatRef<'_, f64>,
-        out: MatMut<'_, f64>,
-    ) -> Result<(), SimulatorError> {
-        self.laplacian(cotangent, out);
-        Ok(())
-    }
-
-    fn couples(&self, control: usize, outcome: usize) -> bool {
-        control == outcome || self.neighbours[outcome].contains(&control)
+    fn pattern(&self) -> Pattern {
+        // "Is a neighbour of" is symmetric with each of these edges.
+        let depends = self.neighbours.iter().enumerate().map(|(cell, neighbours)| {
+            let mut cells = [&neighbours[..], &[cell]].concat();
+            cells.sort_unstable();
+            cells.dedup();
+            cells
+        });
+        Pattern::Sparse(depends.collect())
     }
 }

@@ -10,6 +10,7 @@ use faer::{Col, Conj, Mat, MatRef, Par, Spec};
 pub(crate) struct NoConvergence;
 
 /// A = U diag(s) Vᵀ with min(rows, columns) singular values, descending.
+#[derive(Debug, Clone)]
 pub(crate) struct ThinSvd {
     pub(crate) u: Mat<f64>,
     pub(crate) s: Vec<f64>,
@@ -69,47 +70,58 @@ pub(crate) fn symmetric_eigen(a: MatRef<'_, f64>, par: Par) -> Result<(Vec<f64>,
 ///
 /// A step needs f(K)·g for one g, so Q and Z are applied to vectors and never multiplied: the back-transformation of
 /// the eigenvectors, 2n³ operations, is not spent.
+#[derive(Debug, Clone)]
 pub(crate) struct SymmetricEigen {
-    reflectors: Mat<f64>,
+    /// K, and in its place the reflectors.
+    pub(crate) matrix: Mat<f64>,
     factors: Mat<f64>,
     z: Mat<f64>,
     /// Eigenvalues, ascending.
     pub(crate) s: Vec<f64>,
 }
 
+impl Default for SymmetricEigen {
+    fn default() -> Self {
+        Self { matrix: Mat::new(), factors: Mat::new(), z: Mat::new(), s: Vec::new() }
+    }
+}
+
 impl SymmetricEigen {
-    /// Decomposes the lower triangle of `k`, which is overwritten.
-    pub(crate) fn new(mut k: Mat<f64>, par: Par) -> Result<Self, NoConvergence> {
-        let n = k.nrows();
+    /// Decomposes the lower triangle of `matrix`, which is overwritten. Matrices are kept from call to call.
+    pub(crate) fn decompose(&mut self, par: Par) -> Result<(), NoConvergence> {
+        let n = self.matrix.nrows();
         let block = qr::no_pivoting::factor::recommended_block_size::<f64>(n, n);
-        let mut factors = Mat::zeros(block, n - 1);
+        if self.z.nrows() != n {
+            (self.z, self.factors) = (Mat::zeros(n, n), Mat::zeros(block, n - 1));
+        }
+        let k = &mut self.matrix;
         let scratch = evd::tridiag::tridiag_in_place_scratch::<f64>(n, par, Spec::default());
         let mut memory = MemBuffer::new(scratch);
         let stack = MemStack::new(&mut memory);
-        evd::tridiag::tridiag_in_place(k.as_mut(), factors.as_mut(), par, stack, Spec::default());
+        evd::tridiag::tridiag_in_place(k.as_mut(), self.factors.as_mut(), par, stack, Spec::default());
 
         let diagonal: Vec<f64> = (0..n).map(|i| k[(i, i)]).collect();
         let beside: Vec<f64> = (0..n).map(|i| if i + 1 < n { k[(i + 1, i)] } else { 0.0 }).collect();
         let mut s = Col::<f64>::zeros(n);
-        let mut z = Mat::zeros(n, n);
-        let scratch =
-            evd::self_adjoint_evd_scratch::<f64>(n, evd::ComputeEigenvectors::Yes, par, Spec::default());
+        let vectors = evd::ComputeEigenvectors::Yes;
+        let scratch = evd::self_adjoint_evd_scratch::<f64>(n, vectors, par, Spec::default());
         let mut memory = MemBuffer::new(scratch);
         evd::tridiagonal_self_adjoint_evd(
             DiagRef::from_slice(&diagonal),
             DiagRef::from_slice(&beside),
             s.as_diagonal_mut(),
-            Some(z.as_mut()),
+            Some(self.z.as_mut()),
             par,
             MemStack::new(&mut memory),
             Spec::default(),
         )
         .map_err(|_| NoConvergence)?;
-        let s: Vec<f64> = s.iter().copied().collect();
-        if s.iter().any(|s| !s.is_finite()) {
+        self.s.clear();
+        self.s.extend(s.iter());
+        if self.s.iter().any(|s| !s.is_finite()) {
             return Err(NoConvergence);
         }
-        Ok(Self { reflectors: k, factors, z, s })
+        Ok(())
     }
 
     /// Eigenvector coordinates (QZ)ᵀ x.
@@ -133,7 +145,7 @@ impl SymmetricEigen {
         if n < 2 {
             return;
         }
-        let basis = self.reflectors.submatrix(1, 0, n - 1, n - 1);
+        let basis = self.matrix.submatrix(1, 0, n - 1, n - 1);
         let block = self.factors.nrows();
         let scratch = householder::apply_block_householder_sequence_on_the_left_in_place_scratch::<f64>(
             n - 1,

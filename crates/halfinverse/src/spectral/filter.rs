@@ -41,7 +41,7 @@ impl Filter {
     /// ```
     pub fn power(kappa: f64, truncation: f64) -> Result<Self, SettingError> {
         if !(-1.0..=1.0).contains(&kappa) {
-            return Err(SettingError::new("optimizer.kappa", kappa, "from -1 to 1"));
+            return Err(SettingError::new("kappa", kappa, "from -1 to 1"));
         }
         Self::checked(Shape::Power { kappa }, truncation)
     }
@@ -52,14 +52,14 @@ impl Filter {
     /// When λ is negative or not finite, or τ outside \[0, 1).
     pub fn damped(lambda: f64, truncation: f64) -> Result<Self, SettingError> {
         if !(lambda >= 0.0 && lambda.is_finite()) {
-            return Err(SettingError::new("optimizer.lambda", lambda, "0 or positive, and finite"));
+            return Err(SettingError::new("lambda", lambda, "0 or positive, and finite"));
         }
         Self::checked(Shape::Damped { lambda }, truncation)
     }
 
     fn checked(shape: Shape, truncation: f64) -> Result<Self, SettingError> {
         if !(0.0..1.0).contains(&truncation) {
-            return Err(SettingError::new("optimizer.truncation", truncation, "at least 0 and below 1"));
+            return Err(SettingError::new("truncation", truncation, "at least 0 and below 1"));
         }
         Ok(Self { shape, truncation })
     }

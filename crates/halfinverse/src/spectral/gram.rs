@@ -15,63 +15,78 @@
 use faer::{Col, Mat, Par};
 
 use super::decompose::{NoConvergence, SymmetricEigen};
-use super::{Fallback, Filter, Report, Solver};
-use crate::columns::norm;
-use crate::jacobian::Jacobian;
+use super::{Fallback, Filter, Report, Solver, SpectralError};
+use crate::linear::Jacobian;
+use crate::linear::vectors::norm;
 
 /// |E| in units of s_max: rounding in K's entries and in its tridiagonalization.
 const BACKWARD_ERROR: f64 = f64::EPSILON;
 
-/// Writes the update and reports, or says why another evaluation is needed.
+/// Writes the update and reports; says why where another evaluation is needed.
 pub(super) fn update(
     jacobian: &mut dyn Jacobian,
     g: &[f64],
     filter: &Filter,
     tolerance: f64,
+    eigen: &mut SymmetricEigen,
     par: Par,
     out: &mut [f64],
-) -> Result<Report, Fallback> {
-    let by_rows = jacobian.rows() <= jacobian.columns();
-    let (gram, start) = if by_rows {
-        (jacobian.row_gram(par), g.to_vec())
+) -> Result<Result<Report, Fallback>, SpectralError> {
+    let (rows, columns) = jacobian.shape();
+    let by_rows = rows <= columns;
+    let start = if by_rows {
+        jacobian.row_gram(&mut eigen.matrix, par)?;
+        g.to_vec()
     } else {
-        let mut gradient = vec![0.0; jacobian.columns()];
-        jacobian.apply_transpose(g, &mut gradient);
-        (jacobian.column_gram(par), gradient)
+        let mut gradient = vec![0.0; columns];
+        jacobian.apply_transpose(g, &mut gradient)?;
+        jacobian.column_gram(&mut eigen.matrix, par)?;
+        gradient
     };
+    let gram = &eigen.matrix;
     let largest = (0..gram.nrows()).map(|i| gram[(i, i)]).fold(0.0, f64::max);
-    if !in_range(&gram, largest) {
-        return Err(Fallback::GramOutOfRange { largest });
+    if !in_range(gram, largest) {
+        return Ok(Err(Fallback::GramOutOfRange { largest }));
     }
-    let eigen = match SymmetricEigen::new(gram, par) {
-        Ok(eigen) => eigen,
-        Err(NoConvergence) => return Err(Fallback::NoConvergence { solver: Solver::Gram }),
-    };
+    if eigen.decompose(par) == Err(NoConvergence) {
+        return Ok(Err(Fallback::NoConvergence { solver: Solver::Gram }));
+    }
     let sigmas: Vec<f64> = eigen.s.iter().map(|s| s.max(0.0).sqrt()).collect();
-    let sigma_max = sigmas.last().copied().unwrap_or(0.0);
-    let weights: Vec<f64> = sigmas
-        .iter()
-        .map(|&sigma| match filter.evaluate(sigma, sigma_max) {
-            0.0 => 0.0,
-            phi => phi / sigma,
-        })
-        .collect();
+    let weights = weights(&sigmas, filter);
     let mut w = eigen.coordinates(&start);
     let bound = error_bound(&sigmas, &weights, &w, by_rows);
     if bound > tolerance {
-        return Err(Fallback::GramInexact { bound, tolerance });
+        return Ok(Err(Fallback::GramInexact { bound, tolerance }));
     }
     for (w, weight) in w.iter_mut().zip(&weights) {
         *w *= weight;
     }
     let combined = eigen.combine(&w);
     if by_rows {
-        jacobian.apply_transpose(&combined, out);
+        jacobian.apply_transpose(&combined, out)?;
     } else {
         out.copy_from_slice(&combined);
     }
+    let mut report = report(&sigmas, filter, bound);
+    // Products with J round too, which shows where they cancel: where g has little in the range of J.
+    report.error_estimate += report.round_off((g.len(), out.len()), filter, norm(g), norm(out));
+    Ok(Ok(report))
+}
+
+/// φ(σ)/σ, 0 at and below the cut; σ ascending.
+fn weights(sigmas: &[f64], filter: &Filter) -> Vec<f64> {
+    let sigma_max = sigmas.last().copied().unwrap_or(0.0);
+    let weight = |&sigma: &f64| match filter.evaluate(sigma, sigma_max) {
+        0.0 => 0.0,
+        phi => phi / sigma,
+    };
+    sigmas.iter().map(weight).collect()
+}
+
+fn report(sigmas: &[f64], filter: &Filter, bound: f64) -> Report {
+    let sigma_max = sigmas.last().copied().unwrap_or(0.0);
     let kept = sigmas.iter().filter(|&&sigma| filter.keeps(sigma, sigma_max));
-    let mut report = Report {
+    Report {
         solver: Solver::Gram,
         rank: kept.clone().count(),
         sigma_max,
@@ -79,10 +94,7 @@ pub(super) fn update(
         krylov_steps: None,
         error_estimate: bound,
         fallbacks: Vec::new(),
-    };
-    // Products with J round too, which shows where they cancel: where g has little in the range of J.
-    report.error_estimate += report.round_off((g.len(), out.len()), filter, norm(g), norm(out));
-    Ok(report)
+    }
 }
 
 /// Whether squares of the entries of J survived: J = 0 gives K = 0, but so does a J of 1e-200.

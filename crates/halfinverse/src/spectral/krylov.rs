@@ -16,13 +16,13 @@
 //!
 //! Source: Golub, Kahan, SIAM J. Numer. Anal. 2, 1965; Arrigo, Benzi, Fenu, 2016.
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, MatMut, MatRef, Par};
+use faer::{Mat, MatMut, MatRef, Par};
 
 use super::decompose::{ThinSvd, thin_svd};
 use super::{Filter, Report, Solver, SpectralError};
-use crate::columns::{norm, worth_threads};
-use crate::jacobian::Jacobian;
+use crate::linear::Jacobian;
+use crate::linear::threads::worth_threads;
+use crate::linear::vectors::{combine, extend, norm, norm_over, normalize, project_out, whole};
 
 /// A Krylov space of the singular vectors of J that the gradient reaches; its memory is kept from one
 /// [`KrylovSpace::build`] to the next.
@@ -70,7 +70,7 @@ impl KrylovSpace {
         vectors: usize,
         par: Par,
     ) -> Result<(), SpectralError> {
-        let (n, p) = (jacobian.rows(), jacobian.columns());
+        let (n, p) = jacobian.shape();
         let vectors = vectors.min(n).min(p);
         let par = worth_threads(par, (n + p) * vectors);
         if self.left.shape() != (n, vectors) || self.right.nrows() != p {
@@ -81,24 +81,24 @@ impl KrylovSpace {
         let (left, right) = (&mut self.left, &mut self.right);
         self.diagonal.clear();
         self.beside.clear();
-        self.outcome_gradient_norm = norm(g);
+        self.outcome_gradient_norm = norm_over(g, &|partial| jacobian.sum(partial));
 
-        jacobian.apply_transpose(g, right.col_as_slice_mut(0));
-        self.gradient_norm = normalize(right.as_mut().subcols_mut(0, 1));
+        pull(jacobian, g, right.col_as_slice_mut(0))?;
+        self.gradient_norm = normalize(right.as_mut().subcols_mut(0, 1), &whole);
         finite("J^T g", self.gradient_norm, right.col_as_slice(0))?;
         let (mut beta, mut largest) = (0.0, 0.0);
         while self.gradient_norm > 0.0 && self.diagonal.len() < vectors {
             let k = self.diagonal.len();
-            jacobian.apply(right.col_as_slice(k), left.col_as_slice_mut(k));
-            let alpha = extend(left, k, beta, &mut self.overlaps, par);
+            jacobian.apply(right.col_as_slice(k), left.col_as_slice_mut(k))?;
+            let alpha = extend(left, k, beta, &mut self.overlaps, &|partial| jacobian.sum(partial), par);
             finite("J v", alpha, left.col_as_slice(k))?;
             largest = f64::max(largest, alpha);
             if alpha <= BREAKDOWN * largest {
                 break;
             }
             self.diagonal.push(alpha);
-            jacobian.apply_transpose(left.col_as_slice(k), right.col_as_slice_mut(k + 1));
-            beta = extend(right, k + 1, alpha, &mut self.overlaps, par);
+            pull(jacobian, left.col_as_slice(k), right.col_as_slice_mut(k + 1))?;
+            beta = extend(right, k + 1, alpha, &mut self.overlaps, &whole, par);
             finite("J^T u", beta, right.col_as_slice(k + 1))?;
             largest = f64::max(largest, beta);
             if beta <= BREAKDOWN * largest {
@@ -155,27 +155,35 @@ impl KrylovSpace {
             report.error_estimate = difference.sqrt() / length
                 + report.round_off(shape, filter, self.outcome_gradient_norm, length);
         }
-        matmul(
-            MatMut::from_column_major_slice_mut(out, self.right.nrows(), 1),
-            Accum::Replace,
-            self.right.subcols(0, k),
-            MatRef::from_column_major_slice(&coefficients, k, 1),
-            1.0,
-            Par::Seq,
-        );
+        let out = MatMut::from_column_major_slice_mut(out, self.right.nrows(), 1);
+        combine(self.basis(), MatRef::from_column_major_slice(&coefficients, k, 1), 1.0, out, Par::Seq);
         Ok(report)
     }
 
     /// V_k, P × k.
-    pub(crate) fn basis(&self) -> MatRef<'_, f64> {
+    fn basis(&self) -> MatRef<'_, f64> {
         self.right.as_ref().subcols(0, self.dimension())
     }
 
-    /// The singular triplets of the space of the first `k` vectors.
+    /// `out` (P × count) ← `out` + factor·V_k C, for coefficients C (k × count).
+    pub fn combine(&self, coefficients: MatRef<'_, f64>, factor: f64, out: MatMut<'_, f64>, par: Par) {
+        combine(self.basis(), coefficients, factor, out, par);
+    }
+
+    /// Takes out of a vector over parameters (P) what lies in the space.
+    pub fn project_out(&self, vector: &mut [f64], par: Par) {
+        project_out(self.basis(), vector, &whole, par);
+    }
+
+    /// The singular triplets of the space of the first `k` vectors, or of all where there are fewer.
     ///
     /// # Errors
-    /// When the SVD of the small bidiagonal matrix does not converge.
-    pub(crate) fn ritz(&self, k: usize) -> Result<Ritz, SpectralError> {
+    /// When the space is empty, or the SVD of the small bidiagonal matrix does not converge.
+    pub fn ritz(&self, k: usize) -> Result<Ritz, SpectralError> {
+        let k = k.min(self.dimension());
+        if k == 0 {
+            return Err(SpectralError::Empty { rows: self.left.nrows(), columns: self.right.nrows() });
+        }
         let b = self.bidiagonal(self.dimension());
         let solver = Solver::Krylov { vectors: k };
         let svd = thin_svd(b.as_ref().submatrix(0, 0, k, k), Par::Seq)
@@ -211,32 +219,39 @@ impl KrylovSpace {
 }
 
 /// Singular values of J as a Krylov space sees them, and steps made of them.
-pub(crate) struct Ritz {
+#[derive(Debug, Clone)]
+pub struct Ritz {
     svd: ThinSvd,
     gradient_norm: f64,
 }
 
 /// A step Δ = V_k c.
-pub(crate) struct RitzStep {
+#[derive(Debug, Clone, PartialEq)]
+pub struct RitzStep {
     /// c.
-    pub(crate) coefficients: Vec<f64>,
+    pub coefficients: Vec<f64>,
     /// gᵀJΔ.
-    pub(crate) slope: f64,
+    pub slope: f64,
     /// |JΔ|².
-    pub(crate) curvature: f64,
+    pub curvature: f64,
 }
 
 impl Ritz {
-    pub(crate) fn largest(&self) -> f64 {
+    /// The largest singular value.
+    #[must_use]
+    pub fn largest(&self) -> f64 {
         self.svd.s[0]
     }
 
-    pub(crate) fn smallest(&self) -> f64 {
+    /// The smallest singular value.
+    #[must_use]
+    pub fn smallest(&self) -> f64 {
         self.svd.s[self.svd.s.len() - 1]
     }
 
-    /// The step with φ(σ)/σ = `weight`(σ).
-    pub(crate) fn step(&self, weight: impl Fn(f64) -> f64) -> RitzStep {
+    /// The step with φ(σ)/σ = `weight`(σ); costs no product with J.
+    #[must_use]
+    pub fn step(&self, weight: impl Fn(f64) -> f64) -> RitzStep {
         let mut step = RitzStep { coefficients: vec![0.0; self.svd.v.nrows()], slope: 0.0, curvature: 0.0 };
         for (i, &sigma) in self.svd.s.iter().enumerate() {
             let y = self.svd.v.col_as_slice(i);
@@ -255,34 +270,11 @@ impl Ritz {
 /// What is left of a product, relative to the largest seen, that counts as nothing.
 const BREAKDOWN: f64 = 1e-14;
 
-/// Orthogonalizes column `k` against those before it and normalises it; returns what its length was.
-///
-/// The recurrence says that `along` times the column before it is most of what has to go, so that goes first; classical
-/// Gram–Schmidt takes the rest, once more where it cancelled (Daniel, Gragg, Kaufman, Stewart, 1976).
-fn extend(basis: &mut Mat<f64>, k: usize, along: f64, overlaps: &mut Mat<f64>, par: Par) -> f64 {
-    let (before, mut rest) = basis.as_mut().split_at_col_mut(k);
-    let before = before.as_ref();
-    let mut vector = rest.as_mut().subcols_mut(0, 1);
-    let original = vector.norm_l2();
-    if k > 0 {
-        vector -= faer::Scale(along) * before.subcols(k - 1, 1);
-        let mut overlaps = overlaps.as_mut().subrows_mut(0, k);
-        let mut length = vector.norm_l2();
-        for _ in 0..3 {
-            let earlier = length;
-            matmul(&mut overlaps, Accum::Replace, before.transpose(), &vector, 1.0, par);
-            matmul(&mut vector, Accum::Add, before, &overlaps, -1.0, par);
-            length = vector.norm_l2();
-            if length > 0.7 * earlier {
-                break;
-            }
-        }
-        // Below the round-off of the product itself there is no direction left, only noise.
-        if length <= f64::EPSILON * original {
-            vector.fill(0.0);
-        }
-    }
-    normalize(vector)
+/// `out` = Jᵀu, summed over ranks.
+fn pull(jacobian: &mut dyn Jacobian, u: &[f64], out: &mut [f64]) -> Result<(), SpectralError> {
+    jacobian.apply_transpose(u, out)?;
+    jacobian.sum(out);
+    Ok(())
 }
 
 /// Refuses a vector whose length is not finite; the length is known anyway, so this costs nothing.
@@ -292,13 +284,4 @@ fn finite(what: &'static str, length: f64, values: &[f64]) -> Result<(), Spectra
     }
     SpectralError::check_finite(what, values)?;
     Err(SpectralError::NotFinite { what, index: 0, value: length })
-}
-
-/// Scales a vector to length 1 (0 stays 0); returns what its length was.
-fn normalize(mut vector: MatMut<'_, f64>) -> f64 {
-    let length = vector.norm_l2();
-    if length > 0.0 {
-        vector *= faer::Scale(1.0 / length);
-    }
-    length
 }

@@ -15,7 +15,6 @@ pub mod svd;
 
 pub(crate) use decompose::{singular_values as singular_values_of, symmetric_eigen, thin_svd};
 pub use filter::{Filter, Shape};
-pub use krylov::KrylovSpace;
-pub(crate) use krylov::Ritz;
+pub use krylov::{KrylovSpace, Ritz, RitzStep};
 pub use report::{Fallback, Report};
 pub use solver::{Options, Solver, Spectral, SpectralError, singular_values, update};

@@ -1,9 +1,11 @@
 //! What a spectral step says of itself.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Filter, Solver};
 
 /// How an update was computed, and how far it can be trusted.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The evaluation that produced the update; never [`Solver::Auto`].
     pub solver: Solver,
@@ -40,7 +42,7 @@ impl Report {
 }
 
 /// Why an evaluation gave way to the next one.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Fallback {
     /// The Gram matrix squares the condition number, and its error bound passed the tolerance.
     GramInexact {

@@ -6,8 +6,10 @@ use std::str::FromStr;
 use faer::Par;
 use serde::{Deserialize, Serialize};
 
+use super::decompose::SymmetricEigen;
 use super::{Fallback, Filter, KrylovSpace, Report, decompose, gram, svd};
-use crate::jacobian::Jacobian;
+use crate::error::nearest;
+use crate::linear::{Jacobian, ProductError};
 
 /// How an update is evaluated. Written `svd`, `gram`, `krylov:K` or `auto`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,7 +77,26 @@ impl TryFrom<String> for Solver {
     }
 }
 
+impl schemars::JsonSchema for Solver {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Solver".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "pattern": "^(svd|gram|auto|krylov:[1-9][0-9]*)$",
+            "description": Self::SYNTAX,
+        })
+    }
+}
+
 impl FromStr for Solver {
+    /// What would have been a solver.
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -89,7 +110,12 @@ impl FromStr for Solver {
                 .filter(|&vectors| vectors > 0)
                 .map(|vectors| Self::Krylov { vectors })
                 .ok_or_else(|| {
-                    format!("`{text}` is no solver: svd, gram, krylov:K with K at least 1, or auto")
+                    let (word, vectors) = text.split_once(':').unwrap_or((text, "16"));
+                    let near = nearest(word, ["svd", "gram", "krylov", "auto"]).filter(|_| word != "krylov");
+                    let near = near.map_or_else(String::new, |near| {
+                        format!("; {}", near.replace("krylov", &format!("krylov:{vectors}")))
+                    });
+                    format!("{}{near}", Self::SYNTAX)
                 }),
         }
     }
@@ -143,6 +169,9 @@ pub enum SpectralError {
         /// The value.
         value: f64,
     },
+    /// A product with J failed.
+    #[error(transparent)]
+    Product(#[from] ProductError),
     /// No decomposition converged.
     #[error("no decomposition converged; tried {}", list(tried))]
     NoConvergence {
@@ -167,18 +196,25 @@ impl SpectralError {
     }
 }
 
-/// The three evaluations with the room they work in, kept from step to step.
+/// The three evaluations with their scratch space, which is kept from step to step.
 #[derive(Debug, Clone, Default)]
 pub struct Spectral {
     options: Options,
     space: KrylovSpace,
+    eigen: SymmetricEigen,
 }
 
 impl Spectral {
-    /// Room for updates by these options.
+    /// Updates by these options.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        Self { options, space: KrylovSpace::default() }
+        Self { options, ..Self::default() }
+    }
+
+    /// The options.
+    #[must_use]
+    pub fn options(&self) -> Options {
+        self.options
     }
 
     /// As the function [`update`].
@@ -192,7 +228,7 @@ impl Spectral {
         filter: &Filter,
         out: &mut [f64],
     ) -> Result<Report, SpectralError> {
-        let (rows, columns) = (jacobian.rows(), jacobian.columns());
+        let (rows, columns) = jacobian.shape();
         if rows == 0 || columns == 0 {
             return Err(SpectralError::Empty { rows, columns });
         }
@@ -207,7 +243,8 @@ impl Spectral {
         loop {
             let attempt = match solver {
                 Solver::Gram => {
-                    gram::update(jacobian, g, filter, self.options.gram_tolerance, self.options.par, out)
+                    let Options { gram_tolerance, par, .. } = self.options;
+                    gram::update(jacobian, g, filter, gram_tolerance, &mut self.eigen, par, out)?
                 }
                 Solver::Svd => svd::update(jacobian, g, filter, self.options.par, out)?
                     .ok_or(Fallback::NoConvergence { solver }),
@@ -240,7 +277,7 @@ impl Spectral {
 ///
 /// # Example
 /// ```
-/// use halfinverse::jacobian::DenseJacobian;
+/// use halfinverse::linear::DenseJacobian;
 /// use halfinverse::spectral::{Filter, Options, update};
 /// let mut j = DenseJacobian::new(faer::mat![[4.0, 0.0], [0.0, 0.25]]);
 /// let mut delta = [0.0; 2];
@@ -282,11 +319,11 @@ fn next(failed: Solver, size: usize, fallbacks: &[Fallback]) -> Result<Solver, S
 /// # Errors
 /// When J is empty or not finite, or the SVD does not converge.
 pub fn singular_values(jacobian: &mut dyn Jacobian, par: Par) -> Result<Vec<f64>, SpectralError> {
-    let (rows, columns) = (jacobian.rows(), jacobian.columns());
+    let (rows, columns) = jacobian.shape();
     if rows == 0 || columns == 0 {
         return Err(SpectralError::Empty { rows, columns });
     }
-    let transpose = jacobian.dense_transpose();
+    let transpose = jacobian.dense_transpose()?;
     SpectralError::check_finite("J", (0..rows).flat_map(|r| transpose.col_as_slice(r)))?;
     decompose::singular_values(transpose.as_ref(), par)
         .map_err(|_| SpectralError::NoConvergence { tried: vec![Solver::Svd] })

@@ -6,8 +6,8 @@ use faer::Par;
 
 use super::decompose::{NoConvergence, thin_svd};
 use super::{Filter, Report, Solver, SpectralError};
-use crate::columns::norm;
-use crate::jacobian::Jacobian;
+use crate::linear::Jacobian;
+use crate::linear::vectors::norm;
 
 /// Writes the update and reports; `Ok(None)` when the SVD does not converge.
 pub(super) fn update(
@@ -17,7 +17,7 @@ pub(super) fn update(
     par: Par,
     out: &mut [f64],
 ) -> Result<Option<Report>, SpectralError> {
-    let transpose = jacobian.dense_transpose();
+    let transpose = jacobian.dense_transpose()?;
     SpectralError::check_finite("J", (0..transpose.ncols()).flat_map(|r| transpose.col_as_slice(r)))?;
     // Jᵀ = V Σ Uᵀ: what faer calls u is our V.
     let svd = match thin_svd(transpose.as_ref(), par) {

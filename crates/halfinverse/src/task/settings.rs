@@ -1,112 +1,37 @@
-//! Every setting by its dotted name.
+//! Every setting by its dotted name: the contents of a task file, and of a run's `config.toml`.
 
 mod check;
 
-use std::fmt;
-use std::str::FromStr;
-
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
 
 use crate::error::SettingError;
 use crate::network::{Activation, Init};
 use crate::objective::Reduction;
-use crate::simulator::{DipoleSettings, OscillatorsSettings, PoissonSettings};
 use crate::spectral::Solver;
+use crate::tables;
+use crate::training::{OnFault, Schedule, StopSettings};
 
-/// The problems that can be trained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TaskName {
-    /// Coupled oscillators, to be steered back to where they started.
-    Oscillators,
-    /// A quantum state in a box, to be steered to another by a dipole field.
-    Dipole,
-    /// A field, to be found from its Laplacian.
-    Poisson,
-    /// Two functions of one variable, one of them seen through a factor λ.
-    Toy,
-    /// A function of one variable; no simulator.
-    Regression,
-}
-
-/// The optimizers; each is a file of [`crate::optimizer`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[allow(missing_docs, reason = "each names its file")]
-pub enum OptimizerName {
-    Hig,
-    HigAuto,
-    HigKron,
-    Gn,
-    Lm,
-    LBfgs,
-    Sip,
-    Adam,
-    Adamw,
-    Sgd,
-    Momentum,
-    Nesterov,
-    Rmsprop,
-    Adagrad,
-    Adadelta,
-}
-
-/// Names as they are typed.
-macro_rules! names {
-    ($type:ident, $what:literal, $($name:literal => $variant:ident),+) => {
-        impl $type {
-            /// All of them, in the order of the documentation.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-        }
-
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(match self { $(Self::$variant => $name),+ })
-            }
-        }
-
-        impl FromStr for $type {
-            type Err = SettingError;
-
-            fn from_str(text: &str) -> Result<Self, SettingError> {
-                match text {
-                    $($name => Ok(Self::$variant),)+
-                    _ => Err(SettingError::new($what, format!("`{text}`"), concat!("one of", $(" ", $name),+))),
-                }
-            }
-        }
-    };
-}
-
-names!(
-    TaskName, "task", "oscillators" => Oscillators, "dipole" => Dipole, "poisson" => Poisson, "toy" => Toy,
-    "regression" => Regression
-);
-names!(
-    OptimizerName, "optimizer.name", "hig" => Hig, "hig-auto" => HigAuto, "hig-kron" => HigKron, "gn" => Gn, "lm" => Lm, "l-bfgs" => LBfgs, "sip" => Sip,
-    "adam" => Adam, "adamw" => Adamw, "sgd" => Sgd, "momentum" => Momentum, "nesterov" => Nesterov,
-    "rmsprop" => Rmsprop, "adagrad" => Adagrad, "adadelta" => Adadelta
-);
-
-/// All settings of a run: the contents of `config.toml`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// All settings of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Which problem.
-    pub task: TaskName,
-    /// `simulator.*`
-    pub simulator: SimulatorSettings,
-    /// `network.*`
+    /// Name of the task. A file with the name of a registered task changes that task; any other is a task of its own.
+    pub task: String,
+    /// The simulator, by kind.
+    pub simulator: Choice,
+    /// The network between a sample and its control.
     pub network: NetworkSettings,
-    /// `objective.*`
+    /// The objective, by kind.
     pub objective: ObjectiveSettings,
-    /// `data.*`
+    /// The data, by kind.
     pub data: DataSettings,
-    /// `optimizer.*`
-    pub optimizer: OptimizerSettings,
-    /// `training.*`
+    /// The optimizer, by name.
+    pub optimizer: OptimizerChoice,
+    /// How training goes through the data.
     pub training: TrainingSettings,
-    /// `stop.*`
+    /// When training ends: whichever comes first.
     #[serde(default)]
     pub stop: StopSettings,
     /// Optimizers that come before `optimizer`, one after the other.
@@ -114,57 +39,42 @@ pub struct Settings {
     pub before: Vec<Stage>,
 }
 
-/// An optimizer's turn before another takes over.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Stage {
-    /// Steps that it makes.
-    pub steps: u64,
-    /// Samples per mini-batch.
-    pub batch: usize,
-    /// The optimizer.
-    pub optimizer: OptimizerSettings,
+/// A part by its kind, with the settings of that kind.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Choice {
+    /// The kind.
+    pub kind: String,
+    /// Its own settings.
+    #[serde(flatten)]
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
+    pub settings: Table,
 }
 
-/// Constants of the task's simulator.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum SimulatorSettings {
-    /// Of [`TaskName::Oscillators`].
-    Oscillators(OscillatorsSettings),
-    /// Of [`TaskName::Dipole`].
-    Dipole(DipoleSettings),
-    /// Of [`TaskName::Poisson`].
-    Poisson(PoissonSettings),
-    /// Of [`TaskName::Toy`].
-    Toy(ToySettings),
-    /// Of [`TaskName::Regression`].
-    Regression(RegressionSettings),
+impl Choice {
+    /// The settings as the struct of that kind, for what only that kind can tell.
+    ///
+    /// # Errors
+    /// When they are of another kind.
+    pub fn read<S: DeserializeOwned + schemars::JsonSchema>(&self) -> Result<S, SettingError> {
+        tables::from_table(&self.settings)
+    }
 }
 
-/// What the toy task's second outcome is multiplied by.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ToySettings {
-    /// λ: 1 is well-conditioned, 0.01 is not.
-    pub lambda: f64,
-}
-
-/// Regression has no simulator to set.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RegressionSettings {}
-
-/// The objective; its form belongs to the task.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The objective by its kind.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ObjectiveSettings {
+    /// The kind.
+    pub kind: String,
     /// Whether a mini-batch's loss is the mean of its samples' or their sum.
     pub reduction: Reduction,
+    /// Its own settings.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub settings: Table,
 }
 
-/// The network between a sample and its control; input and output widths follow from the task.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The network; input and output widths follow from data and simulator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkSettings {
     /// Widths of the hidden layers.
@@ -173,12 +83,17 @@ pub struct NetworkSettings {
     pub activation: Activation,
     /// How weights are drawn.
     pub init: Init,
+    /// Instead of hidden layers, any layers by their kind, first to last; a dense layer to the controls follows them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
+    pub layers: Vec<Table>,
 }
 
-/// The data sets.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The data by their kind.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct DataSettings {
+    /// The kind.
+    pub kind: String,
     /// Number of training samples.
     pub train: usize,
     /// Number of test samples.
@@ -187,105 +102,60 @@ pub struct DataSettings {
     pub seed: u64,
     /// Whether every step draws its mini-batch anew; `train` samples then make an epoch.
     pub fresh: bool,
+    /// Their own settings.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub settings: Table,
 }
 
-/// The optimizer and its hyper-parameters.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", rename_all = "kebab-case", deny_unknown_fields)]
-#[allow(missing_docs, reason = "each name is a word of the field; crate::optimizer documents them")]
-pub enum OptimizerSettings {
-    Hig { learning_rate: f64, kappa: f64, truncation: f64, solver: Solver, gram_tolerance: f64 },
-    HigAuto {},
-    HigKron { learning_rate: f64, kappa: f64, damping: f64 },
-    Gn { learning_rate: f64, truncation: f64, solver: Solver, gram_tolerance: f64 },
-    Lm { learning_rate: f64, damping: f64, solver: Solver, gram_tolerance: f64 },
-    LBfgs { learning_rate: f64, history: usize },
-    Sip { learning_rate: f64, control_rate: f64, truncation: f64, beta1: f64, beta2: f64, epsilon: f64 },
-    Adam { learning_rate: f64, beta1: f64, beta2: f64, epsilon: f64 },
-    Adamw { learning_rate: f64, weight_decay: f64, beta1: f64, beta2: f64, epsilon: f64 },
-    Sgd { learning_rate: f64 },
-    Momentum { learning_rate: f64, momentum: f64 },
-    Nesterov { learning_rate: f64, momentum: f64 },
-    Rmsprop { learning_rate: f64, decay: f64, epsilon: f64 },
-    Adagrad { learning_rate: f64, initial_accumulator: f64, epsilon: f64 },
-    Adadelta { learning_rate: f64, decay: f64, epsilon: f64 },
+/// An optimizer by its name, with its settings.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct OptimizerChoice {
+    /// The name.
+    pub name: String,
+    /// Its own settings.
+    #[serde(flatten)]
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
+    pub settings: Table,
 }
 
-impl OptimizerSettings {
-    /// Which optimizer this is.
-    #[must_use]
-    pub fn name(&self) -> OptimizerName {
-        match self {
-            Self::Hig { .. } => OptimizerName::Hig,
-            Self::HigAuto {} => OptimizerName::HigAuto,
-            Self::HigKron { .. } => OptimizerName::HigKron,
-            Self::Gn { .. } => OptimizerName::Gn,
-            Self::Lm { .. } => OptimizerName::Lm,
-            Self::LBfgs { .. } => OptimizerName::LBfgs,
-            Self::Sip { .. } => OptimizerName::Sip,
-            Self::Adam { .. } => OptimizerName::Adam,
-            Self::Adamw { .. } => OptimizerName::Adamw,
-            Self::Sgd { .. } => OptimizerName::Sgd,
-            Self::Momentum { .. } => OptimizerName::Momentum,
-            Self::Nesterov { .. } => OptimizerName::Nesterov,
-            Self::Rmsprop { .. } => OptimizerName::Rmsprop,
-            Self::Adagrad { .. } => OptimizerName::Adagrad,
-            Self::Adadelta { .. } => OptimizerName::Adadelta,
-        }
-    }
-
+impl OptimizerChoice {
     /// Learning rate η, where there is one.
     #[must_use]
     pub fn learning_rate(&self) -> Option<f64> {
-        self.clone().learning_rate_mut().copied()
+        self.settings.get(LEARNING_RATE).and_then(Value::as_float)
     }
 
-    /// Learning rate η, to be set, where there is one.
-    pub fn learning_rate_mut(&mut self) -> Option<&mut f64> {
-        Some(match self {
-            Self::HigAuto {} => return None,
-            Self::Hig { learning_rate, .. }
-            | Self::HigKron { learning_rate, .. }
-            | Self::Gn { learning_rate, .. }
-            | Self::Lm { learning_rate, .. }
-            | Self::LBfgs { learning_rate, .. }
-            | Self::Sip { learning_rate, .. }
-            | Self::Adam { learning_rate, .. }
-            | Self::Adamw { learning_rate, .. }
-            | Self::Sgd { learning_rate }
-            | Self::Momentum { learning_rate, .. }
-            | Self::Nesterov { learning_rate, .. }
-            | Self::Rmsprop { learning_rate, .. }
-            | Self::Adagrad { learning_rate, .. }
-            | Self::Adadelta { learning_rate, .. } => learning_rate,
-        })
-    }
-
-    /// Whether a step is the learning rate times something that does not depend on it, so that a part of it is a smaller step
-    /// of the same optimizer.
-    #[must_use]
-    pub fn scales(&self) -> bool {
-        !matches!(self, Self::HigAuto {} | Self::HigKron { .. } | Self::Lm { .. } | Self::LBfgs { .. })
+    /// Sets the learning rate η, where there is one.
+    pub fn set_learning_rate(&mut self, rate: f64) {
+        if let Some(value) = self.settings.get_mut(LEARNING_RATE) {
+            *value = Value::Float(rate);
+        }
     }
 
     /// The spectral solver, where the optimizer has one.
     #[must_use]
     pub fn solver(&self) -> Option<Solver> {
-        match *self {
-            Self::Hig { solver, .. } | Self::Gn { solver, .. } | Self::Lm { solver, .. } => Some(solver),
-            _ => None,
-        }
-    }
-
-    /// Whether a step needs the simulator's blocks ∂y/∂z.
-    #[must_use]
-    pub fn needs_blocks(&self) -> bool {
-        self.solver().is_some() || matches!(self, Self::Sip { .. })
+        self.settings.get("solver").and_then(Value::as_str).and_then(|solver| solver.parse().ok())
     }
 }
 
+const LEARNING_RATE: &str = "learning_rate";
+
+/// An optimizer's turn before another takes over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    /// Steps that it makes.
+    pub steps: u64,
+    /// Samples per mini-batch.
+    pub batch: usize,
+    /// The optimizer.
+    pub optimizer: OptimizerChoice,
+}
+
 /// How training goes through the data.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingSettings {
     /// Samples per mini-batch.
@@ -318,71 +188,75 @@ pub struct TrainingSettings {
     pub from: Option<String>,
 }
 
-/// What is done about a numerical fault: a step that ends with an error, or a loss above [`TrainingSettings::blow_up`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnFault {
-    /// The run ends, its state saved.
-    #[default]
-    Stop,
-    /// θ and the optimizer's memory go back to the last evaluation; steps are half as long, and grow again by 1 % each.
-    RollBack,
-    /// The mini-batch is left out. A blow-up ends the run all the same.
-    Skip,
-}
-
 /// The loss of a run that has learnt something can rise a hundredfold on a hard mini-batch, hardly a thousandfold.
 fn default_blow_up() -> f64 {
     1e3
 }
 
-/// What a run may lose.
+/// Seconds of training lost in a crash, at most.
 fn default_checkpoint_every() -> f64 {
     5.0
 }
 
-/// How the learning rate goes along, from the start of a run to its last step or epoch.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Schedule {
-    /// It stays.
-    #[default]
-    Constant,
-    /// ½(1 + cos πt), t from 0 to 1 (Loshchilov, Hutter, ICLR 2017).
-    Cosine,
-}
-
-/// When training ends: whichever comes first.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StopSettings {
-    /// After so many steps.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub steps: Option<u64>,
-    /// After so many passes through the training data.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub epochs: Option<u64>,
-    /// After so many seconds of training, evaluation excluded.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub time: Option<f64>,
-    /// When an evaluation finds a test loss at or below this.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub target_loss: Option<f64>,
-}
-
 impl Settings {
+    /// What stands in where a task file says nothing: the parts that it must name are empty.
+    pub(super) fn template() -> Self {
+        Self {
+            task: String::new(),
+            simulator: Choice::default(),
+            network: NetworkSettings {
+                hidden: vec![20, 20, 20],
+                activation: Activation::Tanh,
+                init: Init::GlorotUniform,
+                layers: Vec::new(),
+            },
+            objective: ObjectiveSettings::default(),
+            data: DataSettings { train: 4096, test: 1024, ..DataSettings::default() },
+            optimizer: OptimizerChoice::default(),
+            training: TrainingSettings {
+                batch: 128,
+                shuffle: false,
+                seed: 1,
+                threads: 0,
+                schedule: Schedule::Constant,
+                on_fault: OnFault::Stop,
+                blow_up: default_blow_up(),
+                checkpoint_every: default_checkpoint_every(),
+                evaluate_every: 0,
+                evaluate_early: false,
+                from: None,
+            },
+            stop: StopSettings { time: Some(20.0), ..StopSettings::default() },
+            before: Vec::new(),
+        }
+    }
+
+    /// The optimizer whose turn is the `i`-th with its mini-batch, and the names of the settings that hold them.
+    pub(crate) fn turn(&self, i: usize) -> ([String; 2], &OptimizerChoice, usize) {
+        match self.before.get(i) {
+            Some(stage) => (
+                [format!("before.{i}.optimizer"), format!("before.{i}.batch")],
+                &stage.optimizer,
+                stage.batch,
+            ),
+            None => {
+                (["optimizer".to_owned(), "training.batch".to_owned()], &self.optimizer, self.training.batch)
+            }
+        }
+    }
+
     /// Tells apart settings that make different steps, or evaluate elsewhere: a CRC-32 of all but `training.from`,
     /// `checkpoint_every`, `on_fault` and `blow_up`, and the ends of a run. Of these it has all where a schedule leads to them, and
-    /// with hig-auto whether they are [counted](Self::counts_steps).
+    /// whether they are [counted](Self::counts_steps) where that decides how an optimizer chooses its steps (`counting`).
     ///
     /// # Panics
     /// Never: settings are plain values.
     #[must_use]
-    pub fn fingerprint(&self) -> u64 {
+    pub fn fingerprint(&self, counting: bool) -> u64 {
         let mut settings = self.clone();
         let training = &mut settings.training;
         if training.schedule == Schedule::Constant {
-            let counted = self.has_auto() && self.counts_steps();
+            let counted = counting && self.counts_steps();
             settings.stop = StopSettings { steps: counted.then_some(1), ..StopSettings::default() };
         }
         (training.from, training.checkpoint_every) = (None, 0.0);
@@ -391,44 +265,18 @@ impl Settings {
         u64::from(crc32fast::hash(&text))
     }
 
-    /// Whether a run ends after steps or epochs and not by time, which decides how hig-auto chooses.
+    /// Whether a run ends after steps or epochs and not by time.
     #[must_use]
     pub fn counts_steps(&self) -> bool {
-        (self.stop.steps.is_some() || self.stop.epochs.is_some()) && self.stop.time.is_none()
+        self.stop.counted()
     }
 
-    /// Whether hig-auto is among the optimizers.
-    #[must_use]
-    pub fn has_auto(&self) -> bool {
-        (0..=self.before.len()).any(|i| matches!(self.turn(i).1, OptimizerSettings::HigAuto {}))
-    }
-
-    /// Whether the test data are evaluated after so many steps: every `training.evaluate_every` of them, and with
-    /// `training.evaluate_early` before the first of these at 1, 2, 3, 4, 6, 8, 12, …, since that is when the loss falls fastest.
-    #[must_use]
-    pub fn evaluates_at(&self, step: u64) -> bool {
-        let every = self.training.evaluate_every.max(1) as u64;
-        let octaves = step.is_power_of_two() || step.is_multiple_of(3) && (step / 3).is_power_of_two();
-        step.is_multiple_of(every) || self.training.evaluate_early && step < every && octaves
-    }
-
-    /// Steps between evaluations so that these cost less than 5 % of the time, from counts of operations alone:
-    /// a run's rows must not depend on the clock.
+    /// As TOML: the contents of `config.toml`.
     ///
-    /// A step is worth so many forward passes over its batch; the factors were measured on the oscillators.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts")]
-    pub(super) fn cadence(&self, outcomes: usize, parameters: usize) -> usize {
-        let passes = match self.optimizer.solver() {
-            None if self.optimizer.name() == OptimizerName::HigKron => 4.0,
-            None if self.optimizer.name() == OptimizerName::HigAuto => 9.0,
-            None => 2.0,
-            Some(Solver::Krylov { vectors }) => 10.0 + vectors as f64,
-            Some(_) => {
-                let size = outcomes.min(parameters) as f64;
-                10.0 + size.powi(3) / (self.training.batch as f64 * parameters as f64)
-            }
-        };
-        let step = passes * self.training.batch as f64;
-        (25.0 * self.data.test as f64 / step).ceil().max(1.0) as usize
+    /// # Panics
+    /// Never: settings are plain values.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("settings are plain tables")
     }
 }

@@ -2,20 +2,15 @@
 //!
 //! | key | shape | what |
 //! |---|---|---|
-//! | `layers.i.weight`, `layers.i.bias` | \[out, in\], \[out\] | the network |
-//! | `optimizer.*` | | the optimizer's memory |
+//! | `layers.i.weight`, `layers.i.bias`, … | \[out, in\], \[out\] | θ, by the names of its source |
+//! | `optimizer` | bytes | the optimizer's memory |
 //! | `training.step`, `training.seed` | \[1\], u64 | position in the data and random state, which follow from them |
-//! | `training.turn`, `training.turn_step` | \[1\], u64 | which optimizer's turn it is, and when that began |
-//! | `training.turn_epochs` | \[1\] | epochs before that |
-//! | `pending.*` | | what the next row of metrics needs: sums and counts since the last one, the last step |
-//! | `training.rows`, `training.test_loss` | \[1\], u64; \[1\] | rows of metrics before, and the last one's test loss |
-//! | `training.settings` | \[1\], u64 | [fingerprint of the settings](crate::task::Settings::fingerprint) |
-//! | `faults.*` | | what is remembered of numerical faults |
-//! | `good.parameters`, `good.optimizer.*` | | where a roll-back goes to, where one is wanted |
+//! | `training` | bytes | the whole position, the fingerprint of the settings, what the next row of metrics needs, what is remembered of faults |
+//! | `good.parameters`, `good.optimizer` | | where a roll-back goes to, where one is wanted |
 //!
 //! Written beside the target, synced, and renamed; the file before it is kept as `checkpoint.previous.safetensors`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -23,12 +18,13 @@ use std::time::Duration;
 
 use safetensors::tensor::{Dtype, Metadata, TensorView};
 use safetensors::{SafeTensorError, SafeTensors};
+use serde::{Deserialize, Serialize};
 
-use super::faults::Good;
-use super::{Trainer, begin};
-use crate::network::Mlp;
-use crate::optimizer::Memory;
-use crate::task::Task;
+use super::faults::{self, Good};
+use super::pending::Pending;
+use super::{MOST_STEPS, Parts, Position, Trainer, TrainingError, Turn};
+use crate::network::Tensor;
+use crate::optimizer::State;
 
 #[cfg(test)]
 mod tests;
@@ -66,66 +62,73 @@ pub enum CheckpointError {
     },
 }
 
-/// Writes the state of a run to `path`. The run stays as it is; it is borrowed as [`Optimizer::visit`] wants it, which saves and takes
-/// back by one and the same code.
-///
-/// [`Optimizer::visit`]: crate::optimizer::Optimizer::visit
+/// What a checkpoint has of the loop.
+#[derive(Serialize, Deserialize)]
+struct Loop {
+    fingerprint: u64,
+    position: Position,
+    pending: Pending,
+    faults: faults::Memory,
+}
+
+/// Writes the state of a run to `path`.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write_checkpoint(trainer: &mut Trainer, path: &Path) -> Result<(), CheckpointError> {
+pub fn write_checkpoint(trainer: &Trainer, path: &Path) -> Result<(), CheckpointError> {
     let bytes = to_bytes(trainer)
         .map_err(|error| CheckpointError::Format { path: path.to_owned(), reason: error.to_string() })?;
     replace(path, &bytes).map_err(|source| CheckpointError::Io { path: path.to_owned(), source })
 }
 
 /// The state of a run as a file.
-fn to_bytes(trainer: &mut Trainer) -> Result<Vec<u8>, SafeTensorError> {
-    let [mut memory, mut faults, mut pending] = [(); 3].map(|()| Memory::default());
-    trainer.optimizer.visit(&trainer.problem, &mut memory);
-    trainer.faults.visit(&mut faults);
-    trainer.pending.visit(&mut pending);
-    let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
-    let mut add = |name: String, shape: Vec<usize>, values: &mut dyn Iterator<Item = f64>| {
-        // As long as it will be: a vector that grows takes twice that.
-        let mut bytes = Vec::with_capacity(8 * shape.iter().product::<usize>());
-        values.for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
-        tensors.push((name, Dtype::F64, shape, bytes));
+fn to_bytes(trainer: &Trainer) -> Result<Vec<u8>, SafeTensorError> {
+    let state = Loop {
+        fingerprint: trainer.parts.options.fingerprint,
+        position: trainer.position,
+        pending: trainer.pending.clone(),
+        faults: trainer.faults.memory.clone(),
     };
-    for (i, layer) in trainer.task.model().network().layers().iter().enumerate() {
-        let (weight, bias) = (layer.weight(&trainer.theta), layer.bias(&trainer.theta));
-        let mut rows = (0..layer.outputs).flat_map(|o| (0..layer.inputs).map(move |j| weight[(o, j)]));
-        add(format!("layers.{i}.weight"), vec![layer.outputs, layer.inputs], &mut rows);
-        add(format!("layers.{i}.bias"), vec![layer.outputs], &mut bias.iter().copied());
+    let mut tensors = Vec::new();
+    for tensor in trainer.parts.source.tensors() {
+        let bytes = numbers(tensor.places().map(|place| trainer.theta[place]), tensor.len());
+        tensors.push((tensor.name, Dtype::F64, tensor.shape, bytes));
     }
-    let mut add_all = |prefix: &str, entries: &BTreeMap<String, Vec<f64>>| {
-        for (name, values) in entries {
-            add(format!("{prefix}{name}"), vec![values.len()], &mut values.iter().copied());
-        }
-    };
-    add_all("optimizer.", memory.entries());
-    add_all("faults.", faults.entries());
-    add_all("pending.", pending.entries());
-    if let Some(good) = &trainer.faults.good {
-        add_all("good.optimizer.", &good.memory);
-        add(GOOD.to_owned(), vec![good.theta.len()], &mut good.theta.iter().copied());
+    let mut blobs = vec![
+        (OPTIMIZER.to_owned(), trainer.turn.optimizer.save().as_bytes().to_vec()),
+        (LOOP.to_owned(), State::of(&state).as_bytes().to_vec()),
+    ];
+    if let Some(Good { theta, optimizer }) = &trainer.faults.good {
+        tensors.push((
+            GOOD.to_owned(),
+            Dtype::F64,
+            vec![theta.len()],
+            numbers(theta.iter().copied(), theta.len()),
+        ));
+        blobs.push((GOOD_OPTIMIZER.to_owned(), optimizer.as_bytes().to_vec()));
     }
-    for (name, value) in [("turn_epochs", trainer.turn_epochs), ("test_loss", trainer.test_loss)] {
-        add(format!("training.{name}"), vec![1], &mut [value].into_iter());
+    tensors.extend(blobs.into_iter().map(|(name, bytes)| (name, Dtype::U8, vec![bytes.len()], bytes)));
+    for (name, value) in [(STEP, trainer.position.step), (SEED, trainer.parts.options.seed)] {
+        tensors.push((name.to_owned(), Dtype::U64, vec![1], value.to_le_bytes().to_vec()));
     }
-    let settings = trainer.task.settings();
-    for (name, value) in [
-        ("step", trainer.step),
-        ("seed", settings.training.seed),
-        ("turn", trainer.turn as u64),
-        ("turn_step", trainer.turn_step),
-        ("rows", trainer.rows),
-        ("settings", settings.fingerprint()),
-    ] {
-        tensors.push((format!("training.{name}"), Dtype::U64, vec![1], value.to_le_bytes().to_vec()));
-    }
+    serialize(&tensors)
+}
+
+/// Little-endian bytes of so many numbers.
+fn numbers(values: impl Iterator<Item = f64>, count: usize) -> Vec<u8> {
+    // As long as it will be: a vector that grows takes twice that.
+    let mut bytes = Vec::with_capacity(8 * count);
+    values.for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
+    bytes
+}
+
+/// Name, type, shape and bytes.
+type Entry = (String, Dtype, Vec<usize>, Vec<u8>);
+
+/// Tensors as a file with their checksum.
+fn serialize(tensors: &[Entry]) -> Result<Vec<u8>, SafeTensorError> {
     let mut views = Vec::new();
-    for (name, dtype, shape, bytes) in &tensors {
+    for (name, dtype, shape, bytes) in tensors {
         views.push((name, TensorView::new(*dtype, shape.clone(), bytes)?));
     }
     // One entry only: the order of several would change from run to run.
@@ -135,10 +138,34 @@ fn to_bytes(trainer: &mut Trainer) -> Result<Vec<u8>, SafeTensorError> {
     safetensors::serialize(views, Some(metadata))
 }
 
-/// The one entry of the metadata: the format's version, and a checksum of all tensors.
-const CHECKSUM: &str = "halfinverse 2, crc32";
+/// Writes θ alone, by the names of its tensors: a file that PyTorch's `safetensors.torch.load_file` reads.
+///
+/// # Errors
+/// When the file cannot be written, or θ is shorter than the tensors say.
+pub fn write_parameters(tensors: &[Tensor], theta: &[f64], path: &Path) -> Result<(), CheckpointError> {
+    let format = |reason: String| CheckpointError::Format { path: path.to_owned(), reason };
+    let needed = tensors.iter().map(|tensor| tensor.offset + tensor.len()).max().unwrap_or(0);
+    if needed != theta.len() {
+        return Err(format(format!("θ has {} entries, its tensors {needed}", theta.len())));
+    }
+    let entry = |tensor: &Tensor| {
+        let bytes = numbers(tensor.places().map(|place| theta[place]), tensor.len());
+        (tensor.name.clone(), Dtype::F64, tensor.shape.clone(), bytes)
+    };
+    let entries: Vec<Entry> = tensors.iter().map(entry).collect();
+    let bytes = serialize(&entries).map_err(|error| format(error.to_string()))?;
+    replace(path, &bytes).map_err(|source| CheckpointError::Io { path: path.to_owned(), source })
+}
 
+/// The one entry of the metadata: the format's version, and a checksum of all tensors.
+const CHECKSUM: &str = "halfinverse 3, crc32";
+
+const OPTIMIZER: &str = "optimizer";
+const LOOP: &str = "training";
+const STEP: &str = "training.step";
+const SEED: &str = "training.seed";
 const GOOD: &str = "good.parameters";
+const GOOD_OPTIMIZER: &str = "good.optimizer";
 
 /// Of names, types, shapes and bytes, in the order of the names.
 fn checksum(mut parts: Vec<(&str, Dtype, &[usize], &[u8])>) -> String {
@@ -182,30 +209,30 @@ fn previous(path: &Path) -> PathBuf {
     path.with_extension("previous.safetensors")
 }
 
-/// A run as its checkpoint left it, to be gone on with; where `path` cannot be read, the checkpoint kept before it.
+/// A run as its checkpoint left it; where `path` cannot be read, the checkpoint kept before it.
 ///
 /// Its clock begins at 0, [`Trainer::wall`] and the times of its rows too, unless [`Trainer::set_clock`] says what it was: a
 /// checkpoint holds nothing that differs from run to run.
 ///
-/// A file takes the memory that [`read_parameters`] says, and its numbers once more. Whatever it holds, it is either refused or a
+/// A file takes the memory that [`read_parameters`] says, and its bytes twice more. Whatever it holds, it is either refused or a
 /// run that can go on; its checksum finds what happened to it by accident, not what somebody did to it on purpose.
 ///
 /// # Errors
 /// When neither checkpoint can be read, or the one that can is of another run.
-pub fn resume(task: &Task, path: &Path) -> Result<Trainer, CheckpointError> {
-    let from = |path: &Path| restore(task, &read(path)?, path);
+pub fn resume(parts: &Parts, path: &Path) -> Result<Trainer, CheckpointError> {
+    let from = |path: &Path| restore(parts, &read(path)?, path);
     from(path).or_else(|error| from(&previous(path)).map_err(|_| error))
 }
 
-/// θ of a checkpoint, for this network.
+/// θ of a checkpoint, or of another program's file with the same tensors in double or single precision.
 ///
-/// Beside the file itself this takes at most 96 bytes of memory for each byte of the file's header, twice the network's
+/// Beside the file itself this takes at most 96 bytes of memory for each byte of the file's header, twice the
 /// parameters, and 64 KiB: the header's parser keeps each number of a shape as 32 bytes.
 ///
 /// # Errors
-/// When the file cannot be read, is no checkpoint, or holds another network.
-pub fn read_parameters(network: &Mlp, path: &Path) -> Result<Vec<f64>, CheckpointError> {
-    parameters(network, &Contents::of(&read(path)?, path)?)
+/// When the file cannot be read, is no checkpoint, or holds other parameters.
+pub fn read_parameters(tensors: &[Tensor], path: &Path) -> Result<Vec<f64>, CheckpointError> {
+    parameters(tensors, &Contents::of(&read(path)?, path)?)
 }
 
 /// A file's bytes. What is no file, and may never end, is not read.
@@ -253,46 +280,28 @@ impl<'a> Contents<'a> {
         if found_dtype == dtype && found_shape == shape {
             return Ok(bytes.as_chunks().0);
         }
-        Err(CheckpointError::Shape {
-            path: self.path.to_owned(),
-            tensor: name.to_owned(),
-            expected: format!("{shape:?} of {dtype:?}"),
-            found: format!("{found_shape:?} of {found_dtype:?}"),
-        })
+        Err(self.misfit(name, format!("{shape:?} of {dtype:?}")))
+    }
+
+    /// A tensor that does not fit.
+    fn misfit(&self, name: &str, expected: String) -> CheckpointError {
+        let found = self
+            .tensor(name)
+            .map_or_else(|| "absent".to_owned(), |(dtype, shape, _)| format!("{shape:?} of {dtype:?}"));
+        CheckpointError::Shape { path: self.path.to_owned(), tensor: name.to_owned(), expected, found }
     }
 
     fn count(&self, name: &str) -> Result<u64, CheckpointError> {
         Ok(u64::from_le_bytes(self.words(name, Dtype::U64, &[1])?[0]))
     }
 
-    fn number(&self, name: &str) -> Result<f64, CheckpointError> {
-        Ok(f64::from_le_bytes(self.words(name, Dtype::F64, &[1])?[0]))
-    }
-
-    /// All vectors whose names begin so.
-    fn vectors(&self, prefix: &str) -> Result<BTreeMap<String, Vec<f64>>, CheckpointError> {
-        let mut entries = BTreeMap::new();
-        for name in self.header.offset_keys() {
-            let Some(short) = name.strip_prefix(prefix) else { continue };
-            let length = self.tensor(&name).map_or(0, |(_, _, bytes)| bytes.len() / 8);
-            let words = self.words(&name, Dtype::F64, &[length])?;
-            entries.insert(short.to_owned(), words.iter().map(|&word| f64::from_le_bytes(word)).collect());
+    /// Bytes that an optimizer or the loop has saved.
+    fn state(&self, name: &str) -> Result<State, CheckpointError> {
+        let (dtype, shape, bytes) = self.tensor(name).ok_or_else(|| self.lacks(name))?;
+        if dtype != Dtype::U8 || shape.len() != 1 {
+            return Err(self.format(format!("`{name}` is {shape:?} of {dtype:?}")));
         }
-        Ok(entries)
-    }
-
-    /// Lets `visit` take back what was saved under a prefix.
-    fn take_back(
-        &self,
-        prefix: &str,
-        parameters: usize,
-        visit: impl FnOnce(&mut Memory),
-    ) -> Result<(), CheckpointError> {
-        let mut memory = Memory::from_entries(self.vectors(prefix)?, parameters);
-        visit(&mut memory);
-        memory.missing().map_or(Ok(()), |name| {
-            Err(self.format(format!("`{prefix}{name}` is missing, or not what such a run saves")))
-        })
+        Ok(State::from_bytes(bytes.to_vec()))
     }
 
     fn format(&self, reason: impl Into<String>) -> CheckpointError {
@@ -305,33 +314,29 @@ impl<'a> Contents<'a> {
 }
 
 /// θ of these tensors.
-fn parameters(network: &Mlp, contents: &Contents<'_>) -> Result<Vec<f64>, CheckpointError> {
+fn parameters(tensors: &[Tensor], contents: &Contents<'_>) -> Result<Vec<f64>, CheckpointError> {
     // All is there before memory is asked for.
-    let mut parts = Vec::new();
-    for (i, layer) in network.layers().iter().enumerate() {
-        let shape = [layer.outputs, layer.inputs];
-        let weight = contents.words(&format!("layers.{i}.weight"), Dtype::F64, &shape)?;
-        parts.push((weight, contents.words(&format!("layers.{i}.bias"), Dtype::F64, &shape[..1])?));
-    }
-    let excess = format!("layers.{}.weight", network.layers().len());
-    if let Some((_, shape, _)) = contents.tensor(&excess) {
-        return Err(CheckpointError::Shape {
-            path: contents.path.to_owned(),
-            found: format!("{shape:?}"),
-            expected: "absent".to_owned(),
-            tensor: excess,
-        });
-    }
-    let mut theta = vec![0.0; network.parameters()];
-    for (layer, (weight, bias)) in network.layers().iter().zip(parts) {
-        let (mut to, to_bias) = layer.parts_mut(&mut theta);
-        for (o, row) in weight.chunks_exact(layer.inputs).enumerate() {
-            for (j, &word) in row.iter().enumerate() {
-                to[(o, j)] = f64::from_le_bytes(word);
-            }
+    for tensor in tensors {
+        let (dtype, shape, _) = contents.tensor(&tensor.name).ok_or_else(|| contents.lacks(&tensor.name))?;
+        if shape != tensor.shape || ![Dtype::F64, Dtype::F32].contains(&dtype) {
+            return Err(contents.misfit(&tensor.name, format!("{:?} of F64 or F32", tensor.shape)));
         }
-        for (to, &word) in to_bias.iter_mut().zip(bias) {
-            *to = f64::from_le_bytes(word);
+    }
+    let layers = |name: &str| name.starts_with("layers.");
+    let excess = contents.header.offset_keys();
+    let excess = excess.into_iter().find(|name| layers(name) && !tensors.iter().any(|own| own.name == *name));
+    if let Some(name) = excess {
+        return Err(contents.misfit(&name, "absent".to_owned()));
+    }
+    let mut theta = vec![0.0; tensors.iter().map(Tensor::len).sum()];
+    for tensor in tensors {
+        let Some((dtype, _, bytes)) = contents.tensor(&tensor.name) else { continue };
+        if dtype == Dtype::F64 {
+            let words = bytes.as_chunks().0.iter().map(|&word| f64::from_le_bytes(word));
+            tensor.places().zip(words).for_each(|(place, value)| theta[place] = value);
+        } else {
+            let words = bytes.as_chunks().0.iter().map(|&word| f64::from(f32::from_le_bytes(word)));
+            tensor.places().zip(words).for_each(|(place, value)| theta[place] = value);
         }
     }
     match theta.iter().find(|value| !value.is_finite()) {
@@ -341,62 +346,83 @@ fn parameters(network: &Mlp, contents: &Contents<'_>) -> Result<Vec<f64>, Checkp
 }
 
 /// The run that these bytes hold.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saved as whole numbers")]
-fn restore(task: &Task, bytes: &[u8], path: &Path) -> Result<Trainer, CheckpointError> {
+fn restore(parts: &Parts, bytes: &[u8], path: &Path) -> Result<Trainer, CheckpointError> {
     let contents = Contents::of(bytes, path)?;
     if !contents.sealed {
         return Err(contents.format("it has no checksum, or another version's"));
     }
-    let theta = parameters(task.model().network(), &contents)?;
-    let seed = contents.count("training.seed")?;
-    if seed != task.settings().training.seed {
+    let theta = parameters(&parts.source.tensors(), &contents)?;
+    let seed = contents.count(SEED)?;
+    if seed != parts.options.seed {
         return Err(contents.format(format!("its run had the seed {seed}")));
     }
-    let (turn, turns) = (contents.count("training.turn")?, task.settings().before.len());
-    let turn = usize::try_from(turn)
-        .ok()
-        .filter(|&turn| turn <= turns)
-        .ok_or_else(|| contents.format(format!("it is at optimizer {turn} of {turns}")))?;
-    let (step, turn_step) = (contents.count("training.step")?, contents.count("training.turn_step")?);
-    if turn_step > step || step > MOST_STEPS {
-        return Err(contents.format(format!("it is at step {step}, of a turn that began at {turn_step}")));
-    }
-    if contents.count("training.settings")? != task.settings().fingerprint() {
+    let refused = |what: &str, error: &dyn std::fmt::Display| {
+        contents.format(format!("`{what}` is not what such a run saves: {error}"))
+    };
+    let state: Loop = contents.state(LOOP)?.read().map_err(|error| refused(LOOP, &error))?;
+    check_position(&state.position, parts, &contents)?;
+    if state.fingerprint != parts.options.fingerprint {
         return Err(contents.format("its run had other settings; put config.toml back, or start another run from its weights with --from"));
     }
-    let fresh = |error: super::TrainingError| contents.format(error.to_string());
-    let parameters = theta.len();
-    let mut trainer = Trainer::new(task, Some(theta)).map_err(fresh)?;
-    (trainer.optimizer, trainer.problem, trainer.order) = begin(task, turn).map_err(fresh)?;
-    contents
-        .take_back("optimizer.", parameters, |memory| trainer.optimizer.visit(&trainer.problem, memory))?;
-    contents.take_back("faults.", parameters, |memory| trainer.faults.visit(memory))?;
-    if contents.tensor(GOOD).is_some() {
-        let words = contents.words(GOOD, Dtype::F64, &[parameters])?;
-        let (mut optimizer, problem, _) = begin(task, turn).map_err(fresh)?;
-        contents.take_back("good.optimizer.", parameters, |memory| optimizer.visit(&problem, memory))?;
-        let theta: Vec<f64> = words.iter().map(|&word| f64::from_le_bytes(word)).collect();
-        if let Some(value) = theta.iter().find(|value| !value.is_finite()) {
-            return Err(contents.format(format!("a number of `{GOOD}` is {value}")));
-        }
-        trainer.faults.good = Some(Good { theta, memory: contents.vectors("good.optimizer.")? });
+    if !state.pending.is_plausible() {
+        return Err(refused(LOOP, &"a count is too large"));
     }
-    (trainer.turn, trainer.turn_step, trainer.step) = (turn, turn_step, step);
-    trainer.rows = contents.count("training.rows")?;
-    trainer.turn_epochs = contents.number("training.turn_epochs")?;
-    if !trainer.turn_epochs.is_finite() {
-        return Err(contents.format(format!("`training.turn_epochs` is {}", trainer.turn_epochs)));
-    }
-    // NaN where the test data could not be simulated.
-    trainer.test_loss = contents.number("training.test_loss")?;
-    trainer.elapsed = Some(Duration::ZERO);
-    contents.take_back("pending.", parameters, |memory| trainer.pending.visit(memory))?;
-    if step > turn_step {
+    let fresh = |error: TrainingError| contents.format(error.to_string());
+    let count = theta.len();
+    let mut trainer = Trainer::new(parts.clone(), theta).map_err(fresh)?;
+    trainer.turn = Turn::new(parts, state.position.stage).map_err(fresh)?;
+    let saved = contents.state(OPTIMIZER)?;
+    trainer.turn.optimizer.restore(&saved, count).map_err(|error| refused(OPTIMIZER, &error))?;
+    trainer.faults.restore(state.faults).map_err(|error| refused(LOOP, &error))?;
+    trainer.faults.good = good(parts, state.position.stage, count, &contents)?;
+    (trainer.position, trainer.pending) = (state.position, state.pending);
+    trainer.clock.elapsed = Some(Duration::ZERO);
+    let Position { step, stage_step, .. } = trainer.position;
+    if step > stage_step {
         // The next row looks at the last mini-batch once more.
-        trainer.draw(step - 1);
+        trainer.draw(step - 1).map_err(|error| contents.format(error.to_string()))?;
     }
     Ok(trainer)
 }
 
-/// Steps that no run gets beyond; what counts on from here overflows nowhere.
-pub const MOST_STEPS: u64 = 1 << 53;
+fn check_position(
+    position: &Position,
+    parts: &Parts,
+    contents: &Contents<'_>,
+) -> Result<(), CheckpointError> {
+    let Position { step, stage, stage_step, stage_epochs, rows, .. } = *position;
+    let stages = parts.stages.len();
+    if stage >= stages {
+        return Err(contents.format(format!("it is at optimizer {stage} of {stages}")));
+    }
+    if stage_step > step || step > MOST_STEPS || rows > MOST_STEPS || step != contents.count(STEP)? {
+        return Err(contents.format(format!("it is at step {step}, of a turn that began at {stage_step}")));
+    }
+    if !stage_epochs.is_finite() {
+        return Err(contents.format(format!("its turn began at epoch {stage_epochs}")));
+    }
+    Ok(())
+}
+
+/// Where a roll-back goes to, where the run has such a state.
+fn good(
+    parts: &Parts,
+    stage: usize,
+    count: usize,
+    contents: &Contents<'_>,
+) -> Result<Option<Good>, CheckpointError> {
+    if contents.tensor(GOOD).is_none() {
+        return Ok(None);
+    }
+    let words = contents.words(GOOD, Dtype::F64, &[count])?;
+    let theta: Vec<f64> = words.iter().map(|&word| f64::from_le_bytes(word)).collect();
+    if let Some(value) = theta.iter().find(|value| !value.is_finite()) {
+        return Err(contents.format(format!("a number of `{GOOD}` is {value}")));
+    }
+    let optimizer = contents.state(GOOD_OPTIMIZER)?;
+    let mut turn = Turn::new(parts, stage).map_err(|error| contents.format(error.to_string()))?;
+    turn.optimizer.restore(&optimizer, count).map_err(|error| {
+        contents.format(format!("`{GOOD_OPTIMIZER}` is not what such a run saves: {error}"))
+    })?;
+    Ok(Some(Good { theta, optimizer }))
+}

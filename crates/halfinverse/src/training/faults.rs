@@ -21,34 +21,51 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use serde::{Deserialize, Serialize};
 
-use crate::error::StepError;
-use crate::optimizer::Memory;
-use crate::task::{OnFault, TrainingSettings};
+use super::OnFault;
+use crate::fault::StepError;
+use crate::optimizer::{State, StateError};
 
-/// What a run remembers of its faults.
+/// The policy on faults, and what a run remembers of them.
 #[derive(Debug, Clone)]
 pub(super) struct Faults {
     policy: OnFault,
     blow_up: f64,
-    /// ln of ℓ, ℓ* and the first l; none before the first step.
-    losses: Option<(f64, f64, f64)>,
+    pub(super) memory: Memory,
+    /// Where a roll-back goes to.
+    pub(super) good: Option<Good>,
+}
+
+/// What the next step depends on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Memory {
+    /// Unknown before the first step.
+    losses: Option<Losses>,
     /// Part of the learning rate that is used.
     pub(super) caution: f64,
     /// Faults in a row.
     streak: u32,
     /// Faults so far.
     pub(super) count: u64,
-    /// Where a roll-back goes to.
-    pub(super) good: Option<Good>,
+}
+
+/// Logarithms of losses.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Losses {
+    /// ln ℓ.
+    mean: f64,
+    /// ln ℓ*.
+    lowest: f64,
+    /// ln of the first l.
+    first: f64,
 }
 
 /// A state that was in order.
 #[derive(Debug, Clone)]
 pub(super) struct Good {
     pub(super) theta: Vec<f64>,
-    pub(super) memory: BTreeMap<String, Vec<f64>>,
+    pub(super) optimizer: State,
 }
 
 /// What a fault calls for.
@@ -73,26 +90,20 @@ const LEAST: f64 = 9.5e-7;
 const MOST_SKIPPED: u32 = 100;
 
 impl Faults {
-    pub(super) fn new(settings: &TrainingSettings) -> Self {
-        Self {
-            policy: settings.on_fault,
-            blow_up: settings.blow_up,
-            losses: None,
-            caution: 1.0,
-            streak: 0,
-            count: 0,
-            good: None,
-        }
+    pub(super) fn new(policy: OnFault, blow_up: f64) -> Self {
+        let memory = Memory { losses: None, caution: 1.0, streak: 0, count: 0 };
+        Self { policy, blow_up, memory, good: None }
     }
 
     /// Another optimizer begins: its losses are not to be measured by those before.
     pub(super) fn begin(&mut self) {
-        (self.losses, self.good) = (None, None);
+        (self.memory.losses, self.good) = (None, None);
     }
 
     /// Whether there is nothing to go back to yet, and the present state would do.
     pub(super) fn lacks_good(&self) -> bool {
-        self.good.is_none() && self.losses.is_none_or(|(mean, best, _)| mean <= best + LOW.ln())
+        let in_order = |losses: Losses| losses.mean <= losses.lowest + LOW.ln();
+        self.good.is_none() && self.memory.losses.is_none_or(in_order)
     }
 
     /// Whether there is a use for states to go back to.
@@ -106,50 +117,51 @@ impl Faults {
             return Err(StepError::LossNotFinite { loss, culprit: None });
         }
         let log = loss.max(f64::MIN_POSITIVE).ln();
-        let (mean, best, first) = self.losses.unwrap_or((log, log, log));
-        let log = log.max(first + FLOOR.ln());
-        let mean = KEEP * mean + (1.0 - KEEP) * log;
-        let best = best.min(mean);
-        self.losses = Some((mean, best, first));
-        if self.blow_up > 0.0 && mean > best + self.blow_up.ln() {
-            return Err(StepError::BlowUp { loss: mean.exp(), best: best.exp() });
+        let losses = self.memory.losses.unwrap_or(Losses { mean: log, lowest: log, first: log });
+        let log = log.max(losses.first + FLOOR.ln());
+        let mean = KEEP * losses.mean + (1.0 - KEEP) * log;
+        let lowest = losses.lowest.min(mean);
+        self.memory.losses = Some(Losses { mean, lowest, ..losses });
+        if self.blow_up > 0.0 && mean > lowest + self.blow_up.ln() {
+            return Err(StepError::BlowUp { loss: mean.exp(), best: lowest.exp() });
         }
-        self.streak = 0;
-        self.caution = (GROW * self.caution).min(1.0);
-        Ok(log <= best + LOW.ln())
+        self.memory.streak = 0;
+        self.memory.caution = (GROW * self.memory.caution).min(1.0);
+        Ok(log <= lowest + LOW.ln())
     }
 
     /// What to do about an error; counts it where the run goes on.
     pub(super) fn remedy(&mut self, error: &StepError) -> Remedy {
         let remedy = match self.policy {
-            OnFault::RollBack if self.good.is_some() && SHRINK * self.caution >= LEAST => {
-                self.caution *= SHRINK;
+            OnFault::RollBack if self.good.is_some() && SHRINK * self.memory.caution >= LEAST => {
+                self.memory.caution *= SHRINK;
                 // ℓ* stands; ℓ begins again from it.
-                if let Some((mean, best, _)) = &mut self.losses {
-                    *mean = *best;
+                if let Some(losses) = &mut self.memory.losses {
+                    losses.mean = losses.lowest;
                 }
                 Remedy::RollBack
             }
-            OnFault::Skip if self.streak < MOST_SKIPPED && !matches!(error, StepError::BlowUp { .. }) => {
+            OnFault::Skip
+                if self.memory.streak < MOST_SKIPPED && !matches!(error, StepError::BlowUp { .. }) =>
+            {
                 Remedy::Skip
             }
             _ => return Remedy::Stop,
         };
-        self.count += 1;
-        self.streak += 1;
+        self.memory.count += 1;
+        self.memory.streak += 1;
         remedy
     }
 
-    /// Saves what the next step depends on, or takes it back.
-    pub(super) fn visit(&mut self, memory: &mut Memory) {
-        let (mut mean, mut best, mut first) = self.losses.unwrap_or((f64::NAN, f64::NAN, f64::NAN));
-        memory.numbers("losses", [&mut mean, &mut best, &mut first]);
-        self.losses = (!first.is_nan()).then_some((mean, best, first));
-        memory.numbers("caution", [&mut self.caution]);
-        memory.small_count("streak", &mut self.streak);
-        memory.count("count", &mut self.count);
-        if !self.caution.is_finite() || self.caution <= 0.0 || self.caution > 1.0 {
-            memory.refuse("caution");
+    /// Takes back what was saved.
+    pub(super) fn restore(&mut self, memory: Memory) -> Result<(), StateError> {
+        if !(memory.caution.is_finite() && memory.caution > 0.0 && memory.caution <= 1.0) {
+            return Err(StateError::refused("caution"));
         }
+        if memory.streak > MOST_SKIPPED || memory.count > super::MOST_STEPS {
+            return Err(StateError::refused("faults"));
+        }
+        self.memory = memory;
+        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::task::data::EPOCHS;
+use crate::streams::EPOCHS;
 
 /// The order of the training data.
 pub(super) struct Order {

@@ -1,19 +1,23 @@
-//! What has happened since the last row of metrics: a run that is gone on with writes the next row as it would have been.
+//! What has happened since the last row of metrics: a resumed run writes the next row as it would have been.
 
-use crate::optimizer::auto::WAYS;
-use crate::optimizer::{Memory, StepReport};
-use crate::spectral::{Report, Solver};
+use serde::{Deserialize, Serialize};
+
+use crate::optimizer::StepReport;
 
 /// Sums and counts since the last row, and the last step.
-#[derive(Default, Clone)]
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Pending {
-    pub(super) losses: f64,
-    pub(super) steps: u32,
-    pub(super) fallbacks: u64,
-    pub(super) rejected: u64,
+    /// Sum of the steps' losses.
+    losses: f64,
+    steps: u32,
+    fallbacks: u64,
+    rejected: u64,
     pub(super) faults: u64,
     pub(super) last: Option<StepReport>,
 }
+
+/// A count of a saved run beyond which it is refused, so that it can count on.
+const MOST: u64 = 1 << 30;
 
 impl Pending {
     /// Whether nothing has.
@@ -21,88 +25,31 @@ impl Pending {
         self.steps == 0 && self.faults == 0
     }
 
-    /// Saves all that the next row needs, or takes it back.
-    pub(super) fn visit(&mut self, memory: &mut Memory) {
-        memory.numbers("losses", [&mut self.losses]);
-        memory.small_count("steps", &mut self.steps);
-        for (name, count) in [
-            ("fallbacks", &mut self.fallbacks),
-            ("rejected", &mut self.rejected),
-            ("faults", &mut self.faults),
-        ] {
-            memory.count(name, count);
-        }
-        let mut numbers = self.last.as_ref().map(to_numbers).unwrap_or_default();
-        memory.vector("last", &mut numbers);
-        self.last = from_numbers(&numbers);
-        if !numbers.is_empty() && self.last.is_none() {
-            memory.refuse("last");
-        }
+    /// Whether a step was made.
+    pub(super) fn stepped(&self) -> bool {
+        self.steps > 0
     }
-}
 
-/// What a row shows of a step; NaN where there is none. The spectral part, six more numbers, may be missing.
-fn to_numbers(step: &StepReport) -> Vec<f64> {
-    let or_none = |number: Option<f64>| number.unwrap_or(f64::NAN);
-    let way = step.way.and_then(|way| WAYS.iter().position(|name| *name == way));
-    let mut numbers = vec![
-        step.loss,
-        step.update_norm,
-        step.learning_rate,
-        or_none(step.kappa),
-        or_none(step.lambda),
-        or_none(way.map(|way| way as f64)),
-        f64::from(u8::from(step.rejected)),
-    ];
-    if let Some(spectral) = &step.spectral {
-        let solver = match spectral.solver {
-            Solver::Krylov { vectors } => vectors as f64,
-            Solver::Svd | Solver::Auto => 0.0,
-            Solver::Gram => -1.0,
-        };
-        numbers.extend([
-            solver,
-            spectral.rank as f64,
-            spectral.sigma_max,
-            spectral.sigma_min,
-            or_none(spectral.krylov_steps.map(|k| k as f64)),
-            spectral.error_estimate,
-        ]);
+    /// Takes in a step.
+    pub(super) fn add(&mut self, report: &StepReport) {
+        self.steps = self.steps.saturating_add(1);
+        self.rejected += u64::from(report.rejected);
+        self.losses += report.loss;
+        self.fallbacks += u64::from(report.spectral.as_ref().is_some_and(|s| !s.fallbacks.is_empty()));
     }
-    numbers
-}
 
-fn from_numbers(numbers: &[f64]) -> Option<StepReport> {
-    let (&[loss, update_norm, learning_rate, kappa, lambda, way, rejected], spectral) =
-        numbers.split_first_chunk()?;
-    let some = |number: f64| Some(number).filter(|number| !number.is_nan());
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saved as whole numbers")]
-    let count = |number: f64| number as usize;
-    let spectral = match *spectral {
-        [] => None,
-        [solver, rank, sigma_max, sigma_min, krylov_steps, error_estimate] => Some(Report {
-            solver: match solver {
-                -1.0 => Solver::Gram,
-                0.0 => Solver::Svd,
-                vectors => Solver::Krylov { vectors: count(vectors) },
-            },
-            rank: count(rank),
-            sigma_max,
-            sigma_min,
-            krylov_steps: some(krylov_steps).map(count),
-            error_estimate,
-            fallbacks: Vec::new(),
-        }),
-        _ => return None,
-    };
-    Some(StepReport {
-        loss,
-        update_norm,
-        learning_rate,
-        kappa: some(kappa),
-        lambda: some(lambda),
-        way: some(way).and_then(|way| WAYS.get(count(way)).copied()),
-        rejected: rejected == 1.0,
-        spectral,
-    })
+    /// Mean loss of the steps.
+    pub(super) fn mean_loss(&self) -> Option<f64> {
+        self.stepped().then(|| self.losses / f64::from(self.steps))
+    }
+
+    /// Spectral steps that needed a fallback; steps that were taken back.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.fallbacks, self.rejected)
+    }
+
+    /// Whether a run can have saved this.
+    pub(super) fn is_plausible(&self) -> bool {
+        [u64::from(self.steps), self.fallbacks, self.rejected, self.faults].iter().all(|&count| count < MOST)
+    }
 }

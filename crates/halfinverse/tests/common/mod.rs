@@ -3,7 +3,7 @@
 #![allow(unreachable_pub, dead_code, reason = "each test file uses a part of this one")]
 
 use faer::Mat;
-use halfinverse::network::Mlp;
+use halfinverse::network::Network;
 use safetensors::SafeTensors;
 
 pub struct Golden {
@@ -39,18 +39,12 @@ impl Golden {
         Mat::from_fn(samples, features, |s, j| data[s * features + j])
     }
 
-    pub fn theta(&self, network: &Mlp) -> Vec<f64> {
+    pub fn theta(&self, network: &Network) -> Vec<f64> {
         let mut theta = vec![0.0; network.parameters()];
-        for (l, layer) in network.layers().iter().enumerate() {
-            let weight = self.get(&format!("layers.{l}.weight"));
-            for o in 0..layer.outputs {
-                for i in 0..layer.inputs {
-                    theta[layer.offset + i * layer.outputs + o] = weight[o * layer.inputs + i];
-                }
+        for tensor in network.tensors() {
+            for (place, value) in tensor.places().zip(self.get(&tensor.name)) {
+                theta[place] = value;
             }
-            let bias = self.get(&format!("layers.{l}.bias"));
-            let start = layer.offset + layer.weights();
-            theta[start..start + layer.outputs].copy_from_slice(&bias);
         }
         theta
     }

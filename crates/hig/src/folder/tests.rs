@@ -1,13 +1,15 @@
 //! Files of a run's folder that were damaged, or made to do harm. How to fuzz for longer stands at the head of
 //! `halfinverse/src/training/checkpoint/tests.rs`.
 
-use halfinverse::optimizer::StepReport;
+use halfinverse::optimizer::{StepReport, Way};
+use halfinverse::training::Row;
 
+use super::metrics::{from_csv, whole_lines};
 use super::*;
 use crate::damage::{damage, within};
 
 fn metrics() -> Vec<u8> {
-    let last = StepReport { loss: 0.5, update_norm: 1e-3, way: Some("kron"), ..StepReport::default() };
+    let last = StepReport { loss: 0.5, update_norm: 1e-3, way: Some(Way::Kron), ..StepReport::default() };
     let row = |step: u64| Row {
         step,
         epoch: 0.5,
@@ -41,11 +43,11 @@ fn read_metrics(bytes: &[u8]) {
 }
 
 fn read_spectrum(bytes: &[u8]) {
-    within(bytes, 64, 64 << 10, || drop(spectrum_from(bytes)));
+    within(bytes, 64, 64 << 10, || drop(Spectrum::from_csv(bytes)));
 }
 
 fn read_summary(bytes: &[u8]) {
-    within(bytes, 4, 4 << 10, || drop(summary_from(bytes)));
+    within(bytes, 4, 4 << 10, || drop(Summary::from_json(bytes)));
 }
 
 #[test]
@@ -60,7 +62,7 @@ fn any_metrics_are_read_or_refused() {
 
 #[test]
 fn any_spectrum_is_read_or_refused() {
-    let spectrum = spectrum_from(SPECTRUM_FILE).unwrap();
+    let spectrum = Spectrum::from_csv(SPECTRUM_FILE).unwrap();
     assert_eq!((spectrum.start.len(), spectrum.end.len()), (2, 2));
     bolero::check!(name = "spectrum").with_iterations(20_000).for_each(|input: &[u8]| {
         read_spectrum(input);
@@ -70,7 +72,7 @@ fn any_spectrum_is_read_or_refused() {
 
 #[test]
 fn any_summary_is_read_or_passed_over() {
-    assert_eq!(summary_from(SUMMARY_FILE).unwrap().steps, 20);
+    assert_eq!(Summary::from_json(SUMMARY_FILE).unwrap().steps, 20);
     bolero::check!(name = "summary").with_iterations(20_000).for_each(|input: &[u8]| {
         read_summary(input);
         read_summary(&damage(SUMMARY_FILE, input));

@@ -1,68 +1,73 @@
 //! `report.html` and its pictures, drawn from a run's folder alone.
 
-mod chart;
-mod dipole;
-mod function;
-mod oscillators;
-mod poisson;
+mod page;
 pub(crate) mod spectrum;
 pub(crate) mod study;
 
 use std::process::ExitCode;
 
-use chart::{Axis, Chart, Line};
-use halfinverse::Problem;
-use halfinverse::task::{Simulation, Task};
+use halfinverse::optimizer::Way;
+use halfinverse::problem::Source;
+use halfinverse::task::{Registry, Task};
 use halfinverse::training::read_parameters;
+use halfinverse::{NetworkProblem, Problem};
+use page::Figure;
 
 use crate::arguments::ReportArguments;
+use crate::chart::{Axis, Chart, Line};
 use crate::failure::Failure;
 use crate::folder::{CHECKPOINT, CONFIG, Folder, Metrics, REPORT, Spectrum};
+use crate::picture::Pictures;
 use crate::settings;
 use crate::voice::put;
 
 /// `hig report DIR…`
-pub(crate) fn run(arguments: &ReportArguments) -> Result<ExitCode, Failure> {
+pub(crate) fn run(
+    registry: &Registry,
+    pictures: &Pictures,
+    arguments: &ReportArguments,
+) -> Result<ExitCode, Failure> {
     for path in &arguments.folders {
         let folder = Folder::open(path)?;
-        draw(&folder, &settings::from_file(&folder.file(CONFIG), None)?)?;
+        let settings = settings::from_file(registry, &folder.file(CONFIG), None)?;
+        draw(&folder, &Task::with(settings, registry)?, pictures)?;
         put(folder.file(REPORT).display());
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Draws all pictures of a run and puts them into one page.
-pub(crate) fn draw(folder: &Folder, task: &Task) -> Result<(), Failure> {
-    let metrics = folder.metrics()?;
-    let spectrum = folder.spectrum()?;
+pub(crate) fn draw(folder: &Folder, task: &Task, pictures: &Pictures) -> Result<(), Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::new(format!("cannot draw the report: {error}"));
-    let mut figures = vec![
-        ("loss_time.svg", "Loss over training time (evaluation excluded)", losses(&metrics, true)),
-        ("loss_steps.svg", "Loss over steps", losses(&metrics, false)),
+    let mut figures = Vec::new();
+    for (name, caption, chart) in charts(&folder.metrics()?, &folder.spectrum()?) {
+        let svg = chart.svg().map_err(|error| failed(&error))?;
+        figures.push(Figure { name, caption: caption.to_owned(), svg });
+    }
+    figures.push(physics(task, folder, pictures).map_err(|error| failed(&error))?);
+    for figure in &figures {
+        folder.write(figure.name, &figure.svg)?;
+    }
+    folder.write(REPORT, &page::of_run(task, folder, &figures))
+}
+
+/// The charts that a run's numbers make, with their files and captions.
+fn charts(metrics: &[Metrics], spectrum: &Spectrum) -> Vec<(&'static str, &'static str, Chart)> {
+    let mut charts = vec![
+        ("loss_time.svg", "Loss over training time (evaluation excluded)", losses(metrics, true)),
+        ("loss_steps.svg", "Loss over steps", losses(metrics, false)),
     ];
     if !spectrum.start.is_empty() {
-        figures.push(("spectrum.svg", "Singular values of J, first training samples", values(&spectrum)));
+        charts.push(("spectrum.svg", "Singular values of J, first training samples", values(spectrum)));
     }
     if metrics.iter().any(|row| row.saturated.is_some()) {
-        figures.push(("saturation.svg", "Hidden units that hardly react", saturation(&metrics)));
+        charts.push(("saturation.svg", "Hidden units that hardly react", saturation(metrics)));
     }
     if metrics.iter().any(|row| row.way.is_some()) {
-        figures.push((
-            "choices.svg",
-            "What was chosen at the last step before each evaluation",
-            choices(&metrics),
-        ));
+        let caption = "What was chosen at the last step before each evaluation";
+        charts.push(("choices.svg", caption, choices(metrics)));
     }
-    let mut pictures = Vec::new();
-    for (name, title, chart) in figures {
-        pictures.push((name, title, chart.svg().map_err(|error| failed(&error))?));
-    }
-    let (title, svg) = physics(task, folder).map_err(|error| failed(&error))?;
-    pictures.push(("physics.svg", title, svg));
-    for (name, _, svg) in &pictures {
-        folder.write(name, svg)?;
-    }
-    folder.write(REPORT, &page(task, folder, &pictures))
+    charts
 }
 
 fn losses(metrics: &[Metrics], over_time: bool) -> Chart {
@@ -97,14 +102,19 @@ fn choices(metrics: &[Metrics]) -> Chart {
     let points = |of: &dyn Fn(&Metrics) -> Option<f64>| {
         metrics.iter().filter_map(|row| Some((row.wall_s, of(row)?))).collect()
     };
-    let way = |row: &Metrics| row.way.as_ref().map(|way| if way == "kron" { 2.0 } else { 1.0 });
+    let way = |row: &Metrics| {
+        row.way.map(|way| match way {
+            Way::Krylov => 1.0,
+            Way::Kron => 2.0,
+        })
+    };
     let rejected = |row: &Metrics| Some(row.rejected as f64);
     Chart {
         x: Axis::linear("training time [s]"),
         y: Axis::logarithmic("value"),
         lines: vec![
             Line::new("way: 1 krylov, 2 kron", points(&way), 6),
-            Line::new("step length s or η", points(&|row| row.learning_rate), 0),
+            Line::new("step length", points(&|row| row.step_length), 0),
             Line::new("exponent κ", points(&|row| row.kappa), 2),
             Line::new("damping λ", points(&|row| row.lambda), 3),
             Line::new("Krylov vectors k", points(&|row| row.krylov_steps.map(|k| k as f64)), 1),
@@ -133,97 +143,11 @@ fn values(spectrum: &Spectrum) -> Chart {
 }
 
 /// The task's own picture: what the trained network does to a few test samples.
-fn physics(task: &Task, folder: &Folder) -> Result<(&'static str, String), Box<dyn std::error::Error>> {
-    let theta = read_parameters(task.model().network(), &folder.file(CHECKPOINT))?;
-    let simulated = |samples: usize| {
-        let mut problem = Problem::new(task.model(), task.test().first(samples), 1)?;
-        problem.loss(&theta)?;
-        Ok::<_, Box<dyn std::error::Error>>(problem)
-    };
-    Ok(match task.simulation() {
-        Simulation::Oscillators(simulator) => (
-            "Six test samples: positions, velocities and control; dots mark the target",
-            oscillators::svg(simulator, &simulated(oscillators::SAMPLES)?)?,
-        ),
-        Simulation::Dipole(simulator) => (
-            "Three test samples: field u, probability |ψ|² in the box, overlap with the target",
-            dipole::svg(simulator, &simulated(dipole::SAMPLES)?)?,
-        ),
-        Simulation::Poisson(simulator) => (
-            "Three test samples: target, the network's field, the field's Laplacian, and what it misses",
-            poisson::svg(simulator, &simulated(poisson::SAMPLES)?)?,
-        ),
-        Simulation::Toy(_) | Simulation::Regression(_) => (
-            "Test samples: outcomes and targets, what is missing, and the hidden units' activations",
-            function::svg(&simulated(function::SAMPLES)?)?,
-        ),
-    })
-}
-
-fn page(task: &Task, folder: &Folder, pictures: &[(&str, &str, String)]) -> String {
-    let mut body = String::new();
-    if let Some(summary) = folder.summary() {
-        let number = |value: Option<f64>| {
-            value.map_or_else(|| "not finite".to_owned(), |value| format!("{value:.3e}"))
-        };
-        let rows = [
-            ("stopped by", summary.stop_reason.clone()),
-            ("steps", summary.steps.to_string()),
-            ("epochs", format!("{:.1}", summary.epochs)),
-            ("training time", format!("{:.2} s", summary.wall_s)),
-            ("per step", summary.ms_per_step.map_or_else(String::new, |ms| format!("{ms:.2} ms"))),
-            ("train loss", number(summary.train_loss)),
-            ("test loss", number(summary.test_loss)),
-            ("best test loss", number(summary.best_test_loss)),
-            ("solver", summary.solver.clone().unwrap_or_else(|| "none".to_owned())),
-            (
-                "peak memory",
-                summary.peak_rss_bytes.map_or_else(String::new, |bytes| format!("{} MiB", bytes >> 20)),
-            ),
-        ];
-        body += "<table>";
-        for (name, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
-            body += &format!("<tr><th>{name}</th><td>{}</td></tr>", escape(value));
-        }
-        body += "</table>\n";
-    }
-    for (_, title, svg) in pictures {
-        body += &figure(title, svg);
-    }
-    let settings = task.settings();
-    let heading =
-        format!("{} with {}, seed {}", settings.task, settings.optimizer.name(), settings.training.seed);
-    body += &format!(
-        "<h2>Settings</h2>\n<pre>{}</pre>\n{}",
-        escape(&settings::to_toml(settings)),
-        drawn_from(folder.path())
-    );
-    document(&heading, &body)
-}
-
-/// A self-contained page.
-fn document(title: &str, body: &str) -> String {
-    format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\n<style>{STYLE}</style></head>\n\
-         <body>\n<h1>{title}</h1>\n{body}</body></html>\n"
-    )
-}
-
-/// A picture with its caption.
-fn figure(caption: &str, svg: &str) -> String {
-    format!("<figure><figcaption>{caption}</figcaption>\n{svg}</figure>\n")
-}
-
-/// What drew a page, and from what.
-fn drawn_from(path: &std::path::Path) -> String {
-    let version = env!("CARGO_PKG_VERSION");
-    format!("<p>Drawn by hig {version} from {}.</p>\n", escape(&path.display().to_string()))
-}
-
-const STYLE: &str = "body{font-family:sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}\
-th{text-align:left;padding-right:2em;font-weight:normal;color:#666}figure{margin:2em 0}\
-.study td,.study th{padding:.2em 1em .2em 0}figcaption{font-weight:bold;margin-bottom:.5em}svg{max-width:100%;height:auto}pre{background:#f5f5f5;padding:1em;overflow:auto}";
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+fn physics(task: &Task, folder: &Folder, pictures: &Pictures) -> Result<Figure, Box<dyn std::error::Error>> {
+    let theta = read_parameters(&task.model().tensors(), &folder.file(CHECKPOINT))?;
+    let picture = pictures.of(task);
+    let mut problem = NetworkProblem::new(task.model(), task.test().first(picture.samples()), 1)?;
+    problem.loss(&theta)?;
+    let svg = picture.svg(task, &problem)?;
+    Ok(Figure { name: "physics.svg", caption: picture.caption(), svg })
 }

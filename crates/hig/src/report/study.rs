@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
-use super::chart::{Axis, Band, COLORS, Chart, Line};
-use super::{document, drawn_from, escape, figure};
+use maud::{Markup, html};
+
+use super::page::{Figure, document, drawn_from, shown};
+use crate::chart::{Axis, Band, COLORS, Chart, Line};
 use crate::failure::Failure;
 use crate::folder::{Folder, Metrics, REPORT};
-use crate::study::quartiles;
+use crate::statistics::quartiles;
 
 /// The runs of one variant.
 pub(crate) struct Curve<'a> {
@@ -44,14 +46,14 @@ pub(crate) fn draw(
         ));
     }
     let folder = Folder::at(path);
-    let mut body = String::new();
+    let mut drawn = Vec::new();
     for (name, caption, chart) in figures {
         let svg = chart.svg().map_err(|error| Failure::new(format!("cannot draw {name}: {error}")))?;
         folder.write(name, &svg)?;
-        body += &figure(caption, &svg);
+        drawn.push(Figure { name, caption: caption.to_owned(), svg });
     }
-    let page = format!("{}\n{body}\n{}", html_table(table), drawn_from(path));
-    folder.write(REPORT, &document(title, &page))
+    let body = html! { (html_table(table)) @for figure in &drawn { (shown(figure)) } (drawn_from(path)) };
+    folder.write(REPORT, &document(title, &body))
 }
 
 fn over(curves: &[Curve<'_>], time: bool) -> Chart {
@@ -112,17 +114,18 @@ fn by_value(key: &str, points: &[(f64, [f64; 3])]) -> Chart {
 }
 
 /// A Markdown table as HTML.
-fn html_table(table: &str) -> String {
-    let row = |line: &str, cell: &str| {
-        let cells: String = line
-            .trim_matches('|')
-            .split('|')
-            .map(|text| format!("<{cell}>{}</{cell}>", escape(text.trim())))
-            .collect();
-        format!("<tr>{cells}</tr>")
+fn html_table(table: &str) -> Markup {
+    let cells = |line: &str| -> Vec<String> {
+        line.trim_matches('|').split('|').map(|text| text.trim().to_owned()).collect()
     };
     let mut lines = table.lines();
-    let head = lines.next().map_or_else(String::new, |line| row(line, "th"));
-    let body: String = lines.skip(1).map(|line| row(line, "td")).collect();
-    format!("<table class=\"study\">{head}{body}</table>")
+    let head = lines.next().map(cells).unwrap_or_default();
+    // The line of dashes is not one of the table.
+    let body: Vec<_> = lines.skip(1).map(cells).collect();
+    html! {
+        table class="study" {
+            tr { @for text in &head { th { (text) } } }
+            @for row in &body { tr { @for text in row { td { (text) } } } }
+        }
+    }
 }

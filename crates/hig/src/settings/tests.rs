@@ -1,30 +1,42 @@
 //! Configuration files that were damaged, or made to do harm. How to fuzz for longer stands at the head of
 //! `halfinverse/src/training/checkpoint/tests.rs`.
 
+use std::sync::LazyLock;
+
+use halfinverse::task::Stage;
+
 use super::file::givens;
+use super::givens::Givens;
 use super::*;
 use crate::damage::{damage, within};
 
+static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::standard);
+
 /// What `hig train --config` makes of a file, up to the check of the settings against each other.
 fn settings(bytes: &[u8]) -> Result<Settings, Failure> {
-    merge(None, givens(bytes, "config.toml")?, Givens::new()).map(|(settings, _)| settings)
+    let file = givens(bytes, "config.toml", REGISTRY.schema())?;
+    resolve::merge(&REGISTRY, None, file, Givens::default()).map(|resolved| resolved.settings)
 }
 
 fn read_config(bytes: &[u8]) {
+    // Made once, of whatever file.
+    REGISTRY.schema();
     within(bytes, 640, 64 << 10, || drop(settings(bytes)));
 }
 
 fn valid(choice: u8) -> (Settings, String) {
     let choice = usize::from(choice);
-    let task = TaskName::ALL[choice % TaskName::ALL.len()];
-    let optimizer = OptimizerName::ALL[choice / TaskName::ALL.len() % OptimizerName::ALL.len()];
-    let mut settings = Settings::new(task, optimizer);
+    let tasks: Vec<&str> = REGISTRY.tasks().map(|(name, _)| name).collect();
+    let optimizers: Vec<&str> = REGISTRY.optimizers().iter().map(|entry| entry.name).collect();
+    let task = tasks[choice % tasks.len()];
+    let optimizer = optimizers[choice / tasks.len() % optimizers.len()];
+    let mut settings = REGISTRY.settings(task, optimizer).unwrap();
     if choice > 200 {
         settings.training.from = Some("runs/a \"run\"".to_owned());
         let optimizer = settings.optimizer.clone();
         settings.before = vec![Stage { steps: 7, batch: 3, optimizer }];
     }
-    let text = to_toml(&settings);
+    let text = settings.to_toml();
     (settings, text)
 }
 

@@ -1,9 +1,10 @@
 //! The settings of a study's variants.
 
-use halfinverse::task::{Task, TaskName};
+use halfinverse::task::{Registry, Settings, nearest};
 use toml::Value;
 
-use super::{Given, budget_flags, defaults, optimizer_name, parse, resolve, setting_flags};
+use super::givens::{Given, Givens};
+use super::{flags, resolve};
 use crate::arguments::{BudgetArguments, SettingArguments};
 use crate::failure::Failure;
 
@@ -16,56 +17,71 @@ pub(crate) struct Variation {
     pub(crate) sets: Vec<(String, String)>,
 }
 
-/// The task of each variant. A setting of some optimizers only is given to these; one of none is refused.
+/// The settings of each variant, checked before data are drawn. A setting of some optimizers only is given to these; one of none is
+/// refused.
 pub(crate) fn for_study(
+    registry: &Registry,
     arguments: &SettingArguments,
     budget: &BudgetArguments,
     variations: &[Variation],
-) -> Result<Vec<(String, Task)>, Failure> {
+) -> Result<Vec<(String, Settings)>, Failure> {
     if variations.is_empty() {
         return Err(Failure::new("there is nothing to compare; name something, as in --optimizers hig,adam"));
     }
-    let mut flags = setting_flags(arguments)?;
-    budget_flags(budget, &mut flags)?;
-    let mut unused: Vec<String> = flags
-        .keys()
-        .filter(|key| key.starts_with("optimizer.") && *key != "optimizer.name")
-        .cloned()
-        .collect();
-    let mut tasks: Vec<(String, Task)> = Vec::new();
+    let mut flags = flags::of_settings(arguments)?;
+    flags::add_budget(budget, &mut flags)?;
+    let own = |key: &str| key.starts_with("optimizer.") && key != "optimizer.name";
+    let mut unused: Vec<String> = flags.keys().filter(|key| own(key)).cloned().collect();
+    let mut variants: Vec<(String, Settings)> = Vec::new();
     for variation in variations {
-        if tasks.iter().any(|(label, _)| *label == variation.label) {
+        if variants.iter().any(|(label, _)| *label == variation.label) {
             return Err(Failure::new(format!("{} is named twice; keep one", variation.label)));
         }
-        let mut own = flags.clone();
+        let mut flags = flags.clone();
         if let Some(name) = &variation.optimizer {
-            let place = "--optimizers".to_owned();
-            own.insert("optimizer.name".to_owned(), Given { value: Value::String(name.clone()), place });
-            let last = optimizer_name(name.rsplit('+').next().unwrap_or(name), "--optimizers")?;
-            let has =
-                |key: &str| TaskName::ALL.first().is_some_and(|&task| defaults(task, last).contains_key(key));
+            let last = name.rsplit('+').next().unwrap_or(name);
+            resolve::check_optimizer(registry, last, "--optimizers")?;
+            let has = |key: &str| {
+                let key = key.strip_prefix("optimizer.").unwrap_or(key);
+                registry.entry(last).is_ok_and(|entry| entry.defaults().contains_key(key))
+            };
             unused.retain(|key| !has(key));
-            own.retain(|key, _| !key.starts_with("optimizer.") || key == "optimizer.name" || has(key));
+            flags.retain(|key| !own(key) || has(key));
+            let place = "--optimizers".to_owned();
+            flags.put("optimizer.name".to_owned(), Given { value: Value::String(name.clone()), place });
         } else {
             unused.clear();
         }
-        let shape = if variation.sets.iter().any(|(key, _)| key == "depth" || key == "width") {
-            resolve(arguments, own.clone())?.settings().network.hidden.clone()
-        } else {
-            Vec::new()
-        };
-        for (key, text) in &variation.sets {
-            let (key, value) = long_name(key, text, &shape)?;
-            let place = format!("--vary {}", variation.label);
-            own.insert(key, Given { value, place });
-        }
-        tasks.push((variation.label.clone(), resolve(arguments, own)?));
+        vary(registry, arguments, variation, &mut flags)?;
+        variants.push((variation.label.clone(), resolve::settings(registry, arguments, flags)?.settings));
     }
     match unused.first() {
         Some(key) => Err(Failure::new(format!("none of these optimizers has the setting `{key}`"))),
-        None => Ok(tasks),
+        None => Ok(variants),
     }
 }
+
+/// Adds a variation's own settings.
+fn vary(
+    registry: &Registry,
+    arguments: &SettingArguments,
+    variation: &Variation,
+    flags: &mut Givens,
+) -> Result<(), Failure> {
+    let shaped = variation.sets.iter().any(|(key, _)| key == "depth" || key == "width");
+    let shape = if shaped {
+        resolve::settings(registry, arguments, flags.clone())?.settings.network.hidden
+    } else {
+        Vec::new()
+    };
+    for (key, text) in &variation.sets {
+        let (key, value) = long_name(key, text, &shape)?;
+        flags.put(key, Given { value, place: format!("--vary {}", variation.label) });
+    }
+    Ok(())
+}
+
+const SHORT_NAMES: [&str; 8] = ["batch", "depth", "kappa", "krylov", "lr", "solver", "truncation", "width"];
 
 /// The setting that a short name of an ablation stands for, and its value; `shape` is the network's as it would be.
 fn long_name(key: &str, text: &str, shape: &[usize]) -> Result<(String, Value), Failure> {
@@ -84,11 +100,16 @@ fn long_name(key: &str, text: &str, shape: &[usize]) -> Result<(String, Value), 
         "width" => ("network.hidden", hidden(vec![count()?; shape.len().max(1)])),
         "krylov" => ("optimizer.solver", Value::String(format!("krylov:{}", count()?))),
         "kappa" | "truncation" | "solver" => {
-            return Ok((format!("optimizer.{key}"), parse(text)));
+            return Ok((format!("optimizer.{key}"), flags::parse(text)));
         }
-        "lr" => ("optimizer.learning_rate", parse(text)),
-        "batch" => ("training.batch", parse(text)),
-        key => (key, parse(text)),
+        "lr" => ("optimizer.learning_rate", flags::parse(text)),
+        "batch" => ("training.batch", flags::parse(text)),
+        key if !key.contains('.') => {
+            let near =
+                nearest(key, SHORT_NAMES).unwrap_or_else(|| "`hig tasks` lists the settings".to_owned());
+            return Err(Failure::new(format!("unknown setting `{key}`; {near} (--vary)")));
+        }
+        key => (key, flags::parse(text)),
     };
     Ok((key.to_owned(), value))
 }

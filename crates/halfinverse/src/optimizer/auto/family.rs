@@ -4,7 +4,7 @@
 //!
 //! θ ← θ − s·η*·V φ(Σ) Uᵀ g/h + μ·m,  φ(σ) = σ·(σ² + λ)^(−(1+κ)/2),  η* = gᵀJΔ₁/(h|JΔ₁|²),
 //!
-//! with h the [curvature](crate::objective::Objective::curvature) of the loss, η* the length that the mini-batch's quadratic
+//! with h the [curvature](crate::objective::Curvature) of the loss, η* the length that the mini-batch's quadratic
 //! model likes best for Δ₁, the step before it is scaled, and m what of θ's last move lies outside the space: it changes
 //! nothing that this mini-batch knows of. κ = 1 is Levenberg–Marquardt, κ = ½ damped half-inverse gradients.
 //!
@@ -22,68 +22,95 @@
 //! Source of the momentum: Goldshlager, Abrahamsen, Lin, *A Kaczmarz-inspired Approach to Accelerate the Optimization of
 //! Neural Network Wavefunctions*, 2024.
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, MatMut, Par};
+use faer::{Mat, Par};
+use serde::{Deserialize, Serialize};
 
-use super::probe::Probe;
-use crate::columns::norm;
-use crate::error::StepError;
-use crate::model::{Problem, Samples};
-use crate::optimizer::{Memory, StepReport};
+use super::supply::Supply;
+use crate::fault::StepError;
+use crate::linear::threads::par;
+use crate::linear::vectors::{add, norm};
+use crate::optimizer::{State, StateError, StepReport};
+use crate::problem::Problem;
 use crate::spectral::{KrylovSpace, Report, Ritz, Solver};
 
-/// κ, λ and s relative to the last choice, and μ.
-const VARIATIONS: [(f64, f64, f64, f64); 7] = [
-    (1.0, 0.25, 1.0, 0.0),
-    (1.0, 1.0, 1.0, 0.0),
-    (1.0, 4.0, 1.0, 0.0),
-    (1.0, 1.0, 0.5, 0.0),
-    (0.5, 1.0, 1.0, 0.0),
-    (1.0, 1.0, 1.0, 0.9),
-    (1.0, 0.25, 1.0, 0.9),
+/// A candidate relative to the last choice.
+struct Variation {
+    kappa: f64,
+    /// Factor of λ.
+    damping: f64,
+    /// Factor of s.
+    length: f64,
+    /// μ.
+    momentum: f64,
+}
+
+/// The candidates besides the last choice with half of the vectors. What is tried beyond these gained nothing (docs/auto.md).
+const VARIATIONS: [Variation; 7] = [
+    Variation { kappa: 1.0, damping: 0.25, length: 1.0, momentum: 0.0 },
+    Variation { kappa: 1.0, damping: 1.0, length: 1.0, momentum: 0.0 },
+    Variation { kappa: 1.0, damping: 4.0, length: 1.0, momentum: 0.0 },
+    Variation { kappa: 1.0, damping: 1.0, length: 0.5, momentum: 0.0 },
+    Variation { kappa: 0.5, damping: 1.0, length: 1.0, momentum: 0.0 },
+    Variation { kappa: 1.0, damping: 1.0, length: 1.0, momentum: 0.9 },
+    Variation { kappa: 1.0, damping: 0.25, length: 1.0, momentum: 0.9 },
 ];
 /// All candidates: the variations, and the last choice with half of the vectors.
 const CANDIDATES: usize = VARIATIONS.len() + 1;
-/// λ at the start, relative to σ_max², and its bounds.
+/// λ at the start, relative to σ_max² (Nielsen's), and its bounds: round-off, and a step along the gradient.
 const FIRST_DAMPING: f64 = 1e-3;
-const DAMPING_RANGE: (f64, f64) = (1e-16, 1.0);
-/// What λ grows and s shrinks by when no candidate is better than staying.
+const LEAST_DAMPING: f64 = 1e-16;
+const MOST_DAMPING: f64 = 1.0;
+/// What λ grows and s shrinks by when no candidate is better than staying: that of the variations.
 const RETREAT: f64 = 4.0;
 /// The least of s.
 const SHORTEST: f64 = 1e-4;
-/// Krylov vectors at the start, and the least and the most.
-const VECTORS: (f64, f64, f64) = (16.0, 12.0, 128.0);
+/// Krylov vectors at the start, and the least and the most: found by trial on the five tasks (docs/auto.md).
+const FIRST_VECTORS: f64 = 16.0;
+const LEAST_VECTORS: f64 = 12.0;
+const MOST_VECTORS: f64 = 128.0;
+/// What k grows and shrinks by.
+const MORE_VECTORS: f64 = 1.25;
+const FEWER_VECTORS: f64 = 0.8;
 /// How much more the whole space must gain per pass than its half for k to grow: a larger one would gain less still.
 const WORTH: f64 = 1.25;
-/// A product with J is worth so much of a pass through network and simulator.
+/// A product with J is worth so much of a pass through network and simulator (`hig bench`).
 const PRODUCT: f64 = 0.5;
 /// Passes of a step besides its space and the simulator's blocks: J's own two, and the probe's.
 const OVERHEAD: f64 = 2.0;
 /// What the probe may cost, of the rest of a step with k as at the start, and the samples it has at least.
 const CHOOSING: f64 = 1.0 / 6.0;
-const LEAST_PROBE: usize = 4;
+const LEAST_PROBED: usize = 4;
 
-/// What the steps have taught.
+/// Memory of the family, in numbers: its space with the most vectors and its candidates.
+pub(super) fn numbers(parameters: f64, rows: f64) -> f64 {
+    MOST_VECTORS.min(parameters) * (rows + parameters) + 2.0 * (CANDIDATES + 1) as f64 * parameters
+}
+
+/// The family with its scratch space.
 pub(super) struct Family {
     /// Samples of the mini-batch, sweeps that make its blocks, samples of it that the probe takes.
-    rows: usize,
+    samples: usize,
     sweeps: usize,
     probed: usize,
-    space: KrylovSpace,
     par: Par,
-    threads: usize,
+    space: KrylovSpace,
+    learnt: Learnt,
+    scaled: Vec<f64>,
+    thetas: Mat<f64>,
+}
+
+/// What the steps have taught.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Learnt {
     /// The last choice; λ and s as the next one starts from them.
     last: Candidate,
     /// k, as a number that moves slowly.
     vectors: f64,
-    probe: Option<Probe>,
-    scaled: Vec<f64>,
     /// θ's last move, and then what of it lies outside the Krylov space.
     moved: Vec<f64>,
-    thetas: Mat<f64>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Candidate {
     kappa: f64,
     /// λ/σ_max².
@@ -94,53 +121,49 @@ struct Candidate {
 }
 
 impl Family {
-    /// For mini-batches of `rows` samples; `sweeps` of the simulator make their blocks. All of them are probed where the probe's cost is
-    /// no matter.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of `rows`")]
-    pub(super) fn new(rows: usize, sweeps: usize, probe_all: bool, par: Par, threads: usize) -> Self {
-        let rest = rows as f64 * (OVERHEAD + sweeps as f64 + space_passes(VECTORS.0, rows));
+    /// For mini-batches of `samples`; `sweeps` of the simulator make their blocks. All samples are probed where the probe's cost
+    /// does not matter.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of `samples`")]
+    pub(super) fn new(samples: usize, sweeps: usize, probe_all: bool, threads: usize) -> Self {
+        let rest = samples as f64 * (OVERHEAD + sweeps as f64 + space_passes(FIRST_VECTORS, samples));
         let probed = CHOOSING * rest / (2.0 * (CANDIDATES + 1) as f64);
+        let last = Candidate { kappa: 1.0, damping: FIRST_DAMPING, length: 1.0, momentum: 0.0, vectors: 0 };
         Self {
-            rows,
+            samples,
             sweeps,
-            probed: if probe_all { rows } else { (probed as usize).clamp(LEAST_PROBE.min(rows), rows) },
+            probed: if probe_all {
+                samples
+            } else {
+                (probed as usize).clamp(LEAST_PROBED.min(samples), samples)
+            },
+            par: par(threads),
             space: KrylovSpace::default(),
-            par,
-            threads,
-            last: Candidate { kappa: 1.0, damping: FIRST_DAMPING, length: 1.0, momentum: 0.0, vectors: 0 },
-            moved: Vec::new(),
-            vectors: VECTORS.0,
-            probe: None,
+            learnt: Learnt { last, vectors: FIRST_VECTORS, moved: Vec::new() },
             scaled: Vec::new(),
             thetas: Mat::new(),
         }
     }
 
+    /// Samples of the mini-batch that the probe takes, and of as many others.
+    pub(super) fn probed(&self) -> usize {
+        self.probed
+    }
+
     /// What a step costs, in passes over a sample.
     pub(super) fn passes(&self) -> f64 {
-        self.rows as f64 * (self.overhead() + space_passes(self.vectors, self.rows))
+        self.samples as f64 * (self.overhead() + space_passes(self.learnt.vectors, self.samples))
     }
 
     /// Passes over the mini-batch that a step costs besides its space.
     fn overhead(&self) -> f64 {
-        let choosing = 2.0 * self.probed as f64 * (CANDIDATES + 1) as f64 / self.rows as f64;
+        let choosing = 2.0 * self.probed as f64 * (CANDIDATES + 1) as f64 / self.samples as f64;
         OVERHEAD + self.sweeps as f64 + choosing
     }
 
-    /// Makes the best step that it finds; `beside` are other samples, as many.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "k is from 12 to 128")]
-    pub(super) fn step(
-        &mut self,
-        problem: &mut Problem,
-        theta: &mut [f64],
-        beside: &Samples,
-    ) -> Result<StepReport, StepError> {
-        let h = problem.curvature();
-        let mut at = problem.linearize(theta)?;
-        let loss = at.loss;
-        self.scaled.clear();
-        self.scaled.extend(at.outcome_gradient.iter().map(|g| g / h));
-        self.space.build(&mut at.jacobian, &self.scaled, self.vectors.round() as usize, self.par)?;
+    /// Makes the best step that it finds on the mini-batch and probe of the supply.
+    pub(super) fn step(&mut self, supply: &mut Supply, theta: &mut [f64]) -> Result<StepReport, StepError> {
+        let weight = supply.problem.weight();
+        let loss = self.build(&mut *supply.problem, theta)? / weight;
         let k = self.space.dimension();
         if k == 0 {
             return Ok(StepReport { loss, rejected: true, ..StepReport::default() });
@@ -153,34 +176,23 @@ impl Family {
             let step = coefficients_of(ritz, candidate);
             coefficients.col_as_slice_mut(i)[..step.len()].copy_from_slice(&step);
         }
-        let losses = self.try_all(problem, theta, beside, &candidates, &coefficients)?;
+        let losses = self.try_all(&mut *supply.probe, theta, &candidates, &coefficients)?;
         let stay = losses[CANDIDATES];
-        let (best, &least) =
-            losses[..CANDIDATES].iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1)).expect("candidates");
+        let mut best = 0;
+        for i in 1..CANDIDATES {
+            if losses[i].total_cmp(&losses[best]).is_lt() {
+                best = i;
+            }
+        }
         let of_whole = losses[..CANDIDATES - 1].iter().copied().fold(f64::INFINITY, f64::min);
         self.adapt_vectors(k, stay, of_whole, losses[CANDIDATES - 1]);
         let chosen = candidates[best];
-        let rejected = least.is_nan() || least >= stay;
-        if rejected {
-            self.last.damping = (self.last.damping * RETREAT).min(DAMPING_RANGE.1);
-            self.last.length = (self.last.length / RETREAT).max(SHORTEST);
-            self.moved.clear();
-        } else {
-            let length = if chosen.length >= self.last.length {
-                (2.0 * chosen.length).min(1.0)
-            } else {
-                chosen.length
-            };
-            self.last = Candidate { length, ..chosen };
-            let next = self.thetas.col_as_slice(best);
-            self.moved.clear();
-            self.moved.extend(next.iter().zip(&*theta).map(|(next, theta)| next - theta));
-            theta.copy_from_slice(next);
-        }
+        let rejected = losses[best].is_nan() || losses[best] >= stay;
+        let update_norm = if rejected { self.stay() } else { self.go(best, &chosen, theta) };
         Ok(StepReport {
             loss,
-            update_norm: if rejected { 0.0 } else { norm(coefficients.col_as_slice(best)) },
-            learning_rate: chosen.length,
+            update_norm,
+            step_length: Some(chosen.length),
             kappa: Some(chosen.kappa),
             lambda: Some(chosen.damping * whole.largest().powi(2)),
             rejected,
@@ -197,80 +209,112 @@ impl Family {
         })
     }
 
+    /// The Krylov space at θ; returns the loss there.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "k is from 12 to 128")]
+    fn build(&mut self, problem: &mut dyn Problem, theta: &[f64]) -> Result<f64, StepError> {
+        let mut at = problem.linearize(theta)?;
+        let h = at.curvature;
+        self.scaled.clear();
+        self.scaled.extend(at.gradient.iter().map(|g| g / h));
+        let vectors = self.learnt.vectors.round() as usize;
+        self.space.build(&mut *at.jacobian, &self.scaled, vectors, self.par)?;
+        Ok(at.loss)
+    }
+
+    fn stay(&mut self) -> f64 {
+        let Learnt { last, moved, .. } = &mut self.learnt;
+        last.damping = (last.damping * RETREAT).min(MOST_DAMPING);
+        last.length = (last.length / RETREAT).max(SHORTEST);
+        moved.clear();
+        0.0
+    }
+
+    /// Takes a candidate's step; returns its length.
+    fn go(&mut self, best: usize, chosen: &Candidate, theta: &mut [f64]) -> f64 {
+        let Learnt { last, moved, .. } = &mut self.learnt;
+        let length =
+            if chosen.length >= last.length { (2.0 * chosen.length).min(1.0) } else { chosen.length };
+        *last = Candidate { length, ..*chosen };
+        let next = self.thetas.col_as_slice(best);
+        moved.clear();
+        moved.extend(next.iter().zip(&*theta).map(|(next, theta)| next - theta));
+        theta.copy_from_slice(next);
+        norm(moved)
+    }
+
     fn candidates(&self, k: usize) -> Vec<Candidate> {
-        let vary = |&(kappa, factor, s, momentum): &(f64, f64, f64, f64)| Candidate {
-            kappa,
-            damping: (self.last.damping * factor).clamp(DAMPING_RANGE.0, DAMPING_RANGE.1),
-            length: s * self.last.length,
-            momentum,
+        let last = self.learnt.last;
+        let vary = |variation: &Variation| Candidate {
+            kappa: variation.kappa,
+            damping: (last.damping * variation.damping).clamp(LEAST_DAMPING, MOST_DAMPING),
+            length: variation.length * last.length,
+            momentum: variation.momentum,
             vectors: k,
         };
         let mut candidates: Vec<_> = VARIATIONS.iter().map(vary).collect();
-        candidates.push(Candidate { vectors: (k / 2).max(1), ..self.last });
+        candidates.push(Candidate { vectors: (k / 2).max(1), ..last });
         candidates
     }
 
-    /// Probe losses of all candidates, and of θ itself, for steps V_k c with c the columns of `coefficients`.
+    /// Probe losses of all candidates, and of θ itself, for steps V_k c with c the columns of `coefficients`; NaN counts as infinite.
     fn try_all(
         &mut self,
-        problem: &Problem,
+        probe: &mut dyn Problem,
         theta: &[f64],
-        beside: &Samples,
         candidates: &[Candidate],
         coefficients: &Mat<f64>,
-    ) -> Result<Vec<f64>, StepError> {
+    ) -> Result<[f64; CANDIDATES + 1], StepError> {
         if self.thetas.shape() != (theta.len(), CANDIDATES + 1) {
             self.thetas = Mat::zeros(theta.len(), CANDIDATES + 1);
         }
         for i in 0..=CANDIDATES {
             self.thetas.col_as_slice_mut(i).copy_from_slice(theta);
         }
-        matmul(&mut self.thetas, Accum::Add, self.space.basis(), coefficients, -1.0, self.par);
-        if self.moved.len() == theta.len() {
-            let moved = MatMut::from_column_major_slice_mut(&mut self.moved, theta.len(), 1);
-            let inside = self.space.basis().transpose() * &moved;
-            matmul(moved, Accum::Add, self.space.basis(), inside, -1.0, self.par);
-            for (i, candidate) in
-                candidates.iter().enumerate().filter(|(_, candidate)| candidate.momentum > 0.0)
-            {
-                for (theta, moved) in self.thetas.col_as_slice_mut(i).iter_mut().zip(&self.moved) {
-                    *theta += candidate.momentum * moved;
+        self.space.combine(coefficients.as_ref(), -1.0, self.thetas.as_mut(), self.par);
+        let moved = &mut self.learnt.moved;
+        if moved.len() == theta.len() {
+            self.space.project_out(moved, self.par);
+            for (i, candidate) in candidates.iter().enumerate() {
+                if candidate.momentum > 0.0 {
+                    add(self.thetas.col_as_slice_mut(i), candidate.momentum, moved);
                 }
             }
         }
-        let probe = self.probe.get_or_insert_with(|| {
-            Probe::new(problem.model(), beside, self.probed, CANDIDATES + 1, self.threads)
-        });
-        probe.set(problem.samples(), beside);
-        let losses = probe.losses(problem.model(), &self.thetas)?;
-        Ok(losses.iter().map(|[now, beside]| now + beside).collect())
+        let mut losses = [0.0; CANDIDATES + 1];
+        probe.losses(self.thetas.as_ref(), &mut losses)?;
+        Ok(losses.map(|loss| if loss.is_finite() { loss } else { f64::INFINITY }))
     }
 
     /// k after a step in which the whole space brought the probe's loss from `start` to `whole`, half of it to `half`.
     fn adapt_vectors(&mut self, k: usize, start: f64, whole: f64, half: f64) {
         let gain = |loss: f64, k: f64| {
             (start / loss.max(f64::MIN_POSITIVE)).ln().max(0.0)
-                / (self.overhead() + space_passes(k, self.rows))
+                / (self.overhead() + space_passes(k, self.samples))
         };
         let k = k as f64;
-        let factor = if gain(whole, k) > WORTH * gain(half, 0.5 * k) { 1.25 } else { 0.8 };
-        self.vectors = (self.vectors * factor).clamp(VECTORS.1, VECTORS.2);
+        let grows = gain(whole, k) > WORTH * gain(half, 0.5 * k);
+        let factor = if grows { MORE_VECTORS } else { FEWER_VECTORS };
+        self.learnt.vectors = (self.learnt.vectors * factor).clamp(LEAST_VECTORS, MOST_VECTORS);
     }
 
-    pub(super) fn visit(&mut self, memory: &mut Memory) {
-        let Candidate { kappa, damping, length, momentum, vectors } = &mut self.last;
-        memory.numbers("last", [kappa, damping, length, momentum, &mut self.vectors]);
-        self.vectors = self.vectors.clamp(VECTORS.1, VECTORS.2);
-        let mut count = *vectors as u64;
-        memory.count("last_vectors", &mut count);
-        *vectors = usize::try_from(count).unwrap_or(1);
-        memory.parameters("moved", &mut self.moved);
+    pub(super) fn save(&self) -> State {
+        State::of(&self.learnt)
+    }
+
+    pub(super) fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {
+        let learnt: Learnt = state.read()?;
+        StateError::check_length("moved", &learnt.moved, parameters)?;
+        if !(LEAST_VECTORS..=MOST_VECTORS).contains(&learnt.vectors) {
+            return Err(StateError::refused("vectors"));
+        }
+        self.learnt = learnt;
+        Ok(())
     }
 }
 
 /// Passes that the products with J are worth, and the orthogonalization of what they give.
-fn space_passes(k: f64, batch: usize) -> f64 {
-    2.0 * PRODUCT * k + 2.0 * k * k / batch as f64
+fn space_passes(k: f64, samples: usize) -> f64 {
+    2.0 * PRODUCT * k + 2.0 * k * k / samples as f64
 }
 
 /// Coefficients of a candidate's step in the Krylov basis.

@@ -1,27 +1,33 @@
 use super::*;
-use crate::jacobian::DenseJacobian;
-use crate::optimizer::auto::probe::Probe;
+use crate::linear::DenseJacobian;
+use crate::objective::SquaredError;
+use crate::problem::{NetworkProblem, Opaque, OpaqueProblem, Samples, Source};
 use crate::spectral::{Filter, KrylovSpace};
-use crate::task::{OptimizerName, Settings, Task, TaskName};
-use faer::Mat;
+use crate::task::{Registry, Task};
+use faer::{Mat, MatMut, Par};
+use std::sync::Arc;
 
 fn toy() -> Task {
-    Task::new(Settings::new(TaskName::Toy, OptimizerName::HigAuto)).unwrap()
+    Task::new(Registry::standard().settings("toy", "hig-auto").unwrap()).unwrap()
+}
+
+/// A run counted in steps, whose first 32 samples judge.
+fn context(source: Arc<dyn Source>, samples: &Samples, batch: usize) -> Context {
+    Context { source, batch, samples: samples.len(), judges: samples.first(32), counted: true, threads: 1 }
 }
 
 fn auto(task: &Task, batch: usize) -> Auto {
-    let held = task.train().first(32);
-    Auto::new(task.model(), held, batch, Scarce::Data, 1).unwrap()
+    Auto::new(&context(Arc::new(task.model().clone()), task.train(), batch)).unwrap()
 }
 
 /// So many steps over mini-batches of 112, the first 32 samples held out.
 fn train(task: &Task, steps: usize) -> (f64, Vec<f64>) {
     let mut auto = auto(task, 112);
-    let mut problem = Problem::new(task.model(), task.train().zeros_like(112), 1).unwrap();
+    let mut problem = NetworkProblem::new(task.model(), task.train().zeros_like(112), 1).unwrap();
     let mut theta = task.initial_parameters();
     for step in 0..steps {
         let first = 32 + 112 * (step % 2);
-        task.train().gather(&(first..first + 112).collect::<Vec<_>>(), problem.samples_mut());
+        problem.take(task.train(), &(first..first + 112).collect::<Vec<_>>()).unwrap();
         auto.step(&mut problem, &mut theta).unwrap();
     }
     (problem.loss(&theta).unwrap(), theta)
@@ -39,23 +45,23 @@ fn the_ill_conditioned_toy_is_learnt_and_repeats_bit_for_bit() {
 fn a_turn_that_blew_up_is_taken_back() {
     let task = toy();
     let mut auto = auto(&task, 112);
-    let mut problem = Problem::new(task.model(), task.train().first(112), 1).unwrap();
+    let mut problem = NetworkProblem::new(task.model(), task.train().first(112), 1).unwrap();
     let mut theta = task.initial_parameters();
     for _ in 0..100 {
         auto.step(&mut problem, &mut theta).unwrap();
     }
-    let (best, kept) = (auto.best.unwrap(), theta.clone());
+    let (best, kept) = (auto.memory.best.unwrap(), theta.clone());
     for factor in [1e3, f64::NAN] {
-        auto.turn.at.iter_mut().for_each(|x| *x *= factor);
+        auto.memory.turn.at.iter_mut().for_each(|x| *x *= factor);
         auto.end_turn(&mut theta, factor.is_nan());
         assert_eq!(theta, kept, "{factor}");
-        assert!(auto.best.unwrap() <= best);
+        assert!(auto.memory.best.unwrap() <= best);
         for _ in 0..40 {
             auto.step(&mut problem, &mut theta).unwrap();
         }
-        assert!(auto.judge(&theta.clone()) <= best, "{factor}");
+        assert!(auto.judge.loss(&theta) <= best, "{factor}");
         theta.copy_from_slice(&kept);
-        auto.best = Some(best);
+        auto.memory.best = Some(best);
     }
 }
 
@@ -66,32 +72,73 @@ fn a_leader_that_crept_away_starts_again_from_the_best() {
     let mut theta = task.initial_parameters();
     let away: Vec<f64> = theta.iter().map(|x| 1.5 * x).collect();
     // Above the best, not far above it.
-    auto.best = Some(auto.judge(&away) / 2.0);
+    auto.memory.best = Some(auto.judge.loss(&away) / 2.0);
     for turn in 1..=3 {
-        auto.turn.at.clone_from(&away);
+        auto.memory.turn.at.clone_from(&away);
         auto.end_turn(&mut theta, false);
-        assert_eq!(auto.turn.at == theta, turn == 3, "turn {turn}");
+        assert_eq!(auto.memory.turn.at == theta, turn == 3, "turn {turn}");
     }
 }
 
 #[test]
-fn the_probe_gives_each_candidate_the_loss_that_a_problem_gives() {
-    let task = Task::new(Settings::new(TaskName::Oscillators, OptimizerName::HigAuto)).unwrap();
-    let theta = task.initial_parameters();
-    let thetas = Mat::from_fn(theta.len(), 3, |i, j| theta[i] * (1.0 + 0.1 * j as f64));
-    let first = task.train().first(5);
-    let mut second = first.zeros_like(5);
-    task.train().gather(&[7, 9, 11, 13, 15], &mut second);
-    let mut probe = Probe::new(task.model(), &first, 5, 3, 1);
-    probe.set(&first, &second);
-    let losses = probe.losses(task.model(), &thetas).unwrap();
-    for (j, pair) in losses.iter().enumerate() {
-        for (samples, loss) in [&first, &second].into_iter().zip(pair) {
-            let mut problem = Problem::new(task.model(), samples.clone(), 1).unwrap();
-            let expected = problem.loss(thetas.col_as_slice(j)).unwrap();
-            assert!((loss - expected).abs() < 1e-12 * expected, "{loss} {expected}");
+fn several_thetas_together_have_the_losses_that_each_has_alone() {
+    for name in ["oscillators", "poisson"] {
+        let task = Task::new(Registry::standard().settings(name, "hig-auto").unwrap()).unwrap();
+        let theta = task.initial_parameters();
+        let thetas = Mat::from_fn(theta.len(), 3, |i, j| theta[i] * (1.0 + 0.1 * j as f64));
+        let mut problem = NetworkProblem::new(task.model(), task.train().first(5), 1).unwrap();
+        let mut losses = [0.0; 3];
+        problem.losses(thetas.as_ref(), &mut losses).unwrap();
+        for (j, loss) in losses.iter().enumerate() {
+            assert_eq!(*loss, problem.loss(thetas.col_as_slice(j)).unwrap(), "{name}, {j}");
         }
     }
+}
+
+/// A line through points that a sample's input gives, by functions.
+fn line() -> (Opaque, Samples) {
+    let outcome = |b: &[f64], samples: &Samples, mut y: MatMut<'_, f64>| {
+        for s in 0..samples.len() {
+            y[(s, 0)] = b[0] + b[1] * samples.input[(s, 0)];
+        }
+        Ok(())
+    };
+    let source = Opaque::new(2, 1, SquaredError { factor: 1.0 }, outcome);
+    let x = Mat::from_fn(40, 1, |s, _| s as f64 / 20.0);
+    let target = Mat::from_fn(40, 1, |s, _| 3.0 - 2.0 * x[(s, 0)]);
+    (source, Samples::new(x, Mat::zeros(40, 0), target).unwrap())
+}
+
+#[test]
+fn without_layers_the_family_is_the_only_way_and_trains() {
+    let (source, samples) = line();
+    let mut auto = Auto::new(&context(Arc::new(source.clone()), &samples, 40)).unwrap();
+    assert_eq!(auto.ways(), [Way::Krylov]);
+    let mut problem = OpaqueProblem::new(&source, samples).unwrap();
+    let mut theta = vec![0.0, 0.0];
+    for _ in 0..60 {
+        assert_eq!(auto.step(&mut problem, &mut theta).unwrap().way, Some(Way::Krylov));
+    }
+    assert!((theta[0] - 3.0).abs() < 1e-6 && (theta[1] + 2.0).abs() < 1e-6, "{theta:?}");
+}
+
+#[test]
+fn mini_batches_of_any_size_are_taken_and_none_is_refused() {
+    let task = toy();
+    for batch in [1, 7, 32, 200] {
+        let mut auto = auto(&task, batch);
+        let mut theta = task.initial_parameters();
+        for size in [batch, 7, 32, 1, 256, 32, 7] {
+            let mut problem = NetworkProblem::new(task.model(), task.train().first(size), 1).unwrap();
+            for _ in 0..6 {
+                auto.step(&mut problem, &mut theta).unwrap();
+            }
+        }
+    }
+    let none = context(Arc::new(task.model().clone()), task.train(), 0);
+    assert!(Auto::new(&none).is_err());
+    let nobody = Context { judges: task.train().range(0, 0), ..context(none.source, task.train(), 32) };
+    assert!(Auto::new(&nobody).is_err());
 }
 
 #[test]
@@ -104,8 +151,11 @@ fn ritz_values_make_the_same_damped_step_as_the_spectral_update() {
     let (lambda, mut expected) = (0.03, vec![0.0; 14]);
     space.update(&Filter::damped(lambda, 0.0).unwrap(), &mut expected).unwrap();
     let step = space.ritz(space.dimension()).unwrap().step(|sigma| 1.0 / (sigma * sigma + lambda));
+    let coefficients = Mat::from_fn(step.coefficients.len(), 1, |k, _| step.coefficients[k]);
+    let mut found = Mat::zeros(14, 1);
+    space.combine(coefficients.as_ref(), 1.0, found.as_mut(), Par::Seq);
     for (i, expected) in expected.iter().enumerate() {
-        let found: f64 = step.coefficients.iter().enumerate().map(|(k, c)| c * space.basis()[(i, k)]).sum();
+        let found = found[(i, 0)];
         assert!((found - expected).abs() < 1e-12, "{found} {expected}");
     }
 }
@@ -113,8 +163,8 @@ fn ritz_values_make_the_same_damped_step_as_the_spectral_update() {
 #[test]
 fn held_out_samples_are_never_trained_on() {
     let task = toy();
-    let settings = task.settings();
-    let held = task.held_out(&settings.optimizer, settings.training.batch);
+    let parts = task.parts();
+    let held = parts.stages[0].held_out(&parts.data);
     assert_eq!(held, 32);
-    assert!(settings.training.batch <= task.train().len() - held);
+    assert!(task.settings().training.batch <= task.train().len() - held);
 }

@@ -4,39 +4,63 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
-use crate::columns::column;
-use crate::error::StepError;
-use crate::network::Layer;
-use crate::optimizer::Memory;
+use crate::error::ShapeError;
+use crate::fault::StepError;
+use crate::linear::columns::column;
+use crate::optimizer::state::matrix;
+use crate::problem::FactorShape;
 use crate::spectral::{SpectralError, symmetric_eigen};
 
 /// A and G of one layer, and their inverse powers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Factors {
-    layer: Layer,
     /// Mini-batches seen.
     pub(super) count: f64,
+    #[serde(with = "matrix")]
     pub(super) input: Mat<f64>,
+    #[serde(with = "matrix")]
     pub(super) output: Mat<f64>,
+    #[serde(with = "matrix")]
     pub(super) input_power: Mat<f64>,
+    #[serde(with = "matrix")]
     pub(super) output_power: Mat<f64>,
+    /// Where the layer's parameters start in θ.
+    offset: usize,
+    #[serde(skip, default = "Mat::new")]
     product: Mat<f64>,
 }
 
 impl Factors {
-    pub(super) fn new(layer: Layer) -> Self {
-        let (i, o) = (layer.inputs + 1, layer.outputs);
+    pub(super) fn new(shape: FactorShape) -> Self {
+        let (i, o) = (shape.inputs + 1, shape.outputs);
         let square = |n| Mat::zeros(n, n);
         Self {
-            layer,
             count: 0.0,
             input: square(i),
             output: square(o),
             input_power: square(i),
             output_power: square(o),
+            offset: shape.offset,
             product: Mat::zeros(o, i),
         }
+    }
+
+    /// Refuses factors that were saved by another network's optimizer.
+    pub(super) fn fit(&mut self, shape: FactorShape) -> Result<(), ShapeError> {
+        let (i, o) = (shape.inputs + 1, shape.outputs);
+        for (matrix, size) in
+            [(&self.input, i), (&self.input_power, i), (&self.output, o), (&self.output_power, o)]
+        {
+            ShapeError::check("a Kronecker factor", "rows", size, matrix.nrows())?;
+            ShapeError::check("a Kronecker factor", "columns", size, matrix.ncols())?;
+        }
+        self.offset = shape.offset;
+        if self.product.shape() != (o, i) {
+            self.product = Mat::zeros(o, i);
+        }
+        Ok(())
     }
 
     /// Takes δ (b × out) and a (b × in) of a mini-batch into the means, which forget all but the last quarter of what
@@ -49,7 +73,7 @@ impl Factors {
             *mean *= faer::Scale(1.0 - new);
         }
         matmul(&mut self.output, Accum::Add, delta.transpose(), delta, weight, par);
-        let inputs = self.layer.inputs;
+        let inputs = input.ncols();
         let square = self.input.as_mut().submatrix_mut(0, 0, inputs, inputs);
         matmul(square, Accum::Add, input.transpose(), input, weight, par);
         for j in 0..inputs {
@@ -60,18 +84,6 @@ impl Factors {
         self.input[(inputs, inputs)] += new;
     }
 
-    pub(super) fn visit(&mut self, l: usize, memory: &mut Memory) {
-        memory.numbers(&format!("seen.{l}"), [&mut self.count]);
-        for (name, matrix) in [
-            ("input", &mut self.input),
-            ("output", &mut self.output),
-            ("input_power", &mut self.input_power),
-            ("output_power", &mut self.output_power),
-        ] {
-            memory.matrix(&format!("{name}.{l}"), matrix);
-        }
-    }
-
     pub(super) fn refresh(&mut self, exponent: f64, lambda: f64, par: Par) -> Result<(), StepError> {
         inverse_power(&self.input, lambda, exponent, &mut self.input_power, par)?;
         inverse_power(&self.output, lambda, exponent, &mut self.output_power, par)
@@ -80,7 +92,7 @@ impl Factors {
     /// d₁ = −G^−p ∇W A^−p in this layer's part of `out`.
     pub(super) fn direct(&mut self, gradient: &[f64], out: &mut [f64], par: Par) {
         let (o, i) = self.product.shape();
-        let part = self.layer.offset..self.layer.offset + self.layer.parameters();
+        let part = self.offset..self.offset + o * i;
         let gradient = MatRef::from_column_major_slice(&gradient[part.clone()], o, i);
         let out = MatMut::from_column_major_slice_mut(&mut out[part], o, i);
         matmul(&mut self.product, Accum::Replace, &self.output_power, gradient, 1.0, par);

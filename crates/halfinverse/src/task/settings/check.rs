@@ -5,65 +5,70 @@ use crate::error::SettingError;
 
 /// Samples of the largest data set that a task accepts.
 const MOST_SAMPLES: usize = 10_000_000;
+/// Threads that a task accepts: more than any machine has.
+const MOST_THREADS: usize = 1024;
+/// The widest layer that a task accepts; what all layers need together is checked later.
+const WIDEST: usize = 1 << 24;
 
 impl Settings {
-    /// Checks what needs no simulator or network.
-    pub(in crate::task) fn check(&self) -> Result<(), SettingError> {
+    /// Checks what needs no simulator or network; `scales` tells whether an optimizer's steps do.
+    pub(in crate::task) fn check(
+        &self,
+        scales: impl Fn(&str) -> Result<bool, SettingError>,
+    ) -> Result<(), SettingError> {
         for (key, count) in [("data.train", self.data.train), ("data.test", self.data.test)] {
             if count == 0 || count > MOST_SAMPLES {
                 return Err(SettingError::new(key, count, format!("from 1 to {MOST_SAMPLES}")));
             }
         }
-        let train = self.data.train;
-        let stages = self.before.iter().map(|stage| ("before.batch", stage.batch));
-        for (key, batch) in stages.chain([("training.batch", self.training.batch)]) {
-            if batch == 0 {
-                return Err(SettingError::new(key, batch, "at least 1"));
-            }
-            if batch > train {
-                let expected = format!("at most the number of training samples, data.train = {train}");
-                return Err(SettingError::new(key, batch, expected));
-            }
-        }
-        if let Some(stage) = self.before.iter().find(|stage| stage.steps == 0) {
-            return Err(SettingError::new("before.steps", stage.steps, "at least 1"));
-        }
+        self.check_batches()?;
         if self.training.shuffle && self.data.fresh {
-            return Err(SettingError::new(
-                "training.shuffle",
-                true,
-                "false where data.fresh draws every mini-batch anew",
-            ));
+            let expected = "false where data.fresh draws every mini-batch anew";
+            return Err(SettingError::new("training.shuffle", true, expected));
         }
-        if self.training.threads > 1024 {
-            return Err(SettingError::new("training.threads", self.training.threads, "at most 1024"));
+        if self.training.threads > MOST_THREADS {
+            let expected = format!("at most {MOST_THREADS}");
+            return Err(SettingError::new("training.threads", self.training.threads, expected));
         }
-        let most = 1usize << 24;
-        if let Some(&width) = self.network.hidden.iter().find(|&&width| width == 0 || width > most) {
-            return Err(SettingError::new(
-                "network.hidden",
-                width,
-                format!("a list of widths from 1 to {most}"),
-            ));
+        if let Some(&width) = self.network.hidden.iter().find(|&&width| width == 0 || width > WIDEST) {
+            let expected = format!("a list of widths from 1 to {WIDEST}");
+            return Err(SettingError::new("network.hidden", width, expected));
         }
         let blow_up = self.training.blow_up;
         if !(blow_up == 0.0 || blow_up > 1.0 && blow_up.is_finite()) {
-            return Err(SettingError::new(
-                "training.blow_up",
-                blow_up,
-                "above 1 and finite, or 0 for no limit",
-            ));
+            let expected = "above 1 and finite, or 0 for no limit";
+            return Err(SettingError::new("training.blow_up", blow_up, expected));
         }
-        let every = self.training.checkpoint_every;
-        if !(every > 0.0 && every.is_finite()) {
-            return Err(SettingError::new("training.checkpoint_every", every, "positive and finite"));
-        }
-        self.check_schedule()?;
+        SettingError::check_positive("training.checkpoint_every", self.training.checkpoint_every)?;
+        self.check_schedule(scales)?;
         self.check_stops()
     }
 
+    fn check_batches(&self) -> Result<(), SettingError> {
+        let train = self.data.train;
+        for i in 0..=self.before.len() {
+            let ([_, key], _, batch) = self.turn(i);
+            if batch == 0 {
+                return Err(SettingError::new(&key, batch, "at least 1"));
+            }
+            if batch > train {
+                let expected = format!("at most the number of training samples, data.train = {train}");
+                return Err(SettingError::new(&key, batch, expected));
+            }
+        }
+        for (i, stage) in self.before.iter().enumerate() {
+            if stage.steps == 0 {
+                return Err(SettingError::new(&format!("before.{i}.steps"), stage.steps, "at least 1"));
+            }
+        }
+        Ok(())
+    }
+
     /// The end must be known in steps, since the clock decides nothing but the stop.
-    fn check_schedule(&self) -> Result<(), SettingError> {
+    fn check_schedule(
+        &self,
+        scales: impl Fn(&str) -> Result<bool, SettingError>,
+    ) -> Result<(), SettingError> {
         if self.training.schedule == Schedule::Constant {
             return Ok(());
         }
@@ -71,28 +76,18 @@ impl Settings {
         if self.stop.steps.is_none() && self.stop.epochs.is_none() {
             return refuse("constant where a run has no number of steps or epochs to end after".to_owned());
         }
-        let optimizers = self.before.iter().map(|stage| &stage.optimizer).chain([&self.optimizer]);
-        match optimizers.into_iter().find(|optimizer| !optimizer.scales()) {
-            Some(own) => refuse(format!("constant with {}, which chooses its steps' lengths", own.name())),
-            None => Ok(()),
+        for i in 0..=self.before.len() {
+            let name = &self.turn(i).1.name;
+            if !scales(name)? {
+                return refuse(format!("constant with {name}, which chooses its steps' lengths"));
+            }
         }
+        Ok(())
     }
 
     fn check_stops(&self) -> Result<(), SettingError> {
-        let stop = &self.stop;
-        for (key, count) in [("stop.steps", stop.steps), ("stop.epochs", stop.epochs)] {
-            if count == Some(0) {
-                return Err(SettingError::new(key, 0, "at least 1"));
-            }
-        }
-        for (key, value) in [("stop.time", stop.time), ("stop.target_loss", stop.target_loss)] {
-            if let Some(value) = value
-                && !(value > 0.0 && value.is_finite())
-            {
-                return Err(SettingError::new(key, value, "positive and finite"));
-            }
-        }
-        if *stop == StopSettings::default() {
+        self.stop.check().map_err(|error| error.within("stop"))?;
+        if self.stop == StopSettings::default() {
             let expected = "at least one of steps, epochs, time and target_loss, or the run would never end";
             return Err(SettingError::new("stop", "empty", expected));
         }

@@ -29,26 +29,13 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
-use crate::optimizer::StepReport;
-use crate::task::{OnFault, OptimizerName, Settings, Stage, StopSettings, TaskName};
-use crate::training::{Flow, Observer, Row};
+use crate::task::{Registry, Stage, Task};
+use crate::training::{OnFault, StopSettings};
 
 #[path = "../../../tests/common/damage.rs"]
 mod damage;
 
 use damage::{damage, within, word};
-
-struct Nobody;
-
-impl Observer for Nobody {
-    fn step(&mut self, _: &mut Trainer, _: &StepReport) -> Flow {
-        Flow::Continue
-    }
-
-    fn row(&mut self, _: &mut Trainer, _: &Row) -> std::io::Result<()> {
-        Ok(())
-    }
-}
 
 fn folder(name: &str) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("halfinverse-{name}-{}", std::process::id()));
@@ -58,8 +45,8 @@ fn folder(name: &str) -> PathBuf {
 }
 
 /// A tiny run's task, `steps` of it.
-fn task(optimizer: OptimizerName, steps: u64) -> Task {
-    let mut settings = Settings::new(TaskName::Toy, optimizer);
+fn task(optimizer: &str, steps: u64) -> Task {
+    let mut settings = Registry::standard().settings("toy", optimizer).unwrap();
     (settings.data.train, settings.data.test) = (16, 2);
     settings.network.hidden = vec![3];
     (settings.training.batch, settings.training.threads) = (4, 1);
@@ -68,49 +55,50 @@ fn task(optimizer: OptimizerName, steps: u64) -> Task {
 }
 
 /// Every optimizer's task and checkpoint, and those of one that hands over to another and could roll back.
-static RUNS: LazyLock<Vec<(Task, Vec<u8>)>> = LazyLock::new(|| {
-    let mut tasks: Vec<Task> = OptimizerName::ALL.iter().map(|&optimizer| task(optimizer, 6)).collect();
-    let mut settings = task(OptimizerName::Hig, 6).settings().clone();
-    let adam = task(OptimizerName::Adam, 6).settings().optimizer.clone();
+static RUNS: LazyLock<Vec<(Parts, Vec<u8>)>> = LazyLock::new(|| {
+    let mut tasks: Vec<Task> =
+        Registry::standard().optimizers().iter().map(|entry| task(entry.name, 6)).collect();
+    let mut settings = task("hig", 6).settings().clone();
+    let adam = task("adam", 6).settings().optimizer.clone();
     settings.before = vec![Stage { steps: 3, batch: 4, optimizer: adam }];
     settings.training.on_fault = OnFault::RollBack;
     tasks.push(Task::new(settings).unwrap());
     let run = |task: Task| {
-        let mut trainer = Trainer::new(&task, None).unwrap();
-        trainer.run(&mut Nobody).unwrap();
-        let bytes = to_bytes(&mut trainer).unwrap();
-        (task, bytes)
+        let mut trainer = task.trainer(None).unwrap();
+        trainer.run(&mut ()).unwrap();
+        (task.parts(), to_bytes(&trainer).unwrap())
     };
     tasks.into_iter().map(run).collect()
 });
 
 /// One of the runs.
-fn run(choice: Option<&u8>) -> &'static (Task, Vec<u8>) {
+fn run(choice: Option<&u8>) -> &'static (Parts, Vec<u8>) {
     &RUNS[usize::from(*choice.unwrap_or(&0)) % RUNS.len()]
 }
 
 /// Reads θ and the optimizer's memory within the memory that [`read_parameters`] and [`resume`] promise.
-fn read_within_bounds(network: &Mlp, bytes: &[u8]) {
+fn read_within_bounds(parts: &Parts, bytes: &[u8]) {
+    let tensors = parts.source.tensors();
     let told = bytes.first_chunk().map_or(0, |&length| u64::from_le_bytes(length));
     let header = usize::try_from(told).unwrap_or(usize::MAX).min(bytes.len());
-    within(bytes, 1, 96 * header + 16 * network.parameters() + (64 << 10), || {
+    within(bytes, 1, 96 * header + 16 * parts.source.parameters() + (64 << 10), || {
         let Ok(contents) = Contents::of(bytes, Path::new("x")) else { return };
-        let _theta = parameters(network, &contents);
-        let _memory = contents.vectors("optimizer.");
+        let _theta = parameters(&tensors, &contents);
+        let _memory = contents.state(OPTIMIZER);
     });
 }
 
 #[test]
 fn any_bytes_are_parameters_or_refused() {
     bolero::check!(name = "any").with_iterations(20_000).for_each(|input: &[u8]| {
-        let (task, valid) = run(input.first());
-        read_within_bounds(task.model().network(), input);
-        let _another_run = restore(task, input, Path::new("x"));
+        let (parts, valid) = run(input.first());
+        read_within_bounds(parts, input);
+        let _another_run = restore(parts, input, Path::new("x"));
         let damaged = damage(valid, input.get(1..).unwrap_or_default());
-        read_within_bounds(task.model().network(), &damaged);
-        if let Ok(mut trainer) = restore(task, &damaged, Path::new("x")) {
+        read_within_bounds(parts, &damaged);
+        if let Ok(trainer) = restore(parts, &damaged, Path::new("x")) {
             // The header has room for blanks of several kinds.
-            assert!(to_bytes(&mut trainer).unwrap() == *valid, "loaded wrong");
+            assert!(to_bytes(&trainer).unwrap() == *valid, "loaded wrong");
         }
     });
 }
@@ -137,33 +125,18 @@ fn what_takes_most_memory_stays_within_the_bounds() {
         format!("{{\"{}\":{tensor}}}", "x".repeat(size)),
         format!("{{\"a\":{{\"dtype\":\"{}\"}}}}", "x".repeat(size)),
     ] {
-        let network = RUNS[0].0.model().network();
-        read_within_bounds(network, &file(&header));
+        read_within_bounds(&RUNS[0].0, &file(&header));
     }
 }
 
-type Tensor = (String, Dtype, Vec<usize>, Vec<u8>);
-
-fn tensors(bytes: &[u8]) -> Vec<Tensor> {
+fn tensors(bytes: &[u8]) -> Vec<Entry> {
     let file = SafeTensors::deserialize(bytes).unwrap();
-    let mut tensors: Vec<Tensor> = file
+    let mut tensors: Vec<Entry> = file
         .iter()
         .map(|(name, view)| (name.to_owned(), view.dtype(), view.shape().to_vec(), view.data().to_vec()))
         .collect();
     tensors.sort_by(|a, b| a.0.cmp(&b.0));
     tensors
-}
-
-/// With the right checksum.
-fn sealed(tensors: &[Tensor]) -> Vec<u8> {
-    let parts = tensors.iter().map(|(name, dtype, shape, bytes)| (&name[..], *dtype, &shape[..], &bytes[..]));
-    let metadata = HashMap::from([(CHECKSUM.to_owned(), checksum(parts.collect()))]);
-    let view = |(name, dtype, shape, bytes): &'_ Tensor| (name.clone(), *dtype, shape.clone(), bytes.clone());
-    let owned: Vec<Tensor> = tensors.iter().map(view).collect();
-    let views = owned
-        .iter()
-        .map(|(name, dtype, shape, bytes)| (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
-    safetensors::serialize(views, Some(metadata)).unwrap()
 }
 
 /// A well-formed checkpoint whose tensors are not what the program would have written; four bytes of `recipe` say each change.
@@ -175,14 +148,17 @@ fn forge(valid: &[u8], recipe: &[u8]) -> Vec<u8> {
             0 if tensors.len() > 1 => drop(tensors.remove(which)),
             1 => {
                 let length = usize::from(a);
-                tensors[which].3.resize(8 * length, b);
+                let width = if tensors[which].1 == Dtype::U8 { 1 } else { 8 };
+                tensors[which].3.resize(width * length, b);
                 tensors[which].2 = vec![length];
             }
             2 => {
-                let (shape, bytes) = (tensors[other].2.clone(), tensors[other].3.clone());
-                (tensors[which].2, tensors[which].3) = (shape, bytes);
+                let (_, kind, shape, bytes) = tensors[other].clone();
+                (tensors[which].1, tensors[which].2, tensors[which].3) = (kind, shape, bytes);
             }
-            3 => tensors[which].1 = if b % 2 == 0 { Dtype::U64 } else { Dtype::F64 },
+            3 if tensors[which].1 != Dtype::U8 => {
+                tensors[which].1 = if b % 2 == 0 { Dtype::U64 } else { Dtype::F64 };
+            }
             4 => tensors[which].2.insert(0, 1),
             _ => {
                 let (words, _) = tensors[which].3.as_chunks_mut::<8>();
@@ -193,16 +169,16 @@ fn forge(valid: &[u8], recipe: &[u8]) -> Vec<u8> {
             }
         }
     }
-    sealed(&tensors)
+    serialize(&tensors).unwrap()
 }
 
 #[test]
 fn a_forged_checkpoint_is_refused_or_goes_on() {
     bolero::check!(name = "forged").with_iterations(20_000).for_each(|input: &[u8]| {
-        let (task, valid) = run(input.first());
+        let (parts, valid) = run(input.first());
         let bytes = forge(valid, input.get(1..).unwrap_or_default());
-        read_within_bounds(task.model().network(), &bytes);
-        if let Ok(mut trainer) = restore(task, &bytes, Path::new("x")) {
+        read_within_bounds(parts, &bytes);
+        if let Ok(mut trainer) = restore(parts, &bytes, Path::new("x")) {
             for _ in 0..6 {
                 if trainer.step_once().is_err() {
                     break;
@@ -216,16 +192,16 @@ fn a_forged_checkpoint_is_refused_or_goes_on() {
 fn a_thousand_damaged_checkpoints_give_way_to_the_one_before() {
     let folder = folder("thousand");
     let path = folder.join("checkpoint.safetensors");
-    let tasks = [20, 40].map(|steps| task(OptimizerName::Adam, steps));
+    let tasks = [20, 40].map(|steps| task("adam", steps));
     let mut states = Vec::new();
     for task in &tasks {
-        let mut trainer = Trainer::new(task, None).unwrap();
-        trainer.run(&mut Nobody).unwrap();
-        write_checkpoint(&mut trainer, &path).unwrap();
+        let mut trainer = task.trainer(None).unwrap();
+        trainer.run(&mut ()).unwrap();
+        write_checkpoint(&trainer, &path).unwrap();
         states.push(fs::read(&path).unwrap());
     }
-    let task = &tasks[1];
-    assert!(to_bytes(&mut resume(task, &path).unwrap()).unwrap() == states[1], "undamaged");
+    let parts = &tasks[1].parts();
+    assert!(to_bytes(&resume(parts, &path).unwrap()).unwrap() == states[1], "undamaged");
     let bytes = fs::read(&path).unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     for i in 0..1000 {
@@ -237,15 +213,15 @@ fn a_thousand_damaged_checkpoints_give_way_to_the_one_before() {
             damaged[at] ^= 1 << (i % 8);
         }
         fs::write(&path, &damaged).unwrap();
-        let mut trainer = resume(task, &path).unwrap();
-        assert!(to_bytes(&mut trainer).unwrap() == states[0], "case {i}, byte {at}: step {}", trainer.step);
+        let trainer = resume(parts, &path).unwrap();
+        assert!(to_bytes(&trainer).unwrap() == states[0], "case {i}, byte {at}: step {}", trainer.steps());
     }
     fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
 fn a_type_is_part_of_the_checksum() {
-    let (task, valid) = run(Some(&0));
+    let (parts, valid) = run(Some(&0));
     let header = String::from_utf8_lossy(&valid[8..]).into_owned();
     // As long as F64, and as many bytes a number.
     let at = 8 + header.find("F64").unwrap();
@@ -255,6 +231,6 @@ fn a_type_is_part_of_the_checksum() {
         assert!(SafeTensors::deserialize(&damaged).is_ok(), "a file like any other");
         let error = Contents::of(&damaged, Path::new("x")).err().expect("refused");
         assert!(error.to_string().contains("checksum"), "{error}");
-        assert!(restore(task, &damaged, Path::new("x")).is_err());
+        assert!(restore(parts, &damaged, Path::new("x")).is_err());
     }
 }

@@ -1,0 +1,83 @@
+//! Why a step or an evaluation failed, with the numbers that say where.
+
+use crate::error::ShapeError;
+use crate::linear::ProductError;
+use crate::simulator::SimulatorError;
+use crate::spectral::SpectralError;
+
+/// The first value of a mini-batch that is NaN or infinite.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("component {component} of the {part} of its sample {sample} is {value}")]
+pub struct Culprit {
+    /// Position in the mini-batch.
+    pub sample: usize,
+    /// Input, initial state, target, control or outcome.
+    pub part: &'static str,
+    /// Position in that.
+    pub component: usize,
+    /// The value found.
+    pub value: f64,
+}
+
+/// Why a training step could not be completed.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The loss of the mini-batch is NaN or infinite.
+    #[error("the loss of the mini-batch is {loss}{}", .culprit.as_ref().map_or_else(String::new, |c| format!(": {c}")))]
+    LossNotFinite {
+        /// The value found.
+        loss: f64,
+        /// Where it comes from, if from one sample.
+        culprit: Option<Culprit>,
+    },
+    /// The loss has risen out of all proportion.
+    #[error("the loss of the mini-batches is {loss:.3e}, where it had been {best:.3e}")]
+    BlowUp {
+        /// Mean over the last ten mini-batches or so.
+        loss: f64,
+        /// The lowest that this mean has been.
+        best: f64,
+    },
+    /// The gradient is NaN or infinite.
+    #[error("component {index} of the gradient is {value}")]
+    GradientNotFinite {
+        /// Position in the parameter vector.
+        index: usize,
+        /// The value found; a finite one is too large to be squared.
+        value: f64,
+    },
+    /// The update is NaN or infinite.
+    #[error("component {index} of the update is {value}")]
+    UpdateNotFinite {
+        /// Position in the parameter vector.
+        index: usize,
+        /// The value found.
+        value: f64,
+    },
+    /// Parts do not fit.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// The spectral step failed.
+    #[error(transparent)]
+    Spectral(#[from] SpectralError),
+    /// A product with J failed.
+    #[error(transparent)]
+    Product(#[from] ProductError),
+    /// The simulator failed.
+    #[error(transparent)]
+    Simulator(#[from] SimulatorError),
+    /// A function that a problem was made of failed.
+    #[error("the outcomes cannot be computed: {reason}")]
+    Function {
+        /// In the function's words.
+        reason: String,
+    },
+    /// The optimizer needs more of a problem than this one has.
+    #[error("{optimizer} needs {needs}, which this problem does not have")]
+    Unsupported {
+        /// The optimizer's name.
+        optimizer: &'static str,
+        /// What it needs.
+        needs: &'static str,
+    },
+}

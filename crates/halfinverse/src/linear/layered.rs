@@ -1,0 +1,321 @@
+//! J of simulator ∘ network over a mini-batch, by layers: products, rows and Gram matrix without J.
+//!
+//! With Dₗ (n × out) the outcomes' derivatives with respect to what layer l puts out, row r = (s, c) of J holds
+//! (∂xₗ₊₁/∂θₗ)ᵀ Dₗ[r, ·] for the parameters of layer l: for a dense layer Dₗ[r, ·] ⊗ xₗ[s, ·] and Dₗ[r, ·]. D of the last layer
+//! is the simulator's block ∂y/∂z, the others follow by going back through the layers.
+//!
+//! | what | operations, dense layers |
+//! |---|---|
+//! | all Dₗ, once | 2nP |
+//! | J v or Jᵀ u by sweeps through the network | 4bP + 2nq |
+//! | J v or Jᵀ u by Dₗ | 2bP + 2n·Σwidths |
+//! | K = J Jᵀ = Σₗ (xₗxₗᵀ + 1) ∘ (Dₗ Dₗᵀ) | n²·Σwidths |
+//! | rows of J | P each |
+//!
+//! Memory: the activations, and m times as much for the Dₗ when they are wanted.
+//!
+//! Source of the layer-wise Gram matrix: Novak, Sohl-Dickstein, Schoenholz, *Fast finite width neural tangent
+//! kernel*, ICML 2022.
+
+use faer::{Mat, MatMut, MatRef, Par};
+
+use super::columns::{from_rows, to_rows};
+use super::{Jacobian, ProductError, make_square};
+use crate::network::{Leaf, Network, Pair, Pass};
+use crate::simulator::{Pattern, Simulator, block_cotangent, block_tangent};
+
+/// The sparse route through the last layer's part of the Gram matrix pays when at most one in so many pairs of control and
+/// outcome is coupled: measured on Poisson grids.
+const FEW: usize = 4;
+
+/// Products with J that one factorization is expected to ask for; decides whether all Dₗ pay for themselves.
+const EXPECTED_PRODUCTS: usize = 32;
+
+/// The Jacobian of one mini-batch at one θ, borrowed from a [`NetworkProblem`](crate::problem::NetworkProblem).
+pub struct LayeredJacobian<'a> {
+    network: &'a Network,
+    theta: &'a [f64],
+    pass: &'a Pass,
+    leaves: Vec<Leaf<'a>>,
+    scratch: &'a mut [Mat<f64>; 2],
+    work: &'a mut Workspace,
+    par: Par,
+}
+
+/// What a [`LayeredJacobian`] works in; kept from step to step.
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    /// The simulator's block ∂y/∂z, b × q·m: also D of what puts out the controls, n × q with rows component-major (c·b + s).
+    block: Vec<f64>,
+    /// Which outcomes depend on which controls.
+    pattern: Pattern,
+    /// Of each outcome, the controls it depends on, where these are few.
+    few: Option<Vec<Vec<usize>>>,
+    /// Dₗ of each leaf, n × out, rows component-major; empty for a leaf that puts out the controls, whose D is the block.
+    rows: Vec<Vec<f64>>,
+    /// Whether `rows` is that of the present θ.
+    complete: bool,
+    outcome: Mat<f64>,
+    control: Mat<f64>,
+    leaf: Mat<f64>,
+    accumulated: Mat<f64>,
+    /// Two matrices that sweeps over n rows work in; empty before the first one.
+    stacked: Option<[Mat<f64>; 2]>,
+    /// D of one row.
+    one: Vec<f64>,
+}
+
+impl Workspace {
+    pub(crate) fn new(network: &Network, simulator: &dyn Simulator, samples: usize) -> Self {
+        let (q, m) = (simulator.controls(), simulator.outcomes());
+        let pattern = simulator.pattern();
+        let few = match &pattern {
+            Pattern::Full => None,
+            Pattern::Sparse(outcomes) => {
+                let coupled: usize = outcomes.iter().map(Vec::len).sum();
+                (FEW * coupled <= m * q).then(|| {
+                    let mut of_outcome = vec![Vec::new(); m];
+                    for (j, outcomes) in outcomes.iter().enumerate() {
+                        for &c in outcomes {
+                            of_outcome[c].push(j);
+                        }
+                    }
+                    of_outcome
+                })
+            }
+        };
+        Self {
+            block: Vec::new(),
+            pattern,
+            few,
+            rows: Vec::new(),
+            complete: false,
+            outcome: Mat::zeros(samples, m),
+            control: Mat::zeros(samples, network.outputs()),
+            leaf: Mat::new(),
+            accumulated: Mat::zeros(samples, m),
+            stacked: None,
+            one: Vec::new(),
+        }
+    }
+
+    /// Room for the simulator's block, b × q·m; forgets the rows of the last θ.
+    pub(crate) fn block_mut(&mut self) -> MatMut<'_, f64> {
+        let (b, m, q) = (self.outcome.nrows(), self.outcome.ncols(), self.control.ncols());
+        self.complete = false;
+        self.block.resize(b * m * q, 0.0);
+        MatMut::from_column_major_slice_mut(&mut self.block, b, q * m)
+    }
+
+    pub(crate) fn blocks(&self) -> MatRef<'_, f64> {
+        let (b, m, q) = (self.outcome.nrows(), self.outcome.ncols(), self.control.ncols());
+        MatRef::from_column_major_slice(&self.block, b, q * m)
+    }
+
+    /// Dₗ of a leaf, and which of its outputs reach which outcome.
+    fn rows_of(&self, l: usize, direct: bool) -> (&[f64], &Pattern) {
+        if direct { (&self.block, &self.pattern) } else { (&self.rows[l], &Pattern::Full) }
+    }
+}
+
+impl<'a> LayeredJacobian<'a> {
+    pub(crate) fn new(
+        network: &'a Network,
+        theta: &'a [f64],
+        pass: &'a Pass,
+        scratch: &'a mut [Mat<f64>; 2],
+        work: &'a mut Workspace,
+        par: Par,
+    ) -> Self {
+        let mut leaves = Vec::new();
+        pass.leaves(network, theta, 0, &mut leaves);
+        let widest = leaves.iter().map(|leaf| leaf.layer.outputs()).max().unwrap_or(0);
+        if work.leaf.ncols() != widest {
+            work.leaf = Mat::zeros(work.outcome.nrows(), widest);
+        }
+        work.rows.resize(leaves.len(), Vec::new());
+        Self { network, theta, pass, leaves, scratch, work, par }
+    }
+
+    /// The simulator's blocks ∂y/∂z, b × q·m: column j·m + c holds ∂y_c/∂z_j of every sample.
+    #[must_use]
+    pub fn blocks(&self) -> MatRef<'_, f64> {
+        self.work.blocks()
+    }
+
+    /// The block ∂y/∂z of sample `s`, m × q.
+    #[must_use]
+    pub fn block(&self, s: usize) -> Mat<f64> {
+        let (_, m) = self.batch();
+        let blocks = self.blocks();
+        Mat::from_fn(m, self.network.outputs(), |c, j| blocks[(s, j * m + c)])
+    }
+
+    /// Samples b, and outcome components m of each.
+    fn batch(&self) -> (usize, usize) {
+        self.work.outcome.shape()
+    }
+
+    /// Whether leaf `l` puts out the controls, so that the block is its D.
+    fn direct(&self, l: usize) -> bool {
+        l + 1 == self.leaves.len() && self.network.ends_in_leaf()
+    }
+
+    /// Whether products by all Dₗ, their making included, cost less than sweeps.
+    fn rows_pay(&self) -> bool {
+        let (_, m) = self.batch();
+        let p = self.network.parameters();
+        let outputs = self.leaves.iter().map(|leaf| leaf.layer.outputs()).sum::<usize>();
+        let hidden = if self.network.ends_in_leaf() { outputs - self.network.outputs() } else { outputs };
+        p > m * hidden && EXPECTED_PRODUCTS * (p - m * hidden) > m * p
+    }
+
+    /// Dₗ of every leaf.
+    fn complete_rows(&mut self) {
+        if self.work.complete {
+            return;
+        }
+        let (b, m) = self.batch();
+        let (n, q, direct) = (b * m, self.network.outputs(), self.network.ends_in_leaf());
+        let work = &mut *self.work;
+        let mut stacked = work.stacked.take().unwrap_or_else(|| self.network.scratch(n));
+        let mut l = self.leaves.len();
+        let rows = &mut work.rows;
+        let mut keep = |_: &Leaf<'_>, d: MatRef<'_, f64>| {
+            l -= 1;
+            if direct && l + 1 == rows.len() {
+                return;
+            }
+            rows[l].resize(n * d.ncols(), 0.0);
+            MatMut::from_column_major_slice_mut(&mut rows[l], n, d.ncols()).copy_from(d);
+        };
+        let block = MatRef::from_column_major_slice(&work.block, n, q);
+        let theta = (self.theta, 0);
+        self.pass.backward(self.network, theta, block, None, &mut keep, &mut stacked, self.par);
+        work.stacked = Some(stacked);
+        work.complete = true;
+    }
+
+    /// The Gram matrix's block (c, d) of b × b, into `sum`.
+    fn gram_block(
+        &self,
+        (c, d): (usize, usize),
+        shared: &[Mat<f64>],
+        columns: &mut Vec<usize>,
+        product: &mut Mat<f64>,
+        sum: &mut Mat<f64>,
+    ) {
+        let (b, m) = self.batch();
+        sum.fill(0.0);
+        for (l, (leaf, shared)) in self.leaves.iter().zip(shared).enumerate() {
+            let direct = self.direct(l);
+            let (rows, _) = self.work.rows_of(l, direct);
+            let rows = MatRef::from_column_major_slice(rows, b * m, leaf.layer.outputs());
+            let few = self.work.few.as_ref().filter(|_| direct);
+            let columns = few.map(|controls| {
+                columns.clear();
+                columns.extend(controls[c].iter().filter(|j| controls[d].contains(j)));
+                &columns[..]
+            });
+            let pair = Pair { left: rows.subrows(c * b, b), right: rows.subrows(d * b, b), shared, columns };
+            leaf.layer.gram(leaf.place, pair, product, sum, self.par);
+        }
+    }
+}
+
+impl Jacobian for LayeredJacobian<'_> {
+    fn shape(&self) -> (usize, usize) {
+        let (b, m) = self.batch();
+        (b * m, self.network.parameters())
+    }
+
+    fn apply(&mut self, v: &[f64], out: &mut [f64]) -> Result<(), ProductError> {
+        if self.rows_pay() {
+            self.complete_rows();
+            self.work.accumulated.fill(0.0);
+            for (l, leaf) in self.leaves.iter().enumerate() {
+                let direct = self.direct(l);
+                let work = &mut *self.work;
+                let mut tangent = work.leaf.as_mut().subcols_mut(0, leaf.layer.outputs());
+                leaf.layer.tangent(leaf.place, None, leaf.of(v), tangent.as_mut(), self.par);
+                let (rows, pattern) =
+                    if direct { (&work.block, &work.pattern) } else { (&work.rows[l], &Pattern::Full) };
+                block_tangent(rows, pattern, tangent.as_ref(), work.accumulated.as_mut());
+            }
+        } else {
+            let Workspace { control, accumulated, block, pattern, .. } = &mut *self.work;
+            let (network, theta) = (self.network, self.theta);
+            self.pass.tangent(network, theta, None, v, control.as_mut(), self.scratch, self.par);
+            accumulated.fill(0.0);
+            block_tangent(block, pattern, control.as_ref(), accumulated.as_mut());
+        }
+        to_rows(self.work.accumulated.as_ref(), out);
+        Ok(())
+    }
+
+    fn apply_transpose(&mut self, u: &[f64], out: &mut [f64]) -> Result<(), ProductError> {
+        from_rows(u, self.work.outcome.as_mut());
+        if self.rows_pay() {
+            self.complete_rows();
+            for (l, leaf) in self.leaves.iter().enumerate() {
+                let direct = self.direct(l);
+                let work = &mut *self.work;
+                let mut delta = work.leaf.as_mut().subcols_mut(0, leaf.layer.outputs());
+                let (rows, pattern) =
+                    if direct { (&work.block, &work.pattern) } else { (&work.rows[l], &Pattern::Full) };
+                block_cotangent(rows, pattern, work.outcome.as_ref(), delta.as_mut());
+                leaf.layer.gradient(leaf.place, delta.as_ref(), leaf.of_mut(out), self.par);
+            }
+        } else {
+            let Workspace { control, outcome, block, pattern, .. } = &mut *self.work;
+            block_cotangent(block, pattern, outcome.as_ref(), control.as_mut());
+            self.pass.gradient(self.network, self.theta, control.as_ref(), out, self.scratch, self.par);
+        }
+        Ok(())
+    }
+
+    fn fill_rows(&mut self, first: usize, out: &mut [f64]) -> Result<(), ProductError> {
+        self.complete_rows();
+        let (b, m) = self.batch();
+        for (r, row) in out.chunks_exact_mut(self.network.parameters()).enumerate() {
+            let (s, c) = ((first + r) / m, (first + r) % m);
+            for (l, leaf) in self.leaves.iter().enumerate() {
+                let direct = self.direct(l);
+                let mut one = std::mem::take(&mut self.work.one);
+                let (rows, _) = self.work.rows_of(l, direct);
+                one.clear();
+                one.extend((0..leaf.layer.outputs()).map(|o| rows[o * b * m + c * b + s]));
+                leaf.layer.row(leaf.place, s, &one, leaf.of_mut(row));
+                self.work.one = one;
+            }
+        }
+        Ok(())
+    }
+
+    fn row_gram(&mut self, gram: &mut Mat<f64>, par: Par) -> Result<(), ProductError> {
+        self.complete_rows();
+        let (b, m) = self.batch();
+        make_square("J J^T", gram, b * m)?;
+        let shared: Vec<Mat<f64>> =
+            self.leaves.iter().map(|leaf| leaf.layer.shared(leaf.place, par)).collect();
+        let (mut product, mut sum, mut columns) = (Mat::zeros(b, b), Mat::zeros(b, b), Vec::new());
+        for c in 0..m {
+            for d in 0..=c {
+                self.gram_block((c, d), &shared, &mut columns, &mut product, &mut sum);
+                for t in 0..b {
+                    let column = gram.col_as_slice_mut(t * m + d);
+                    for (k, &value) in column[c..].iter_mut().step_by(m).zip(sum.col_as_slice(t)) {
+                        *k = value;
+                    }
+                    if c != d {
+                        let column = gram.col_as_slice_mut(t * m + c);
+                        for (s, k) in column[d..].iter_mut().step_by(m).enumerate() {
+                            *k = sum[(t, s)];
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,173 @@
+//! J = ∂y/∂θ as an operator: what the spectral solvers need of it, and no more.
+//!
+//! Rows are sample-major (sample s, component c: row s·m + c); columns are in the order of θ.
+
+pub(crate) mod columns;
+mod dense;
+pub mod layered;
+pub(crate) mod threads;
+pub(crate) mod vectors;
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, MatRef, Par};
+
+pub use dense::DenseJacobian;
+pub use layered::LayeredJacobian;
+pub(crate) use layered::Workspace;
+
+/// A product with J that could not be formed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{product} cannot be formed: {reason}")]
+pub struct ProductError {
+    /// `J v`, `J^T u`, or `J`.
+    pub product: &'static str,
+    /// In the words of whoever forms it.
+    pub reason: String,
+}
+
+/// The Jacobian of outcomes with respect to parameters, n × P.
+///
+/// Methods take `&mut self` because implementors own the scratch space that their products need.
+///
+/// # Example
+/// A Jacobian that is known by its products alone:
+/// ```
+/// use halfinverse::linear::{Jacobian, ProductError};
+/// /// Differences of neighbouring entries.
+/// struct Differences(usize);
+/// impl Jacobian for Differences {
+///     fn shape(&self) -> (usize, usize) {
+///         (self.0 - 1, self.0)
+///     }
+///     fn apply(&mut self, v: &[f64], out: &mut [f64]) -> Result<(), ProductError> {
+///         out.iter_mut().zip(v.windows(2)).for_each(|(out, v)| *out = v[1] - v[0]);
+///         Ok(())
+///     }
+///     fn apply_transpose(&mut self, u: &[f64], out: &mut [f64]) -> Result<(), ProductError> {
+///         out.fill(0.0);
+///         for (i, u) in u.iter().enumerate() {
+///             out[i] -= u;
+///             out[i + 1] += u;
+///         }
+///         Ok(())
+///     }
+/// }
+/// let dense = Differences(3).dense_transpose()?; // P × n
+/// assert_eq!((dense[(0, 0)], dense[(1, 0)], dense[(2, 1)]), (-1.0, 1.0, 1.0));
+/// # Ok::<(), ProductError>(())
+/// ```
+pub trait Jacobian {
+    /// n, the number of outcomes in the batch, and P, the number of parameters.
+    fn shape(&self) -> (usize, usize);
+
+    /// `out` (n) = J v, whatever `out` held before.
+    ///
+    /// # Errors
+    /// When the product cannot be formed.
+    fn apply(&mut self, v: &[f64], out: &mut [f64]) -> Result<(), ProductError>;
+
+    /// `out` (P) = Jᵀ u, whatever `out` held before.
+    ///
+    /// # Errors
+    /// When the product cannot be formed.
+    fn apply_transpose(&mut self, u: &[f64], out: &mut [f64]) -> Result<(), ProductError>;
+
+    /// Adds up what each rank has of a sum over rows, where the rows are spread over ranks. One process has them all.
+    fn sum(&self, partial: &mut [f64]) {
+        let _ = partial;
+    }
+
+    /// Rows `first`, `first + 1`, … into `out`, one after the other. By default a product with a unit vector each.
+    ///
+    /// # Errors
+    /// When a row cannot be formed.
+    fn fill_rows(&mut self, first: usize, out: &mut [f64]) -> Result<(), ProductError> {
+        let (n, p) = self.shape();
+        let mut unit = vec![0.0; n];
+        for (i, row) in out.chunks_exact_mut(p).enumerate() {
+            unit[first + i] = 1.0;
+            self.apply_transpose(&unit, row)?;
+            unit[first + i] = 0.0;
+        }
+        Ok(())
+    }
+
+    /// Jᵀ (P × n): row after row of J in memory, nP numbers.
+    ///
+    /// # Errors
+    /// When a row cannot be formed, or there is no memory for J.
+    fn dense_transpose(&mut self) -> Result<Mat<f64>, ProductError> {
+        let (n, p) = self.shape();
+        check_room("J", p, n)?;
+        let mut transpose = Mat::zeros(p, n);
+        let mut rows = vec![0.0; p * BLOCK.min(n)];
+        for first in (0..n).step_by(BLOCK) {
+            let count = BLOCK.min(n - first);
+            let rows = &mut rows[..count * p];
+            self.fill_rows(first, rows)?;
+            for (i, row) in rows.chunks_exact(p).enumerate() {
+                transpose.col_as_slice_mut(first + i).copy_from_slice(row);
+            }
+        }
+        Ok(transpose)
+    }
+
+    /// K = J Jᵀ (n × n) into `gram`, which is made as large as that. By default through J itself: 2n²P operations.
+    ///
+    /// # Errors
+    /// When J cannot be formed, or there is no memory for K.
+    fn row_gram(&mut self, gram: &mut Mat<f64>, par: Par) -> Result<(), ProductError> {
+        let transpose = self.dense_transpose()?;
+        let n = transpose.ncols();
+        make_square("J J^T", gram, n)?;
+        matmul(gram, Accum::Replace, transpose.transpose(), &transpose, 1.0, par);
+        Ok(())
+    }
+
+    /// JᵀJ (P × P) into `gram`, by a few rows of J at a time: 2nP² operations, memory P².
+    ///
+    /// # Errors
+    /// When a row of J cannot be formed, or there is no memory for JᵀJ.
+    fn column_gram(&mut self, gram: &mut Mat<f64>, par: Par) -> Result<(), ProductError> {
+        let (n, p) = self.shape();
+        make_square("J^T J", gram, p)?;
+        gram.fill(0.0);
+        let mut rows = vec![0.0; p * BLOCK.min(n)];
+        for first in (0..n).step_by(BLOCK) {
+            let count = BLOCK.min(n - first);
+            self.fill_rows(first, &mut rows[..count * p])?;
+            let block = MatRef::from_column_major_slice(&rows[..count * p], p, count);
+            matmul(&mut *gram, Accum::Add, block, block.transpose(), 1.0, par);
+        }
+        Ok(())
+    }
+}
+
+/// Makes `matrix` n × n, its entries whatever they are; a matrix of that size is left as it is.
+///
+/// # Errors
+/// When there is no memory for it.
+pub(crate) fn make_square(what: &'static str, matrix: &mut Mat<f64>, n: usize) -> Result<(), ProductError> {
+    if matrix.shape() != (n, n) {
+        check_room(what, n, n)?;
+        *matrix = Mat::zeros(n, n);
+    }
+    Ok(())
+}
+
+/// Whether the system would give so many numbers: an allocation that fails ends the program.
+fn check_room(product: &'static str, rows: usize, columns: usize) -> Result<(), ProductError> {
+    let numbers = rows.checked_mul(columns);
+    // Beyond some size the system refuses at once; what it promises and cannot give is the forecast's to find out.
+    let there = numbers.is_some_and(|numbers| Vec::<f64>::new().try_reserve_exact(numbers).is_ok());
+    if there {
+        return Ok(());
+    }
+    let bytes = 8.0 * rows as f64 * columns as f64 / (1u64 << 30) as f64;
+    let reason =
+        format!("its {rows} x {columns} entries take {bytes:.1} GiB; a Krylov space needs none of it");
+    Err(ProductError { product, reason })
+}
+
+/// Rows that are formed at a time.
+const BLOCK: usize = 64;

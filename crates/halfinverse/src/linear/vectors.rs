@@ -1,0 +1,163 @@
+//! The one place that touches long vectors: lengths, inner products, combinations, and the extension of a basis.
+//!
+//! Vectors over parameters (P entries) are the same on every rank. Vectors over outcomes (n entries) may be spread over
+//! ranks, each holding the rows of its samples. What sums over a vector of the second kind takes the sum over ranks
+//! as an argument ([`Sum`]), which is [`Jacobian::sum`](super::Jacobian::sum); one process sums nothing.
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, MatMut, MatRef, Par};
+
+use super::columns::vectorized;
+
+/// Adds up partial results over ranks, in place.
+pub(crate) type Sum<'a> = &'a dyn Fn(&mut [f64]);
+
+/// For vectors that every rank has whole.
+pub(crate) fn whole(_: &mut [f64]) {}
+
+/// |x|.
+pub(crate) fn norm(x: &[f64]) -> f64 {
+    dot(x, x).sqrt()
+}
+
+/// |x| for a vector that may be spread over ranks.
+pub(crate) fn norm_over(x: &[f64], sum: Sum<'_>) -> f64 {
+    total(norm(x), sum)
+}
+
+/// a·b for vectors that may be spread over ranks, added up in their order.
+pub(crate) fn dot_over(a: &[f64], b: &[f64], sum: Sum<'_>) -> f64 {
+    let mut product = [a.iter().zip(b).map(|(a, b)| a * b).sum()];
+    sum(&mut product);
+    product[0]
+}
+
+/// The length of a vector whose parts have these lengths.
+fn total(part: f64, sum: Sum<'_>) -> f64 {
+    let square = part * part;
+    let mut squares = [square];
+    sum(&mut squares);
+    // One rank keeps its length, whose square may overflow or underflow.
+    if squares[0] == square { part } else { squares[0].sqrt() }
+}
+
+/// a·b with eight partial sums, so that it vectorises; the order does not depend on the machine.
+pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
+    vectorized(
+        #[inline(always)]
+        || {
+            let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+            let mut lanes = [0.0; 8];
+            for (a, b) in a.iter().zip(b) {
+                for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
+                    *lane += a * b;
+                }
+            }
+            lanes.iter().sum::<f64>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f64>()
+        },
+    )
+}
+
+/// a ← a + c·b.
+pub(crate) fn add(a: &mut [f64], c: f64, b: &[f64]) {
+    for (a, b) in a.iter_mut().zip(b) {
+        *a += c * b;
+    }
+}
+
+/// `out` = x + t·v.
+pub(crate) fn along(x: &[f64], t: f64, v: &[f64], out: &mut [f64]) {
+    for ((out, x), v) in out.iter_mut().zip(x).zip(v) {
+        *out = x + t * v;
+    }
+}
+
+/// `out` ← `out` + factor·(basis)(coefficients), for a basis (length × k) and coefficients (k × columns).
+pub(crate) fn combine(
+    basis: MatRef<'_, f64>,
+    coefficients: MatRef<'_, f64>,
+    factor: f64,
+    out: MatMut<'_, f64>,
+    par: Par,
+) {
+    matmul(out, Accum::Add, basis, coefficients, factor, par);
+}
+
+/// Takes out of `vector` what lies in the span of an orthonormal basis.
+pub(crate) fn project_out(basis: MatRef<'_, f64>, vector: &mut [f64], sum: Sum<'_>, par: Par) {
+    let length = vector.len();
+    let vector = MatMut::from_column_major_slice_mut(vector, length, 1);
+    let mut inside = basis.transpose() * &vector;
+    sum(inside.col_as_slice_mut(0));
+    combine(basis, inside.as_ref(), -1.0, vector, par);
+}
+
+/// Orthogonalizes column `k` against those before it and normalises it; returns what its length was.
+///
+/// The recurrence says that `along` times the column before it is most of what has to go, so that goes first; classical
+/// Gram–Schmidt takes the rest, once more where it cancelled (Daniel, Gragg, Kaufman, Stewart, 1976).
+pub(crate) fn extend(
+    basis: &mut Mat<f64>,
+    k: usize,
+    along: f64,
+    overlaps: &mut Mat<f64>,
+    sum: Sum<'_>,
+    par: Par,
+) -> f64 {
+    let (before, mut rest) = basis.as_mut().split_at_col_mut(k);
+    let before = before.as_ref();
+    let mut vector = rest.as_mut().subcols_mut(0, 1);
+    let original = total(vector.norm_l2(), sum);
+    if k > 0 {
+        vector -= faer::Scale(along) * before.subcols(k - 1, 1);
+        let mut overlaps = overlaps.as_mut().subrows_mut(0, k);
+        let mut length = total(vector.norm_l2(), sum);
+        for _ in 0..3 {
+            let earlier = length;
+            matmul(&mut overlaps, Accum::Replace, before.transpose(), &vector, 1.0, par);
+            if let Some(overlaps) = overlaps.as_mut().col_mut(0).try_as_col_major_mut() {
+                sum(overlaps.as_slice_mut());
+            }
+            matmul(&mut vector, Accum::Add, before, &overlaps, -1.0, par);
+            length = total(vector.norm_l2(), sum);
+            if length > 0.7 * earlier {
+                break;
+            }
+        }
+        // Below the round-off of the product itself there is no direction left, only noise.
+        if length <= f64::EPSILON * original {
+            vector.fill(0.0);
+        }
+    }
+    normalize(vector, sum)
+}
+
+/// Scales a vector to length 1 (0 stays 0); returns what its length was.
+pub(crate) fn normalize(mut vector: MatMut<'_, f64>, sum: Sum<'_>) -> f64 {
+    let length = total(vector.norm_l2(), sum);
+    if length > 0.0 {
+        vector *= faer::Scale(1.0 / length);
+    }
+    length
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_add_up_over_ranks_and_one_rank_keeps_its_own() {
+        let doubled = |values: &mut [f64]| values.iter_mut().for_each(|value| *value *= 2.0);
+        assert_eq!(norm_over(&[3.0, 4.0], &doubled), 50f64.sqrt());
+        assert_eq!(dot_over(&[3.0, 4.0], &[1.0, 1.0], &doubled), 14.0);
+        assert_eq!(total(1e-200, &whole), 1e-200, "whose square underflows");
+    }
+
+    #[test]
+    fn what_was_projected_out_is_orthogonal_to_the_basis() {
+        let basis = Mat::from_fn(3, 2, |i, j| f64::from(u8::from(i == j)));
+        let mut vector = [1.0, 2.0, 3.0];
+        project_out(basis.as_ref(), &mut vector, &whole, Par::Seq);
+        assert_eq!(vector, [0.0, 0.0, 3.0]);
+    }
+}

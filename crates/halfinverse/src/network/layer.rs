@@ -1,0 +1,301 @@
+//! What a layer of a network can do, for a whole mini-batch at once.
+//!
+//! A layer maps x (b × inputs) to y (b × outputs) with parameters of its own. What it needs later for its derivatives it
+//! keeps in a [`Record`]. Batch matrices have one row per sample and are stored column by column: the samples of a
+//! feature are contiguous.
+//!
+//! | what | when it is asked for |
+//! |---|---|
+//! | [`Layer::forward`] | every evaluation |
+//! | [`Layer::pull`], [`Layer::gradient`] | gradients; Jᵀu; derivatives of the outcomes with respect to y, layer by layer |
+//! | [`Layer::tangent`] | J v |
+//! | [`Layer::row`], [`Layer::gram`] | stored J; J Jᵀ |
+//! | [`Layer::factors`] | Kronecker factors |
+//!
+//! A layer that contains others ([`Composite`]) hands these questions on to them.
+
+use std::any::Any;
+use std::fmt::Debug;
+
+use faer::{Mat, MatMut, MatRef, Par};
+use rand::Rng;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use toml::Table;
+
+use super::Init;
+use crate::error::SettingError;
+use crate::linear::columns::{column, column_mut};
+
+/// What a layer keeps of a mini-batch between `forward` and the derivatives: anything.
+pub type Record = Box<dyn Any + Send + Sync>;
+
+/// Where the derivatives of a layer are taken.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    /// The layer's own parameters.
+    pub theta: &'a [f64],
+    /// Its input, b × inputs.
+    pub input: MatRef<'a, f64>,
+    /// What `forward` left there.
+    pub record: &'a Record,
+}
+
+/// A named part of θ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tensor {
+    /// Its name in files, such as `layers.0.weight`.
+    pub name: String,
+    /// Its shape. θ holds it with the first index fastest, files with the last one, as PyTorch does.
+    pub shape: Vec<usize>,
+    /// Where it starts in θ.
+    pub offset: usize,
+}
+
+impl Tensor {
+    /// Number of entries.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Where in θ the entries are, in the order of files.
+    pub fn places(&self) -> impl Iterator<Item = usize> {
+        let (shape, offset) = (self.shape.clone(), self.offset);
+        (0..self.len()).map(move |mut at| {
+            // Mixed-radix digits of `at`, the last one fastest.
+            let mut place = 0;
+            let mut stride = shape.iter().product::<usize>();
+            for &length in shape.iter().rev() {
+                stride /= length;
+                place += at % length * stride;
+                at /= length;
+            }
+            offset + place
+        })
+    }
+}
+
+/// A part of a network.
+///
+/// Only the first few methods are obligatory for a layer without parameters. Sizes are checked by the network:
+/// matrices and slices that a layer is given fit its own numbers. Outputs may hold anything before; they are to be
+/// overwritten.
+pub trait Layer: Debug + Send + Sync {
+    /// Width of the input.
+    fn inputs(&self) -> usize;
+
+    /// Width of the output.
+    fn outputs(&self) -> usize;
+
+    /// y from x; keeps what the derivatives need in `record`, which held what an earlier call left, or `()`.
+    fn forward(
+        &self,
+        theta: &[f64],
+        input: MatRef<'_, f64>,
+        record: &mut Record,
+        output: MatMut<'_, f64>,
+        par: Par,
+    );
+
+    /// ẏ = (∂y/∂x) ẋ + (∂y/∂θ) v. ẋ is absent where the input does not move; v is empty for a layer without parameters.
+    fn tangent(
+        &self,
+        at: Place<'_>,
+        input: Option<MatRef<'_, f64>>,
+        v: &[f64],
+        output: MatMut<'_, f64>,
+        par: Par,
+    );
+
+    /// x̄ = (∂y/∂x)ᵀ ȳ for several cotangents at once: row c·b + s of both is the c-th cotangent of sample s.
+    fn pull(&self, at: Place<'_>, cotangent: MatRef<'_, f64>, input: MatMut<'_, f64>, par: Par);
+
+    /// Number of parameters.
+    fn parameters(&self) -> usize {
+        self.tensors().iter().map(Tensor::len).sum()
+    }
+
+    /// Names and shapes of the parameters, in their order, with offsets from the layer's first one.
+    fn tensors(&self) -> Vec<Tensor> {
+        Vec::new()
+    }
+
+    /// Draws the layer's parameters. By default all are 0.
+    fn initialize(&self, init: Init, rng: &mut dyn Rng, theta: &mut [f64]) {
+        let _ = (init, rng);
+        theta.fill(0.0);
+    }
+
+    /// `out` = (∂y/∂θ)ᵀ ȳ, summed over samples, for one cotangent ȳ (b × outputs).
+    fn gradient(&self, at: Place<'_>, cotangent: MatRef<'_, f64>, out: &mut [f64], par: Par) {
+        let _ = (at, cotangent, par);
+        out.fill(0.0);
+    }
+
+    /// `out` = (∂y/∂θ)ᵀ d for sample `sample` alone and d (outputs). By default by [`Self::gradient`], b times as dear.
+    fn row(&self, at: Place<'_>, sample: usize, d: &[f64], out: &mut [f64]) {
+        let mut cotangent = Mat::zeros(at.input.nrows(), d.len());
+        for (j, &d) in d.iter().enumerate() {
+            cotangent[(sample, j)] = d;
+        }
+        self.gradient(at, cotangent.as_ref(), out, Par::Seq);
+    }
+
+    /// What all blocks of the Gram matrix share, b × b; by default nothing.
+    fn shared(&self, at: Place<'_>, par: Par) -> Mat<f64> {
+        let _ = (at, par);
+        Mat::new()
+    }
+
+    /// Adds this layer's part of one block of J Jᵀ to `sum` (b × b): entry (s, t) is the inner product of the rows that d of
+    /// sample s makes and that d′ of sample t makes. By default through rows.
+    fn gram(&self, at: Place<'_>, pair: Pair<'_>, product: &mut Mat<f64>, sum: &mut Mat<f64>, par: Par) {
+        let _ = (product, par);
+        let rows = |d: MatRef<'_, f64>| {
+            let mut rows = Mat::zeros(self.parameters(), d.nrows());
+            for s in 0..d.nrows() {
+                let d: Vec<f64> = (0..d.ncols()).map(|j| d[(s, j)]).collect();
+                self.row(at, s, &d, rows.col_as_slice_mut(s));
+            }
+            rows
+        };
+        *sum += rows(pair.left).transpose() * rows(pair.right);
+    }
+
+    /// Whether the parameters are a matrix (outputs × inputs + 1, the bias last) that acts on the input, so that the layer's
+    /// part of JᵀJ has Kronecker factors made of inputs and cotangents.
+    fn factors(&self) -> bool {
+        false
+    }
+
+    /// σ′ of every unit and sample (b × outputs), where the layer is an activation.
+    fn slopes<'a>(&self, record: &'a Record) -> Option<MatRef<'a, f64>> {
+        let _ = record;
+        None
+    }
+
+    /// The layers inside this one, where there are some.
+    fn composite(&self) -> Option<&dyn Composite> {
+        None
+    }
+}
+
+/// Settings of a layer, by which a task file makes it. The type's own defaults stand for what a file leaves out.
+///
+/// One line in the [registry](crate::task::Registry) makes it known by its kind.
+pub trait Setup: Serialize + DeserializeOwned + Default + schemars::JsonSchema {
+    /// Its name in task files: `kind` of an entry of `network.layers`.
+    const KIND: &'static str;
+
+    /// The layer for an input of that width; `inner` makes the layers inside it, one after the other, for an input of the width given.
+    ///
+    /// # Errors
+    /// The first setting that is out of range, by its own name.
+    fn build(self, inputs: usize, inner: &Inner<'_>) -> Result<Box<dyn Layer>, SettingError>;
+}
+
+/// Makes layers of their settings, for an input of some width.
+pub type Inner<'a> = dyn Fn(&[Table], usize) -> Result<Vec<Box<dyn Layer>>, SettingError> + 'a;
+
+/// Two of the cotangents of a mini-batch, b × outputs each, for one block of the Gram matrix.
+#[derive(Clone, Copy)]
+pub struct Pair<'a> {
+    /// d, a row per sample.
+    pub left: MatRef<'a, f64>,
+    /// d′, a row per sample.
+    pub right: MatRef<'a, f64>,
+    /// [`Layer::shared`].
+    pub shared: &'a Mat<f64>,
+    /// The only columns in which both may differ from 0, where these are few.
+    pub columns: Option<&'a [usize]>,
+}
+
+/// A layer with parameters that contains no other, at its place in a network.
+#[derive(Clone, Copy)]
+pub struct Leaf<'a> {
+    /// The layer.
+    pub layer: &'a dyn Layer,
+    /// Where its parameters start in θ.
+    pub offset: usize,
+    /// Where its derivatives are taken.
+    pub place: Place<'a>,
+}
+
+impl Leaf<'_> {
+    /// Its part of a vector ordered like θ.
+    #[must_use]
+    pub fn of<'b>(&self, theta: &'b [f64]) -> &'b [f64] {
+        &theta[self.offset..self.offset + self.place.theta.len()]
+    }
+
+    /// Its part of a vector ordered like θ, to be written.
+    pub fn of_mut<'b>(&self, theta: &'b mut [f64]) -> &'b mut [f64] {
+        &mut theta[self.offset..self.offset + self.place.theta.len()]
+    }
+}
+
+/// A layer's parameters as a matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FactorShape {
+    /// Width of the layer's output.
+    pub outputs: usize,
+    /// Width of its input; the bias is one more.
+    pub inputs: usize,
+    /// Where its parameters start in θ.
+    pub offset: usize,
+}
+
+/// Sees the leaves that a backward sweep passes, each with the cotangent of its output.
+pub type Visit<'v> = dyn FnMut(&Leaf<'_>, MatRef<'_, f64>) + 'v;
+
+/// A layer made of others.
+pub trait Composite {
+    /// As [`Layer::pull`], and shows `visit` every leaf on the way, last to first. `offset` is where the layer's parameters start in θ.
+    fn backward(
+        &self,
+        at: Place<'_>,
+        offset: usize,
+        cotangent: MatRef<'_, f64>,
+        input: Option<MatMut<'_, f64>>,
+        visit: &mut Visit<'_>,
+        par: Par,
+    );
+
+    /// Adds the leaves inside to `leaves`, first to last.
+    fn leaves<'a>(&'a self, at: Place<'a>, offset: usize, leaves: &mut Vec<Leaf<'a>>);
+
+    /// Adds the leaves inside as matrices to `shapes`, first to last.
+    fn factor_shapes(&self, offset: usize, shapes: &mut Vec<FactorShape>);
+
+    /// Adds the activations inside to `units`, first to last: output and slopes.
+    fn units<'a>(&'a self, record: &'a Record, units: &mut Vec<[MatRef<'a, f64>; 2]>);
+}
+
+/// `out` = a ∘ s, for several matrices a (b × width each) one below the other and the same s (b × width).
+pub(crate) fn multiply(a: MatRef<'_, f64>, s: MatRef<'_, f64>, mut out: MatMut<'_, f64>) {
+    use faer::prelude::ReborrowMut;
+    let b = s.nrows();
+    if b == 0 {
+        return;
+    }
+    crate::linear::columns::vectorized(
+        #[inline(always)]
+        || {
+            for j in 0..a.ncols() {
+                let (a, s, out) = (column(a, j), column(s, j), column_mut(out.rb_mut(), j));
+                for (out, a) in out.chunks_exact_mut(b).zip(a.chunks_exact(b)) {
+                    for ((out, a), s) in out.iter_mut().zip(a).zip(s) {
+                        *out = a * s;
+                    }
+                }
+            }
+        },
+    );
+}

@@ -1,0 +1,207 @@
+//! Problems: what an optimizer sees of network, simulator, objective and mini-batch.
+//!
+//! | | |
+//! |---|---|
+//! | [`Problem`] | loss, gradient, linearization at any θ: all that most optimizers need |
+//! | [`Layered`] | what Kronecker factors and steps in control space need besides |
+//! | [`Source`] | makes problems of one kind on any samples: what a training run needs |
+//! | [`NetworkProblem`], [`Model`] | network ∘ simulator under an objective |
+//! | [`OpaqueProblem`], [`Opaque`] | the same from functions: outcome, J v, Jᵀu |
+
+mod evaluator;
+mod model;
+mod network;
+mod opaque;
+mod samples;
+mod weights;
+
+use faer::{MatMut, MatRef};
+
+pub(crate) use evaluator::AT_A_TIME;
+pub use evaluator::Evaluator;
+pub use model::Model;
+pub use network::{Linearization, NetworkProblem};
+pub use opaque::{FunctionError, Opaque, OpaqueProblem};
+pub use samples::Samples;
+
+use crate::error::ShapeError;
+use crate::fault::StepError;
+use crate::linear::Jacobian;
+pub use crate::network::FactorShape;
+use crate::network::{Network, Tensor};
+
+/// A loss L(θ) that is a function of outcomes y(θ): all that an optimizer sees.
+///
+/// Everything belongs together: [`gradient`](Self::gradient) is that of [`loss`](Self::loss), and
+/// [`At::gradient`] is ∂L/∂y for the same L. Where L is a sum over samples [`weight`](Self::weight) is their number, so that
+/// L/weight is always the mean loss per sample.
+///
+/// Methods take `&mut self` because implementors own the scratch space that they need.
+pub trait Problem {
+    /// P, the length of θ.
+    fn parameters(&self) -> usize;
+
+    /// L(θ). Costs one simulation. May be NaN or infinite.
+    ///
+    /// # Errors
+    /// When the outcomes cannot be computed, or θ does not fit.
+    fn loss(&mut self, theta: &[f64]) -> Result<f64, StepError>;
+
+    /// L(θ), and its gradient Jᵀg into `gradient` (P), whatever that held before. No Jacobian is formed.
+    ///
+    /// # Errors
+    /// When the loss is not finite, the outcomes cannot be computed, or a vector does not fit.
+    fn gradient(&mut self, theta: &[f64], gradient: &mut [f64]) -> Result<f64, StepError>;
+
+    /// L(θ), g and J.
+    ///
+    /// # Errors
+    /// When the loss is not finite, the outcomes cannot be computed, or θ does not fit.
+    fn linearize<'a>(&'a mut self, theta: &'a [f64]) -> Result<At<'a>, StepError>;
+
+    /// L at each column of `thetas` (P × count) into `losses`; a loss that is not finite is written as it is. By default one
+    /// after the other.
+    ///
+    /// # Errors
+    /// When the outcomes cannot be computed at one of them.
+    fn losses(&mut self, thetas: MatRef<'_, f64>, losses: &mut [f64]) -> Result<(), StepError> {
+        let mut theta = vec![0.0; thetas.nrows()];
+        for (j, loss) in losses.iter_mut().enumerate().take(thetas.ncols()) {
+            theta.iter_mut().enumerate().for_each(|(i, theta)| *theta = thetas[(i, j)]);
+            *loss = self.loss(&theta)?;
+        }
+        Ok(())
+    }
+
+    /// L over the mean loss per sample: 1, or the number of samples where L is their sum.
+    fn weight(&self) -> f64 {
+        1.0
+    }
+
+    /// The mini-batch, where there is one.
+    fn samples(&self) -> Option<&Samples> {
+        None
+    }
+
+    /// The problem layer by layer, where it is made of layers that have Kronecker factors.
+    fn layered(&mut self) -> Option<&mut dyn Layered> {
+        None
+    }
+}
+
+/// A problem at one θ: L(θ − Δ) ≈ L − gᵀJΔ + ½h|JΔ|².
+///
+/// Where the objective's curvature differs from outcome to outcome, hᵢ = wᵢ²h with h their mean, J and g are those of the
+/// outcomes times wᵢ: rows of J times wᵢ, g over wᵢ. So the model is the same, and so is every update that depends on
+/// Jᵀg.
+pub struct At<'a> {
+    /// L(θ).
+    pub loss: f64,
+    /// g = ∂L/∂y, n entries, sample-major.
+    pub gradient: &'a [f64],
+    /// h.
+    pub curvature: f64,
+    /// J, n × P.
+    pub jacobian: Box<dyn Jacobian + 'a>,
+}
+
+/// Told of a leaf of the network: its number, δₗ and xₗ.
+pub type LeafVisitor<'a> = dyn FnMut(usize, MatRef<'_, f64>, MatRef<'_, f64>) + 'a;
+
+/// A problem whose outcomes pass through a network, layer by layer, and a simulator.
+pub trait Layered {
+    /// b, and m.
+    fn shape(&self) -> (usize, usize);
+
+    /// h.
+    fn curvature(&self) -> f64;
+
+    /// Sizes (outputs, inputs + 1) of each layer's parameters as a matrix, and where they start in θ; first to last.
+    fn factors(&self) -> Vec<FactorShape>;
+
+    /// Shows `visit` what a random combination of each sample's outcomes makes of the layers: for ȳ (b × m), layer by layer,
+    /// last to first, the cotangent δₗ (b × outputs) of its output and its input xₗ (b × inputs). At the θ of the last
+    /// [`Problem::gradient`].
+    ///
+    /// # Errors
+    /// When the simulator fails.
+    fn cotangents(
+        &mut self,
+        theta: &[f64],
+        outcome: MatRef<'_, f64>,
+        visit: &mut LeafVisitor<'_>,
+    ) -> Result<(), StepError>;
+
+    /// `out` (b × m) = J v by a difference quotient of the outcomes: one simulation, exact to about 1e-6. At the θ of the last
+    /// [`Problem::gradient`], before anything else is simulated.
+    ///
+    /// # Errors
+    /// When the simulator fails.
+    fn difference(&mut self, theta: &[f64], v: &[f64], out: MatMut<'_, f64>) -> Result<(), StepError>;
+
+    /// L(θ), g and the simulator's blocks.
+    ///
+    /// # Errors
+    /// As [`Problem::linearize`].
+    fn blocks(&mut self, theta: &[f64]) -> Result<Blocks<'_>, StepError>;
+
+    /// `out` (P) = J_networkᵀ z̄ for z̄ (b × q): the gradient that a cotangent of the controls makes, the simulator left out. At the
+    /// θ of the last evaluation.
+    fn network_gradient(&mut self, theta: &[f64], control: MatRef<'_, f64>, out: &mut [f64]);
+}
+
+/// The simulator's part of a linearization.
+pub struct Blocks<'a> {
+    /// L(θ).
+    pub loss: f64,
+    /// g, n entries, sample-major; as in [`At`].
+    pub gradient: &'a [f64],
+    /// h.
+    pub curvature: f64,
+    /// ∂y/∂z, b × q·m: column j·m + c holds ∂y_c/∂z_j of every sample.
+    pub blocks: MatRef<'a, f64>,
+}
+
+/// A problem whose mini-batch can be exchanged.
+pub trait BatchProblem: Problem + Send {
+    /// Makes the samples of `from` at `indices` the mini-batch, of whatever size.
+    ///
+    /// # Errors
+    /// When an index is out of range, there is none, or the samples are of another kind.
+    fn take(&mut self, from: &Samples, indices: &[usize]) -> Result<(), ShapeError>;
+
+    /// As a problem made of network, simulator and objective, for what only that can tell.
+    fn network(&self) -> Option<&NetworkProblem> {
+        None
+    }
+}
+
+/// Makes problems of one kind on any samples.
+pub trait Source: Send + Sync {
+    /// P.
+    fn parameters(&self) -> usize;
+
+    /// m, outcome components of a sample.
+    fn outcomes(&self) -> usize;
+
+    /// Simulations that a linearization costs besides the one forward.
+    fn sweeps(&self) -> usize {
+        1
+    }
+
+    /// The parts of θ by name, in files.
+    fn tensors(&self) -> Vec<Tensor> {
+        vec![Tensor { name: "parameters".to_owned(), shape: vec![self.parameters()], offset: 0 }]
+    }
+
+    /// The network that it is made of, where there is one whose layers have Kronecker factors.
+    fn factored(&self) -> Option<&Network> {
+        None
+    }
+
+    /// The problem on these samples, evaluated on `threads` threads of the current rayon pool.
+    ///
+    /// # Errors
+    /// When the samples do not fit, or there is none.
+    fn problem(&self, samples: Samples, threads: usize) -> Result<Box<dyn BatchProblem>, ShapeError>;
+}

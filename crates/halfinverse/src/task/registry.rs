@@ -1,0 +1,463 @@
+//! What task files can name: simulators, objectives, data, layers, optimizers, and whole tasks.
+//!
+//! ```
+//! use halfinverse::task::Registry;
+//! let registry = Registry::standard();
+//! let settings = registry.settings("oscillators", "hig")?;
+//! assert_eq!(settings.training.batch, 128);
+//! # Ok::<(), halfinverse::SettingError>(())
+//! ```
+
+use std::sync::{Arc, OnceLock};
+
+use serde_json::json;
+use toml::{Table, Value};
+
+use super::data::{self, Generator};
+use super::settings::{Choice, NetworkSettings, Settings};
+use crate::error::SettingError;
+use crate::network::{
+    Dense, DenseSettings, Layer, Network, NetworkError, ResidualSettings, Setup as LayerSetup, Units,
+    UnitsSettings,
+};
+use crate::objective::{
+    Objective, OverlapSettings, RelativeErrorSettings, Setup as ObjectiveSetup, SquaredErrorSettings,
+};
+use crate::optimizer::{ENTRIES, Entry, Setup as OptimizerSetup};
+use crate::simulator::{
+    DipoleSettings, IdentitySettings, OscillatorsSettings, PoissonSettings, ScalingSettings,
+    Setup as SimulatorSetup, Simulator, ToySettings,
+};
+use crate::tables::{self, join, overlay, schema, to_table};
+
+/// The tasks that come with the crate.
+const TASKS: [&str; 5] = [
+    include_str!("tables/oscillators.toml"),
+    include_str!("tables/dipole.toml"),
+    include_str!("tables/poisson.toml"),
+    include_str!("tables/toy.toml"),
+    include_str!("tables/regression.toml"),
+];
+
+/// A kind of part that task files can name.
+#[derive(Clone)]
+struct Part<B> {
+    kind: &'static str,
+    defaults: fn() -> Table,
+    schema: fn() -> serde_json::Value,
+    build: B,
+}
+
+type BuildSimulator = fn(&Table) -> Result<Arc<dyn Simulator>, SettingError>;
+type BuildObjective = fn(&Table) -> Result<Arc<dyn Objective>, SettingError>;
+type BuildData = fn(&Table, data::Context<'_>) -> Result<Arc<dyn Generator>, SettingError>;
+type BuildLayer = fn(&Table, usize, &Registry) -> Result<Box<dyn Layer>, SettingError>;
+
+/// Every part that a task file can name, and every task.
+#[derive(Clone, Default)]
+pub struct Registry {
+    simulators: Vec<Part<BuildSimulator>>,
+    objectives: Vec<Part<BuildObjective>>,
+    data: Vec<Part<BuildData>>,
+    layers: Vec<Part<BuildLayer>>,
+    optimizers: Vec<Entry>,
+    /// Task files, by name.
+    tasks: Vec<(String, Table)>,
+    /// Made of the parts when it is first asked for; a further part drops it.
+    schema: OnceLock<serde_json::Value>,
+}
+
+impl Registry {
+    /// All that comes with the crate.
+    #[must_use]
+    #[allow(clippy::missing_panics_doc, reason = "a test makes it")]
+    pub fn standard() -> Self {
+        let mut registry = Self::default()
+            .simulator::<OscillatorsSettings>()
+            .simulator::<DipoleSettings>()
+            .simulator::<PoissonSettings>()
+            .simulator::<ToySettings>()
+            .simulator::<ScalingSettings>()
+            .simulator::<IdentitySettings>()
+            .objective::<SquaredErrorSettings>()
+            .objective::<OverlapSettings>()
+            .objective::<RelativeErrorSettings>()
+            .data::<data::UniformSettings>()
+            .data::<data::EigenstatesSettings>()
+            .data::<data::LaplacianOfNoiseSettings>()
+            .data::<data::SineAndCosineSettings>()
+            .data::<data::BumpSettings>()
+            .layer::<DenseSettings>()
+            .layer::<UnitsSettings>()
+            .layer::<ResidualSettings>();
+        registry.optimizers.extend(ENTRIES.map(|entry| entry()));
+        for text in TASKS {
+            registry = registry.task(text).expect("the crate's own task files");
+        }
+        registry
+    }
+
+    /// With a simulator of these settings.
+    #[must_use]
+    pub fn simulator<S: SimulatorSetup>(mut self) -> Self {
+        self.simulators.push(part::<S, _>(S::KIND, |table| tables::from_table::<S>(table)?.build()));
+        self.schema.take();
+        self
+    }
+
+    /// With an objective of these settings.
+    #[must_use]
+    pub fn objective<S: ObjectiveSetup>(mut self) -> Self {
+        self.objectives.push(part::<S, _>(S::KIND, |table| tables::from_table::<S>(table)?.build()));
+        self.schema.take();
+        self
+    }
+
+    /// With data drawn by a generator of these settings.
+    #[must_use]
+    pub fn data<S: data::Setup>(mut self) -> Self {
+        self.data
+            .push(part::<S, _>(S::KIND, |table, context| tables::from_table::<S>(table)?.build(context)));
+        self.schema.take();
+        self
+    }
+
+    /// With a layer of these settings.
+    #[must_use]
+    pub fn layer<S: LayerSetup>(mut self) -> Self {
+        self.layers.push(part::<S, _>(S::KIND, |table, inputs, registry| {
+            let inner = |layers: &[Table], inputs| registry.stack(layers, inputs, "layers");
+            tables::from_table::<S>(table)?.build(inputs, &inner)
+        }));
+        self.schema.take();
+        self
+    }
+
+    /// With an optimizer of these settings.
+    #[must_use]
+    pub fn optimizer<S: OptimizerSetup>(mut self) -> Self {
+        self.optimizers.push(Entry::of::<S>());
+        self.schema.take();
+        self
+    }
+
+    /// With a task, as the text of its file.
+    ///
+    /// # Errors
+    /// When the text is no TOML, the task has no name or one that is taken, or a name or type in it is wrong.
+    pub fn task(mut self, text: &str) -> Result<Self, SettingError> {
+        let table: Table = text
+            .parse()
+            .map_err(|error: toml::de::Error| SettingError::new("task file", error.message(), "TOML"))?;
+        let name = table.get("task").and_then(Value::as_str).unwrap_or_default().to_owned();
+        if name.is_empty() || self.tasks.iter().any(|(known, _)| *known == name) {
+            let found = if name.is_empty() { "absent".to_owned() } else { format!("taken: {name}") };
+            return Err(SettingError::new("task", found, "a name of its own"));
+        }
+        self.check(&table)?;
+        self.tasks.push((name, table));
+        Ok(self)
+    }
+
+    /// Names and files of all tasks, in the order in which they became known.
+    pub fn tasks(&self) -> impl Iterator<Item = (&str, &Table)> {
+        self.tasks.iter().map(|(name, table)| (name.as_str(), table))
+    }
+
+    /// The entries of all optimizers, in the order in which they became known.
+    #[must_use]
+    pub fn optimizers(&self) -> &[Entry] {
+        &self.optimizers
+    }
+
+    /// An optimizer by its name.
+    ///
+    /// # Errors
+    /// When there is none; with the nearest name.
+    pub fn entry(&self, name: &str) -> Result<&Entry, SettingError> {
+        let found = self.optimizers.iter().find(|entry| entry.name == name);
+        found.ok_or_else(|| {
+            SettingError::unknown_kind("optimizer.name", name, self.optimizers.iter().map(|entry| entry.name))
+        })
+    }
+
+    /// Whether an optimizer of these settings chooses its steps by samples of its own, so that it matters whether a run's end is
+    /// counted in steps.
+    #[must_use]
+    pub fn judges(&self, settings: &Settings) -> bool {
+        let held_out = |name: &str| self.entry(name).is_ok_and(|entry| entry.held_out);
+        (0..=settings.before.len()).any(|i| held_out(&settings.turn(i).1.name))
+    }
+
+    /// The settings of a task with an optimizer.
+    ///
+    /// # Errors
+    /// When one of the names is not known.
+    pub fn settings(&self, task: &str, optimizer: &str) -> Result<Settings, SettingError> {
+        tables::read(&self.defaults(&self.file(task)?, optimizer)?)
+    }
+
+    /// The file of a task by its name.
+    ///
+    /// # Errors
+    /// When there is none; with the nearest name.
+    pub fn file(&self, task: &str) -> Result<Table, SettingError> {
+        let found = self.tasks.iter().find(|(name, _)| name == task);
+        found.map(|(_, table)| table.clone()).ok_or_else(|| {
+            SettingError::unknown_kind("task", task, self.tasks.iter().map(|(name, _)| name.as_str()))
+        })
+    }
+
+    /// Every setting of a task file with an optimizer, as a table: the parts' own defaults, what the file says, and what it says for
+    /// this optimizer.
+    ///
+    /// # Errors
+    /// When the file lacks a part, or names one that is not known.
+    pub fn defaults(&self, file: &Table, optimizer: &str) -> Result<Table, SettingError> {
+        self.check(file)?;
+        let mut file = file.clone();
+        let with = file.remove("with");
+        file.remove("about");
+        let own = with.as_ref().and_then(|with| with.get(optimizer)).and_then(Value::as_table);
+        let entry = self.entry(optimizer)?;
+        let mut named = entry.defaults();
+        named.insert("name".to_owned(), Value::from(optimizer));
+        let in_file = section(&file, "optimizer");
+        if in_file.get("name").and_then(Value::as_str) == Some(optimizer) {
+            overlay(&mut named, &in_file);
+        }
+        file.insert("optimizer".to_owned(), Value::Table(named));
+        if let Some(own) = own {
+            overlay(&mut file, own);
+        }
+        let mut all = to_table(&Settings::template());
+        for (name, defaults) in [
+            ("simulator", part_defaults(&file, "simulator", &self.simulators)?),
+            ("objective", part_defaults(&file, "objective", &self.objectives)?),
+            ("data", part_defaults(&file, "data", &self.data)?),
+        ] {
+            let mut section = section(&all, name);
+            overlay(&mut section, &defaults);
+            all.insert(name.to_owned(), Value::Table(section));
+        }
+        if file.contains_key("stop") {
+            all.remove("stop");
+        }
+        if section(&file, "network").contains_key("layers")
+            && !section(&file, "network").contains_key("hidden")
+        {
+            file["network"]["hidden"] = Value::Array(Vec::new());
+        }
+        overlay(&mut all, &file);
+        Ok(all)
+    }
+
+    /// The settings that a table of [`Self::defaults`] makes with other values laid over it. Where `over` names another simulator,
+    /// objective or data, give it to `defaults` too.
+    ///
+    /// # Errors
+    /// The first name or type that is wrong, by its dotted name.
+    pub fn overlaid(&self, defaults: &Table, over: &Table) -> Result<Settings, SettingError> {
+        // Names of parts, which tell what settings there are.
+        let mut checked = over.clone();
+        for (section, tag) in
+            [("simulator", "kind"), ("objective", "kind"), ("data", "kind"), ("optimizer", "name")]
+        {
+            let Some(name) = defaults.get(section).and_then(|section| section.get(tag)) else { continue };
+            if let Some(Value::Table(section)) = checked.get_mut(section) {
+                section.entry(tag).or_insert_with(|| name.clone());
+            }
+        }
+        self.check(&checked)?;
+        let mut all = defaults.clone();
+        overlay(&mut all, over);
+        tables::read(&all)
+    }
+
+    /// Refuses names and types in a task file, or a part of one, that [`Self::schema`] does not allow.
+    ///
+    /// # Errors
+    /// The first of them, by its dotted name.
+    pub fn check(&self, file: &Table) -> Result<(), SettingError> {
+        tables::check(self.schema(), &Value::Table(file.clone()), "")
+    }
+
+    pub(super) fn build_simulator(&self, choice: &Choice) -> Result<Arc<dyn Simulator>, SettingError> {
+        (find(&self.simulators, "simulator.kind", &choice.kind)?.build)(&choice.settings)
+            .map_err(|error| error.within("simulator"))
+    }
+
+    pub(super) fn build_objective(&self, choice: &Choice) -> Result<Arc<dyn Objective>, SettingError> {
+        (find(&self.objectives, "objective.kind", &choice.kind)?.build)(&choice.settings)
+            .map_err(|error| error.within("objective"))
+    }
+
+    pub(super) fn build_data(
+        &self,
+        choice: &Choice,
+        context: data::Context<'_>,
+    ) -> Result<Arc<dyn Generator>, SettingError> {
+        (find(&self.data, "data.kind", &choice.kind)?.build)(&choice.settings, context)
+            .map_err(|error| error.within("data"))
+    }
+
+    /// The network between so many inputs and controls: hidden layers with their activation, or the layers listed; and a dense layer
+    /// to the controls.
+    pub(super) fn build_network(
+        &self,
+        settings: &NetworkSettings,
+        inputs: usize,
+        controls: usize,
+    ) -> Result<Network, SettingError> {
+        let hidden = format!("{:?}", settings.hidden);
+        let refuse = |error: NetworkError| SettingError::new("network.hidden", &hidden, error);
+        let mut layers: Vec<Box<dyn Layer>> = Vec::new();
+        let mut width = inputs;
+        if settings.layers.is_empty() {
+            for &next in &settings.hidden {
+                layers.push(Box::new(Dense::new(width, next).map_err(refuse)?));
+                layers.push(Box::new(Units::new(settings.activation, next)));
+                width = next;
+            }
+        } else if settings.hidden.is_empty() {
+            layers = self.stack(&settings.layers, inputs, "network.layers")?;
+            width = layers.last().map_or(inputs, |layer| layer.outputs());
+        } else {
+            return Err(SettingError::new(
+                "network.hidden",
+                hidden,
+                "[] where network.layers lists the layers",
+            ));
+        }
+        layers.push(Box::new(Dense::new(width, controls).map_err(refuse)?));
+        Network::new(layers).map_err(refuse)
+    }
+
+    /// Layers of their settings, one after the other.
+    fn stack(
+        &self,
+        layers: &[Table],
+        inputs: usize,
+        path: &str,
+    ) -> Result<Vec<Box<dyn Layer>>, SettingError> {
+        let mut width = inputs;
+        let layer = |(i, table): (usize, &Table)| {
+            let place = join(path, &i.to_string());
+            let mut settings = table.clone();
+            let kind = settings.remove("kind").unwrap_or_else(|| Value::from(""));
+            let kind = tables::text_of(&kind);
+            let part = find(&self.layers, &join(&place, "kind"), &kind)?;
+            let layer = (part.build)(&settings, width, self).map_err(|error| error.within(&place))?;
+            width = layer.outputs();
+            Ok(layer)
+        };
+        layers.iter().enumerate().map(layer).collect()
+    }
+
+    /// The JSON Schema of task files.
+    pub fn schema(&self) -> &serde_json::Value {
+        self.schema.get_or_init(|| self.make_schema())
+    }
+
+    fn make_schema(&self) -> serde_json::Value {
+        let mut whole = schema::<Settings>();
+        let properties = &mut whole["properties"];
+        properties["simulator"] = alternatives("kind", &self.simulators, &json!({}));
+        properties["objective"] = alternatives("kind", &self.objectives, &properties["objective"].take());
+        properties["data"] = alternatives("kind", &self.data, &properties["data"].take());
+        properties["network"]["properties"]["layers"]["items"] =
+            alternatives("kind", &self.layers, &json!({}));
+        let optimizers: Vec<_> = self
+            .optimizers
+            .iter()
+            .map(|entry| alternative("name", entry.name, entry.schema(), &json!({})))
+            .collect();
+        let optimizer = json!({ "oneOf": optimizers, "description": "The optimizer and its settings." });
+        properties["before"]["items"]["properties"]["optimizer"] = optimizer.clone();
+        properties["optimizer"] = optimizer;
+        // A file may leave out whatever has a default.
+        whole.as_object_mut().expect("an object").remove("required");
+        let mut with = serde_json::Map::new();
+        for entry in &self.optimizers {
+            let mut part = whole.clone();
+            let own = alternative("name", entry.name, entry.schema(), &json!({}));
+            part["properties"]["optimizer"] = own;
+            if let Some(properties) = part["properties"].as_object_mut() {
+                properties.retain(|name, _| name != "task" && name != "before");
+            }
+            with.insert(entry.name.to_owned(), part);
+        }
+        whole["properties"]["about"] =
+            json!({ "type": "string", "description": "What is trained, in a sentence." });
+        whole["properties"]["with"] = json!({
+            "type": "object",
+            "description": "Settings that differ with an optimizer.",
+            "properties": with,
+            "additionalProperties": false,
+        });
+        whole["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+        whole["title"] = json!("A task of halfinverse");
+        whole
+    }
+}
+
+fn part<S: serde::Serialize + Default + schemars::JsonSchema, B>(kind: &'static str, build: B) -> Part<B> {
+    Part { kind, defaults: || to_table(&S::default()), schema: schema::<S>, build }
+}
+
+fn part_defaults<B>(file: &Table, name: &str, parts: &[Part<B>]) -> Result<Table, SettingError> {
+    let key = join(name, "kind");
+    let kinds = || parts.iter().map(|part| part.kind);
+    let section = section(file, name);
+    let Some(kind) = section.get("kind").and_then(Value::as_str) else {
+        let expected = format!("one of {}", kinds().collect::<Vec<_>>().join(", "));
+        return Err(SettingError::new(&key, "absent", expected));
+    };
+    let part = parts
+        .iter()
+        .find(|part| part.kind == kind)
+        .ok_or_else(|| SettingError::unknown_kind(&key, kind, kinds()))?;
+    let mut defaults = (part.defaults)();
+    defaults.insert("kind".to_owned(), Value::from(kind));
+    Ok(defaults)
+}
+
+fn find<'a, B>(parts: &'a [Part<B>], key: &str, kind: &str) -> Result<&'a Part<B>, SettingError> {
+    parts
+        .iter()
+        .find(|part| part.kind == kind)
+        .ok_or_else(|| SettingError::unknown_kind(key, kind, parts.iter().map(|part| part.kind)))
+}
+
+fn section(table: &Table, name: &str) -> Table {
+    table.get(name).and_then(Value::as_table).cloned().unwrap_or_default()
+}
+
+/// One of several kinds of part, each with its own settings and those that all have.
+fn alternatives<B>(tag: &str, parts: &[Part<B>], common: &serde_json::Value) -> serde_json::Value {
+    let each: Vec<_> =
+        parts.iter().map(|part| alternative(tag, part.kind, (part.schema)(), common)).collect();
+    json!({ "oneOf": each })
+}
+
+fn alternative(
+    tag: &str,
+    name: &str,
+    mut own: serde_json::Value,
+    common: &serde_json::Value,
+) -> serde_json::Value {
+    let mut properties = serde_json::Map::new();
+    for part in [common, &own] {
+        if let Some(more) = part.get("properties").and_then(|properties| properties.as_object()) {
+            properties.extend(more.clone());
+        }
+    }
+    properties.insert(tag.to_owned(), json!({ "const": name }));
+    own["properties"] = serde_json::Value::Object(properties);
+    own["type"] = json!("object");
+    own["additionalProperties"] = json!(false);
+    if let Some(object) = own.as_object_mut() {
+        object.remove("required");
+    }
+    own
+}

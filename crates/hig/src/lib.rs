@@ -1,0 +1,124 @@
+//! The program `hig` as a library: with parts of one's own it trains, compares, checks, times and draws one's own problems.
+//!
+//! ```no_run
+//! use halfinverse::simulator::ScalingSettings; // a simulator of one's own in its place
+//! fn main() -> std::process::ExitCode {
+//!     hig::Program::new().parts(|registry| registry.simulator::<ScalingSettings>()).run()
+//! }
+//! ```
+
+mod arguments;
+mod bench;
+pub mod chart;
+mod check;
+#[cfg(test)]
+#[path = "../../halfinverse/tests/common/damage.rs"]
+mod damage;
+mod failure;
+mod folder;
+mod interrupt;
+mod lists;
+mod memory;
+mod picture;
+mod report;
+mod run;
+mod settings;
+mod spectrum;
+mod statistics;
+mod study;
+mod tasks;
+mod train;
+mod voice;
+mod watcher;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{CommandFactory, FromArgMatches};
+use halfinverse::SettingError;
+use halfinverse::task::Registry;
+
+use arguments::{Arguments, Command};
+pub use picture::Picture;
+use picture::Pictures;
+/// For pictures of one's own.
+pub use plotters;
+
+/// The program, with what it knows.
+pub struct Program {
+    registry: Registry,
+    pictures: Pictures,
+    name: &'static str,
+}
+
+impl Default for Program {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Program {
+    /// With all that comes with the crates.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { registry: Registry::standard(), pictures: Pictures::standard(), name: "hig" }
+    }
+
+    /// Under another name, as users type it.
+    #[must_use]
+    pub fn named(self, name: &'static str) -> Self {
+        Self { name, ..self }
+    }
+
+    /// With parts of one's own.
+    #[must_use]
+    pub fn parts(mut self, more: impl FnOnce(Registry) -> Registry) -> Self {
+        self.registry = more(self.registry);
+        self
+    }
+
+    /// With a task, as the text of its file.
+    ///
+    /// # Errors
+    /// When the text is not a task file, or its name is taken.
+    pub fn task(mut self, text: &str) -> Result<Self, SettingError> {
+        self.registry = self.registry.task(text)?;
+        Ok(self)
+    }
+
+    /// With a picture of what simulators of a kind do, for the reports.
+    #[must_use]
+    pub fn picture(mut self, kind: &'static str, picture: impl Picture + 'static) -> Self {
+        self.pictures.add(kind, Arc::new(picture));
+        self
+    }
+
+    /// Does what the command line says; returns the program's exit code.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        let matches = Arguments::command().name(self.name).get_matches();
+        let arguments = match Arguments::from_arg_matches(&matches) {
+            Ok(arguments) => arguments,
+            Err(error) => error.exit(),
+        };
+        let (registry, pictures) = (&self.registry, &self.pictures);
+        let result = match arguments.command {
+            Command::Tasks(arguments) => tasks::run(registry, &arguments),
+            Command::Train(arguments) => train::run(registry, pictures, &arguments),
+            Command::Resume(arguments) => train::resume(registry, pictures, &arguments),
+            Command::Compare(arguments) => study::compare(registry, &arguments),
+            Command::Ablate(arguments) => study::ablate(registry, &arguments),
+            Command::Spectrum(arguments) => spectrum::run(registry, &arguments),
+            Command::Check(arguments) => check::run(registry, &arguments),
+            Command::Bench(arguments) => bench::run(registry, &arguments),
+            Command::Report(arguments) => report::run(registry, pictures, &arguments),
+        };
+        match result {
+            Ok(code) => code,
+            Err(failure) => {
+                voice::say(false, &format!("hig: {failure}"));
+                ExitCode::from(failure.code())
+            }
+        }
+    }
+}

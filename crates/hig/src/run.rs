@@ -1,0 +1,68 @@
+//! What every command that trains shares: where a run starts, its spectrum, and its exit code.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use halfinverse::StepError;
+use halfinverse::problem::{NetworkProblem, Source};
+use halfinverse::spectral::singular_values;
+use halfinverse::task::{Settings, Task};
+use halfinverse::training::{OnFault, StopReason, read_parameters};
+
+use crate::failure::Failure;
+use crate::folder::{CHECKPOINT, Summary};
+use crate::voice::say;
+
+/// θ that training starts from, where the settings name a checkpoint.
+pub(crate) fn start(task: &Task) -> Result<Option<Vec<f64>>, Failure> {
+    task.settings().training.from.as_ref().map(|path| parameters(task, Path::new(path))).transpose()
+}
+
+/// θ of a checkpoint, or of the checkpoint in a run's folder.
+fn parameters(task: &Task, path: &Path) -> Result<Vec<f64>, Failure> {
+    let file = if path.is_dir() { path.join(CHECKPOINT) } else { path.to_owned() };
+    read_parameters(&task.model().tensors(), &file)
+        .map_err(|error| Failure::new(format!("cannot start from this checkpoint: {error} (--from)")))
+}
+
+/// The problem of the first training samples, over which spectra are taken.
+pub(crate) fn first_samples(task: &Task) -> Result<NetworkProblem, StepError> {
+    let samples = task.train().first(task.spectrum_samples());
+    Ok(NetworkProblem::new(task.model(), samples, 1)?)
+}
+
+/// The singular values of J, descending, over the first training samples; none where they cannot be had.
+pub(crate) fn spectrum(task: &Task, theta: &[f64]) -> Vec<f64> {
+    let values = || {
+        let mut problem = first_samples(task)?;
+        let mut at = problem.linearize_layers(theta)?;
+        Ok::<_, StepError>(singular_values(&mut at.jacobian, faer::Par::Seq)?)
+    };
+    values().unwrap_or_default()
+}
+
+/// The program's exit code for the end of a run; one that diverged is said, with the mend.
+pub(crate) fn exit_code(reason: &StopReason, settings: &Settings, summary: &Summary) -> ExitCode {
+    let error = match reason {
+        StopReason::Diverged(error) => error,
+        StopReason::Interrupted => return ExitCode::from(130),
+        _ => return ExitCode::SUCCESS,
+    };
+    let blown_up = matches!(error, StepError::BlowUp { .. });
+    let mend = match (settings.training.on_fault, blown_up) {
+        (OnFault::RollBack, _) => {
+            "there is nothing to go back to, or shorter steps did not mend it; start again with a lower learning rate (--lr)"
+        }
+        (_, true) => {
+            "start again with --on-fault roll-back, a lower learning rate (--lr), or training.blow_up=0 to let it be"
+        }
+        (OnFault::Stop, false) => {
+            "take --on-fault skip, also with hig resume, or a lower learning rate (--lr)"
+        }
+        (OnFault::Skip, false) => "too many mini-batches in a row failed; lower the learning rate with --lr",
+    };
+    // A blow-up is seen by the step after it, which was made; one that failed was not.
+    let step = summary.steps + u64::from(!blown_up);
+    say(false, &format!("hig: the run diverged at step {step}: {error}; {mend}"));
+    ExitCode::from(3)
+}

@@ -1,0 +1,67 @@
+//! What was typed on the command line, as settings.
+
+use toml::{Table, Value};
+
+use super::givens::Givens;
+use super::units::seconds;
+use crate::arguments::{BudgetArguments, SettingArguments};
+use crate::failure::Failure;
+
+/// The settings that flags and `--set` give.
+pub(super) fn of_settings(arguments: &SettingArguments) -> Result<Givens, Failure> {
+    let mut flags = Givens::default();
+    for (key, flag, text) in [
+        ("optimizer.name", "--optimizer", &arguments.optimizer),
+        ("training.batch", "--batch", &arguments.batch),
+        ("optimizer.learning_rate", "--lr", &arguments.lr),
+        ("optimizer.kappa", "--kappa", &arguments.kappa),
+        ("optimizer.truncation", "--truncation", &arguments.truncation),
+        ("optimizer.solver", "--solver", &arguments.solver),
+        ("training.seed", "--seed", &arguments.seed),
+        ("training.threads", "--threads", &arguments.threads),
+        ("training.on_fault", "--on-fault", &arguments.on_fault),
+    ] {
+        if let Some(text) = text {
+            flags.give(key, flag, parse(text))?;
+        }
+    }
+    for pair in &arguments.set {
+        let Some((key, text)) = pair.split_once('=') else {
+            return Err(Failure::new(format!("`--set {pair}` has no value; write --set key=value")));
+        };
+        if key.trim() == "task" {
+            return Err(Failure::new(
+                "the task is no setting; name it as the argument, as in `hig train oscillators`",
+            ));
+        }
+        flags.give(key.trim(), &format!("--set {pair}"), parse(text.trim()))?;
+    }
+    Ok(flags)
+}
+
+/// Adds the ends of a run.
+pub(super) fn add_budget(budget: &BudgetArguments, flags: &mut Givens) -> Result<(), Failure> {
+    for (key, flag, text) in [
+        ("stop.steps", "--steps", &budget.steps),
+        ("stop.epochs", "--epochs", &budget.epochs),
+        ("stop.target_loss", "--target-loss", &budget.target_loss),
+    ] {
+        if let Some(text) = text {
+            flags.give(key, flag, parse(text))?;
+        }
+    }
+    if let Some(text) = &budget.time {
+        flags.give("stop.time", "--time", Value::Float(seconds("--time", text)?))?;
+    }
+    Ok(())
+}
+
+/// A value as TOML reads it, or the text itself.
+pub(super) fn parse(text: &str) -> Value {
+    format!("value = {text}")
+        .parse::<Table>()
+        .ok()
+        .filter(|table| table.len() == 1)
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| Value::String(text.to_owned()))
+}

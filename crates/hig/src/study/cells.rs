@@ -1,0 +1,139 @@
+//! The runs of a study: a folder each; the one whose `summary.json` is there is finished.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use halfinverse::task::{Registry, Settings, Task};
+use halfinverse::training::{StopReason, StopSettings};
+
+use super::plan::{Plan, Variant, plain};
+use crate::failure::Failure;
+use crate::folder::{CELLS, CONFIG, Folder, Metrics, SUMMARY, Summary};
+use crate::run::start;
+use crate::voice::say;
+use crate::watcher::Watcher;
+
+/// A finished cell.
+pub(super) type Finished = (Summary, Vec<Metrics>);
+
+/// Where the cells of a study are, and how they are run.
+pub(super) struct Cells<'a> {
+    pub(super) registry: &'a Registry,
+    /// The study's folder.
+    pub(super) path: &'a Path,
+    pub(super) quiet: bool,
+}
+
+/// What a cell's test loss is taken of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Judged {
+    Test,
+    /// Validation data: for the choice of a learning rate.
+    Validation,
+}
+
+impl Cells<'_> {
+    /// Runs all cells of a plan that are not finished; returns the settings that were chosen for each variant, or none if interrupted.
+    pub(super) fn run(&self, plan: &Plan) -> Result<Option<Vec<Settings>>, Failure> {
+        let mut chosen = Vec::new();
+        for variant in &plan.variants {
+            match self.tune(plan, variant)? {
+                Some(settings) => chosen.push(settings),
+                None => return Ok(None),
+            }
+        }
+        let total = plan.seeds.len() * chosen.len();
+        for (s, &seed) in plan.seeds.iter().enumerate() {
+            for (v, (variant, settings)) in plan.variants.iter().zip(&chosen).enumerate() {
+                let mut settings = settings.clone();
+                settings.training.seed = seed;
+                let name = cell_name(variant, seed);
+                if self.cell(settings, &name, Judged::Test)?.is_none() {
+                    return Ok(None);
+                }
+                say(self.quiet, &format!("{} of {total}: {name}", s * chosen.len() + v + 1));
+            }
+        }
+        Ok(Some(chosen))
+    }
+
+    /// The variant's settings with the best learning rate of its grid; none if interrupted.
+    fn tune(&self, plan: &Plan, variant: &Variant) -> Result<Option<Settings>, Failure> {
+        let mut best: Option<(f64, f64)> = None;
+        for &rate in &variant.grid {
+            let mut settings = variant.settings.clone();
+            settings.optimizer.set_learning_rate(rate);
+            settings.training.seed = plan.seeds[0];
+            if variant.grid_time.is_some() {
+                settings.stop = StopSettings { time: variant.grid_time, ..StopSettings::default() };
+            }
+            let name = format!("tune-{}-{rate:e}", plain(&variant.label));
+            let Some((summary, _)) = self.cell(settings, &name, Judged::Validation)? else {
+                return Ok(None);
+            };
+            let loss = summary.final_loss();
+            let line = format!("{}: validation loss {loss:.3e} with learning rate {rate}", variant.label);
+            say(self.quiet, &line);
+            if best.is_none_or(|(_, least)| loss < least) {
+                best = Some((rate, loss));
+            }
+        }
+        let mut settings = variant.settings.clone();
+        if let Some((rate, _)) = best {
+            settings.optimizer.set_learning_rate(rate);
+        }
+        Ok(Some(settings))
+    }
+
+    /// Of each variant, the finished cells.
+    pub(super) fn results(&self, plan: &Plan) -> Result<Vec<Vec<Finished>>, Failure> {
+        let read = |variant: &Variant, seed: &u64| {
+            let folder = Folder::open(&self.path_of(&cell_name(variant, *seed)))?;
+            let summary =
+                folder.summary().ok_or_else(|| Failure::new("a finished cell has lost its summary"))?;
+            Ok((summary, folder.metrics()?))
+        };
+        let of = |variant| plan.seeds.iter().map(|seed| read(variant, seed)).collect();
+        plan.variants.iter().map(of).collect()
+    }
+
+    fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(CELLS).join(name)
+    }
+
+    /// Runs a cell, or reads it if it is finished; none if interrupted. Its data are drawn here, and dropped with it.
+    fn cell(&self, settings: Settings, name: &str, judged: Judged) -> Result<Option<Finished>, Failure> {
+        let path = self.path_of(name);
+        if path.join(SUMMARY).is_file() {
+            let folder = Folder::open(&path)?;
+            if let Some(summary) = folder.summary() {
+                return Ok(Some((summary, folder.metrics()?)));
+            }
+        }
+        if path.exists() {
+            let unfit =
+                |error| Failure::new(format!("cannot remove the unfinished {}: {error}", path.display()));
+            fs::remove_dir_all(&path).map_err(unfit)?;
+        }
+        let task = Task::with(settings, self.registry)?;
+        let task = if judged == Judged::Validation { task.for_validation() } else { task };
+        let folder = Folder::at(&path);
+        let lock = fs::create_dir_all(&path)
+            .map_err(|error| folder.stopped(&format!("cannot write {}: {error}", path.display())))
+            .and_then(|()| folder.lock())?;
+        folder.write(CONFIG, &task.settings().to_toml())?;
+        let theta = start(&task)?;
+        let mut trainer = task.trainer(theta).map_err(|error| Failure::new(error.to_string()))?;
+        let mut watcher = Watcher::new(&task, &folder, lock, self.quiet)?;
+        let reason = watcher.train(&mut trainer)?;
+        if matches!(reason, StopReason::Interrupted) {
+            return Ok(None);
+        }
+        let summary = watcher.save(&task, &trainer, &reason)?;
+        Ok(Some((summary, folder.metrics()?)))
+    }
+}
+
+fn cell_name(variant: &Variant, seed: u64) -> String {
+    format!("{}-seed{seed}", plain(&variant.label))
+}

@@ -1,0 +1,300 @@
+//! Watches a run: keeps its rows and checkpoints, moves the progress bar, asks whether to stop.
+
+use std::fs::File;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use halfinverse::optimizer::StepReport;
+use halfinverse::task::Task;
+use halfinverse::training::{
+    Flow, Observer, Progress, Row, StopReason, StopSettings, Trainer, TrainingError, write_checkpoint,
+};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::failure::Failure;
+use crate::folder::{
+    CHECKPOINT, CONFIG, Folder, METRICS, Metrics, MetricsWriter, SUMMARY, Spectrum, Summary, peak_rss_bytes,
+};
+use crate::interrupt;
+use crate::voice::say;
+
+/// What is kept of a run, and where.
+pub(crate) struct Watcher {
+    kept: Kept,
+    home: Home,
+    bar: Bar,
+    /// Time between checkpoints, and when the next one comes.
+    every: Duration,
+    next: Instant,
+}
+
+/// What a run has shown.
+pub(crate) struct Kept {
+    pub(crate) rows: Vec<Metrics>,
+    pub(crate) spectrum: Spectrum,
+    /// The solver of the first spectral step.
+    pub(crate) solver: Option<String>,
+}
+
+/// The run's folder while it is at work there.
+struct Home {
+    folder: Folder,
+    lock: File,
+    metrics: MetricsWriter,
+    /// `config.toml`.
+    config: String,
+    /// Whether the folder is another run's by now.
+    ousted: bool,
+}
+
+/// The progress bar.
+struct Bar {
+    shown: ProgressBar,
+    stop: StopSettings,
+    moved: Instant,
+}
+
+/// No checkpoint is put off for longer.
+const LONGEST: Duration = Duration::from_hours(24);
+/// Positions of the bar.
+const POSITIONS: u64 = 1000;
+/// Time between checkpoints in units of what one takes, at least.
+const REST: u32 = 20;
+/// Time between moves of the bar: ten a second look smooth.
+const MOVE: Duration = Duration::from_millis(100);
+
+impl Watcher {
+    pub(crate) fn new(task: &Task, folder: &Folder, lock: File, quiet: bool) -> Result<Self, Failure> {
+        let metrics = MetricsWriter::create(&folder.file(METRICS))?;
+        Ok(Self::with(task, folder, lock, metrics, Vec::new(), quiet))
+    }
+
+    /// Of a run that is resumed after these rows.
+    pub(crate) fn after(
+        task: &Task,
+        folder: &Folder,
+        lock: File,
+        rows: Vec<Metrics>,
+        quiet: bool,
+    ) -> Result<Self, Failure> {
+        let metrics = MetricsWriter::append_to(&folder.file(METRICS))?;
+        Ok(Self::with(task, folder, lock, metrics, rows, quiet))
+    }
+
+    fn with(
+        task: &Task,
+        folder: &Folder,
+        lock: File,
+        metrics: MetricsWriter,
+        rows: Vec<Metrics>,
+        quiet: bool,
+    ) -> Self {
+        let every = task.settings().training.checkpoint_every;
+        let every = Duration::try_from_secs_f64(every).map_or(LONGEST, |every| every.min(LONGEST));
+        let config = task.settings().to_toml();
+        Self {
+            kept: Kept { rows, spectrum: Spectrum::default(), solver: None },
+            home: Home { folder: folder.clone(), lock, metrics, config, ousted: false },
+            bar: Bar::new(task.settings().stop.clone(), quiet),
+            every,
+            next: Instant::now() + every,
+        }
+    }
+
+    /// What the run has shown.
+    pub(crate) fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
+    /// The same, to be added to.
+    pub(crate) fn kept_mut(&mut self) -> &mut Kept {
+        &mut self.kept
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn finish(&self) {
+        self.bar.shown.finish_and_clear();
+    }
+
+    /// Trains until a stop, the progress bar taken away after it.
+    pub(crate) fn train(&mut self, trainer: &mut Trainer) -> Result<StopReason, Failure> {
+        let reason = trainer.run(self);
+        self.finish();
+        reason.map_err(|error| broken_off(error, &self.home.folder))
+    }
+
+    /// Writes checkpoint and summary of a run that has ended; returns the summary.
+    pub(crate) fn save(
+        &mut self,
+        task: &Task,
+        trainer: &Trainer,
+        reason: &StopReason,
+    ) -> Result<Summary, Failure> {
+        let path = self.home.folder.file(CHECKPOINT);
+        let write = || write_checkpoint(trainer, &path).map_err(|error| error.to_string());
+        self.home.keep(&self.kept, &write).map_err(|error| {
+            // There is no checkpoint of this run left to resume from.
+            if self.home.ousted { Failure::of_writing(error) } else { self.home.folder.stopped(&error) }
+        })?;
+        let summary = self.summarize(task, trainer, reason);
+        self.home.folder.write(SUMMARY, &(summary.json() + "\n"))?;
+        Ok(summary)
+    }
+
+    /// A checkpoint if it is time for one.
+    fn keep_in_time(&mut self, progress: &Progress<'_>) {
+        if Instant::now() < self.next {
+            return;
+        }
+        let begun = Instant::now();
+        let path = self.home.folder.file(CHECKPOINT);
+        let write = || progress.write_checkpoint(&path).map_err(|error| error.to_string());
+        if let Err(error) = self.home.keep(&self.kept, &write) {
+            let then = if self.home.ousted { "" } else { "; training goes on" };
+            say(false, &format!("hig: step {}: {error}{then}", progress.steps()));
+        }
+        self.next = Instant::now() + self.every.max(REST * begun.elapsed());
+    }
+
+    fn summarize(&self, task: &Task, trainer: &Trainer, reason: &StopReason) -> Summary {
+        let settings = task.settings();
+        let Kept { rows, solver, .. } = &self.kept;
+        let last = rows.last();
+        let finite = |loss: f64| Some(loss).filter(|loss| loss.is_finite());
+        Summary {
+            task: settings.task.clone(),
+            optimizer: settings.optimizer.name.clone(),
+            solver: settings.optimizer.solver().and(solver.clone()),
+            seed: settings.training.seed,
+            threads: settings.training.threads,
+            steps: trainer.steps(),
+            epochs: trainer.epochs(),
+            wall_s: trainer.wall().as_secs_f64(),
+            elapsed_s: last.map_or(0.0, |row| row.elapsed_s),
+            train_loss: last.and_then(|row| row.train_loss),
+            test_loss: last.and_then(|row| finite(row.test_loss)),
+            best_test_loss: rows.iter().filter_map(|row| finite(row.test_loss)).min_by(f64::total_cmp),
+            ms_per_step: trainer.ms_per_step(),
+            peak_rss_bytes: peak_rss_bytes(),
+            faults: trainer.faults() + u64::from(matches!(reason, StopReason::Diverged(_))),
+            stop_reason: reason.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
+/// Why a run could not go on.
+pub(crate) fn broken_off(error: TrainingError, folder: &Folder) -> Failure {
+    match error {
+        TrainingError::Observer(error) => folder.stopped(&format!("cannot keep the metrics: {error}")),
+        error => Failure::new(error.to_string()),
+    }
+}
+
+impl Home {
+    /// Writes a checkpoint, and the folder again where it is gone.
+    fn keep(&mut self, kept: &Kept, write: &dyn Fn() -> Result<(), String>) -> Result<(), String> {
+        let keeps = self.folder.keeps(&self.lock);
+        if keeps == Some(false) {
+            return Err(self.oust());
+        }
+        if keeps.is_none() {
+            std::fs::create_dir_all(self.folder.path()).map_err(|error| error.to_string())?;
+            self.lock = self.folder.lock().map_err(|failure| failure.to_string())?;
+            // Another run may have come and gone since.
+            let config = std::fs::read_to_string(self.folder.file(CONFIG));
+            if config.is_ok_and(|config| config != self.config) {
+                return Err(self.oust());
+            }
+        }
+        if !self.folder.stands() {
+            self.make_again(kept).map_err(|failure| failure.to_string())?;
+        }
+        self.metrics.sync().map_err(|error| format!("cannot keep the metrics: {error}"))?;
+        write().map_err(|error| format!("cannot keep a checkpoint: {error}"))
+    }
+
+    /// The folder is not this run's any more.
+    fn oust(&mut self) -> String {
+        self.ousted = true;
+        format!(
+            "{} was removed and is another run's now; this one's files are gone",
+            self.folder.path().display()
+        )
+    }
+
+    /// Everything so far into a folder that was removed under way, or from which files were.
+    fn make_again(&mut self, kept: &Kept) -> Result<(), Failure> {
+        let path = self.folder.path();
+        self.folder.write(CONFIG, &self.config)?;
+        self.folder.write_spectrum(&kept.spectrum)?;
+        let mut metrics = MetricsWriter::create(&self.folder.file(METRICS))?;
+        kept.rows
+            .iter()
+            .try_for_each(|row| metrics.append(row))
+            .map_err(|error| Failure::of_writing(format!("cannot make {} again: {error}", path.display())))?;
+        self.metrics = metrics;
+        say(false, &format!("hig: files were missing from {}; they are made again", path.display()));
+        Ok(())
+    }
+}
+
+impl Bar {
+    fn new(stop: StopSettings, quiet: bool) -> Self {
+        let shown = !quiet && std::io::stderr().is_terminal();
+        let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(Some(POSITIONS), target);
+        let style = ProgressStyle::with_template("{bar:30} {percent:>3}%  {msg}").expect("a valid template");
+        bar.set_style(style.progress_chars("━━ "));
+        Self { shown: bar, stop, moved: Instant::now() }
+    }
+
+    /// How far the run is towards its nearest stop, 0 to 1.
+    fn progress(&self, run: &Progress<'_>) -> f64 {
+        let parts = [
+            self.stop.steps.map(|all| run.steps() as f64 / all as f64),
+            self.stop.epochs.map(|all| run.epochs() / all as f64),
+            self.stop.time.map(|all| run.wall().as_secs_f64() / all),
+        ];
+        parts.into_iter().flatten().fold(0.0, f64::max).min(1.0)
+    }
+
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a bar")]
+    fn redraw(&mut self, run: &Progress<'_>, train: f64, test: f64) {
+        if self.moved.elapsed() < MOVE {
+            return;
+        }
+        self.moved = Instant::now();
+        let (done, wall) = (self.progress(run), run.wall().as_secs_f64());
+        let left =
+            if done > 0.0 { format!(", {:.0} s left", wall * (1.0 - done) / done) } else { String::new() };
+        let rate = run.steps() as f64 / wall;
+        self.shown.set_position((done * POSITIONS as f64) as u64);
+        self.shown.set_message(format!("{rate:.0} steps/s, train {train:.2e}, test {test:.2e}{left}"));
+    }
+}
+
+impl Observer for Watcher {
+    fn step(&mut self, progress: &Progress<'_>, report: &StepReport) -> Flow {
+        if self.kept.solver.is_none() {
+            self.kept.solver = report.spectral.as_ref().map(|spectral| spectral.solver.to_string());
+        }
+        let test = self.kept.rows.last().map_or(f64::NAN, |row| row.test_loss);
+        self.bar.redraw(progress, report.loss, test);
+        // Where an evaluation is due, its row comes first.
+        if !progress.evaluates_here() {
+            self.keep_in_time(progress);
+        }
+        if interrupt::asked() || self.home.ousted { Flow::Stop } else { Flow::Continue }
+    }
+
+    fn row(&mut self, progress: &Progress<'_>, row: &Row) -> std::io::Result<()> {
+        let metrics = Metrics::from(row);
+        self.home.metrics.append(&metrics)?;
+        self.kept.rows.push(metrics);
+        if progress.evaluates_here() {
+            self.keep_in_time(progress);
+        }
+        Ok(())
+    }
+}
