@@ -22,7 +22,7 @@ pub mod training;
 
 pub use error::{SettingError, ShapeError};
 pub use fault::{Culprit, StepError};
-pub use problem::{Evaluator, Model, NetworkProblem, Problem, Samples};
+pub use problem::{Evaluator, Model, NetworkProblem, Predictor, Problem, Samples};
 pub use {faer, rand};
 
 /// The README's example, run with the tests.

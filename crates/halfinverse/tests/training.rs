@@ -9,6 +9,8 @@ use halfinverse::training::{
     CheckpointError, Flow, Observer, Progress, Row, StopReason, StopSettings, Trainer, read_parameters,
     write_checkpoint,
 };
+use halfinverse::{NetworkProblem, Predictor, Problem};
+use safetensors::tensor::{Dtype, TensorView};
 use toml::Value;
 
 /// Keeps rows; asks to stop after so many steps.
@@ -196,4 +198,41 @@ fn settings_out_of_range_are_refused_by_name() {
     assert_eq!(refused(|s| set(s, "learning_rate", Value::from(-1.0))), "optimizer.learning_rate");
     assert_eq!(refused(|s| s.optimizer.name = "adm".to_owned()), "optimizer.name");
     assert_eq!(refused(|s| s.simulator.kind = "oscilators".to_owned()), "simulator.kind");
+}
+
+#[test]
+#[allow(clippy::cast_possible_truncation, reason = "float32 is what is tested")]
+fn float32_weights_of_a_file_predict_what_the_problem_computes() {
+    let mut settings = small("hig");
+    settings.data.test = 300; // more than are evaluated together
+    let task = Task::new(settings).unwrap();
+    let (model, network) = (task.model(), task.model().network());
+    let theta: Vec<f64> = task.initial_parameters().iter().map(|&t| f64::from(t as f32)).collect();
+    let tensors = network.tensors();
+    let bytes: Vec<Vec<u8>> = tensors
+        .iter()
+        .map(|tensor| tensor.places().flat_map(|place| (theta[place] as f32).to_le_bytes()).collect())
+        .collect();
+    let views = tensors.iter().zip(&bytes).map(|(tensor, bytes)| {
+        (&tensor.name, TensorView::new(Dtype::F32, tensor.shape.clone(), bytes).unwrap())
+    });
+    let path = std::env::temp_dir().join(format!("halfinverse-weights-{}.safetensors", std::process::id()));
+    std::fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+    let read = read_parameters(&tensors, &path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(read, theta);
+
+    let predictor = Predictor::new(model, read, 1).unwrap();
+    let samples = task.test();
+    let mut problem = NetworkProblem::new(model, samples.clone(), 1).unwrap();
+    problem.loss(&theta).unwrap();
+    let (input, initial) = (samples.input.as_ref(), samples.initial.as_ref());
+    let outcome = predictor.outcome(input, initial).unwrap();
+    assert!((&outcome - problem.outcome()).norm_max() < 1e-12);
+    assert!((predictor.control(input).unwrap() - problem.control()).norm_max() < 1e-12);
+    let none = predictor.outcome(input.subrows(0, 0), initial.subrows(0, 0)).unwrap();
+    assert_eq!((none.nrows(), none.ncols()), (0, outcome.ncols()));
+    assert!(predictor.outcome(input, initial.subrows(0, 3)).is_err());
+    assert!(predictor.control(input.subcols(0, 1)).is_err());
+    assert!(Predictor::new(model, theta[1..].to_vec(), 1).is_err());
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::arguments::CheckArguments;
 use crate::failure::Failure;
 use crate::settings;
-use crate::voice::{put, say};
+use crate::voice::{complain, put};
 
 /// Samples that the derivatives are compared on.
 const SAMPLES: usize = 8;
@@ -46,6 +46,6 @@ pub(crate) fn run(registry: &Registry, arguments: &CheckArguments) -> Result<Exi
     if all {
         return Ok(ExitCode::SUCCESS);
     }
-    say(false, "hig: a derivative is wrong");
+    complain("a derivative is wrong");
     Ok(ExitCode::FAILURE)
 }

@@ -49,6 +49,8 @@ pub struct Program {
     registry: Registry,
     pictures: Pictures,
     name: &'static str,
+    /// A task that could not be read, said when the program runs.
+    refused: Option<SettingError>,
 }
 
 impl Default for Program {
@@ -61,7 +63,7 @@ impl Program {
     /// With all that comes with the crates.
     #[must_use]
     pub fn new() -> Self {
-        Self { registry: Registry::standard(), pictures: Pictures::standard(), name: "hig" }
+        Self { registry: Registry::standard(), pictures: Pictures::standard(), name: "hig", refused: None }
     }
 
     /// Under another name, as users type it.
@@ -77,13 +79,14 @@ impl Program {
         self
     }
 
-    /// With a task, as the text of its file.
-    ///
-    /// # Errors
-    /// When the text is not a task file, or its name is taken.
-    pub fn task(mut self, text: &str) -> Result<Self, SettingError> {
-        self.registry = self.registry.task(text)?;
-        Ok(self)
+    /// With a task, as the text of its file. A text that is no task file, or has a name that is taken, is refused when the program runs.
+    #[must_use]
+    pub fn task(mut self, text: &str) -> Self {
+        match self.registry.clone().task(text) {
+            Ok(registry) => self.registry = registry,
+            Err(error) => self.refused = self.refused.or(Some(error)),
+        }
+        self
     }
 
     /// With a picture of what simulators of a kind do, for the reports.
@@ -96,7 +99,12 @@ impl Program {
     /// Does what the command line says; returns the program's exit code.
     #[must_use]
     pub fn run(self) -> ExitCode {
-        let matches = Arguments::command().name(self.name).get_matches();
+        voice::set_program(self.name);
+        if let Some(error) = &self.refused {
+            voice::complain(&format!("a task of this program's own: {error}"));
+            return ExitCode::from(2);
+        }
+        let matches = Arguments::command().name(self.name).bin_name(self.name).get_matches();
         let arguments = match Arguments::from_arg_matches(&matches) {
             Ok(arguments) => arguments,
             Err(error) => error.exit(),
@@ -116,7 +124,7 @@ impl Program {
         match result {
             Ok(code) => code,
             Err(failure) => {
-                voice::say(false, &format!("hig: {failure}"));
+                voice::complain(&failure.to_string());
                 ExitCode::from(failure.code())
             }
         }

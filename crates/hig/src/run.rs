@@ -11,7 +11,7 @@ use halfinverse::training::{OnFault, StopReason, read_parameters};
 
 use crate::failure::Failure;
 use crate::folder::{CHECKPOINT, Summary};
-use crate::voice::say;
+use crate::voice::complain;
 
 /// θ that training starts from, where the settings name a checkpoint.
 pub(crate) fn start(task: &Task) -> Result<Option<Vec<f64>>, Failure> {
@@ -57,12 +57,12 @@ pub(crate) fn exit_code(reason: &StopReason, settings: &Settings, summary: &Summ
             "start again with --on-fault roll-back, a lower learning rate (--lr), or training.blow_up=0 to let it be"
         }
         (OnFault::Stop, false) => {
-            "take --on-fault skip, also with hig resume, or a lower learning rate (--lr)"
+            "take --on-fault skip, also where it is resumed, or a lower learning rate (--lr)"
         }
         (OnFault::Skip, false) => "too many mini-batches in a row failed; lower the learning rate with --lr",
     };
     // A blow-up is seen by the step after it, which was made; one that failed was not.
     let step = summary.steps + u64::from(!blown_up);
-    say(false, &format!("hig: the run diverged at step {step}: {error}; {mend}"));
+    complain(&format!("the run diverged at step {step}: {error}; {mend}"));
     ExitCode::from(3)
 }

@@ -9,7 +9,7 @@ use toml::{Table, Value};
 
 use crate::arguments::TasksArguments;
 use crate::failure::Failure;
-use crate::voice::put;
+use crate::voice::{program, put};
 
 pub(crate) fn run(registry: &Registry, arguments: &TasksArguments) -> Result<ExitCode, Failure> {
     if arguments.schema {
@@ -87,9 +87,12 @@ fn text(registry: &Registry) -> Result<(), Failure> {
         "Settings go behind --set, as in --set network.hidden=[32,32]; optimizer settings as optimizer.NAME.",
         "0 stands for all cores in training.threads, and for at most 5 % of the time in training.evaluate_every.",
         "A run stops at the first of stop.steps, stop.epochs, stop.time (seconds) and stop.target_loss (test loss).",
-        "A task of your own is a TOML file: hig train FILE.toml. `hig tasks --schema` prints the JSON Schema of such files.",
     ] {
         put(line);
     }
+    put(format_args!(
+        "A task of your own is a TOML file: {name} train FILE.toml. `{name} tasks --schema` prints the JSON Schema of such files.",
+        name = program()
+    ));
     Ok(())
 }

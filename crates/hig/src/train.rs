@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::folder::{CHECKPOINT, CONFIG, Folder, Metrics, REPORT, SUMMARY, Summary};
 use crate::picture::Pictures;
 use crate::run::{exit_code, spectrum, start};
-use crate::voice::{put, say};
+use crate::voice::{program, put, say};
 use crate::watcher::Watcher;
 use crate::{interrupt, memory, report, settings};
 
@@ -141,8 +141,9 @@ fn refuse_other_weights(settings: &Settings, folder: &Folder) -> Result<(), Fail
         return Ok(());
     }
     Err(Failure::new(format!(
-        "{} has no checkpoint yet, and its run started from other weights; start it again: hig train --config {}",
+        "{} has no checkpoint yet, and its run started from other weights; start it again: {} train --config {}",
         folder.path().display(),
+        program(),
         folder.file(CONFIG).display()
     )))
 }

@@ -16,7 +16,7 @@ use crate::folder::{
     CHECKPOINT, CONFIG, Folder, METRICS, Metrics, MetricsWriter, SUMMARY, Spectrum, Summary, peak_rss_bytes,
 };
 use crate::interrupt;
-use crate::voice::say;
+use crate::voice::complain;
 
 /// What is kept of a run, and where.
 pub(crate) struct Watcher {
@@ -151,7 +151,7 @@ impl Watcher {
         let write = || progress.write_checkpoint(&path).map_err(|error| error.to_string());
         if let Err(error) = self.home.keep(&self.kept, &write) {
             let then = if self.home.ousted { "" } else { "; training goes on" };
-            say(false, &format!("hig: step {}: {error}{then}", progress.steps()));
+            complain(&format!("step {}: {error}{then}", progress.steps()));
         }
         self.next = Instant::now() + self.every.max(REST * begun.elapsed());
     }
@@ -234,7 +234,7 @@ impl Home {
             .try_for_each(|row| metrics.append(row))
             .map_err(|error| Failure::of_writing(format!("cannot make {} again: {error}", path.display())))?;
         self.metrics = metrics;
-        say(false, &format!("hig: files were missing from {}; they are made again", path.display()));
+        complain(&format!("files were missing from {}; they are made again", path.display()));
         Ok(())
     }
 }

@@ -6,12 +6,14 @@
 //! | [`Layered`] | what Kronecker factors and steps in control space need besides |
 //! | [`Source`] | makes problems of one kind on any samples: what a training run needs |
 //! | [`NetworkProblem`], [`Model`] | network ∘ simulator under an objective |
+//! | [`Predictor`] | trained weights on new inputs |
 //! | [`OpaqueProblem`], [`Opaque`] | the same from functions: outcome, J v, Jᵀu |
 
 mod evaluator;
 mod model;
 mod network;
 mod opaque;
+mod predictor;
 mod samples;
 mod weights;
 
@@ -22,6 +24,7 @@ pub use evaluator::Evaluator;
 pub use model::Model;
 pub use network::{Linearization, NetworkProblem};
 pub use opaque::{FunctionError, Opaque, OpaqueProblem};
+pub use predictor::Predictor;
 pub use samples::Samples;
 
 use crate::error::ShapeError;

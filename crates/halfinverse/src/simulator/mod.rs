@@ -32,7 +32,7 @@ use crate::error::SettingError;
 
 /// Settings of a simulator, by which a task file makes it. The type's own defaults stand for what a file leaves out.
 ///
-/// One line in the [registry](crate::task::Registry) makes it known by its kind.
+/// One line in the [registry](crate::task::Registry) makes it known by its kind. Serde is version 1, schemars version 1.
 pub trait Setup: Serialize + DeserializeOwned + Default + schemars::JsonSchema {
     /// Its name in task files: `simulator.kind`.
     const KIND: &'static str;
@@ -194,6 +194,7 @@ pub trait Simulator: Send + Sync {
     ) -> Result<(), SimulatorError>;
 
     /// ∂y/∂z in the way that is natural to the simulator, and in others where these are cheaper than what follows from it.
+    /// With `jvp` alone every gradient takes q calls, those of first-order optimizers too: give `vjp` where that is many.
     fn derivative(&self) -> Derivative<'_>;
 
     /// Samples that are simulated together, or all of a mini-batch. The chunks of a mini-batch are spread over threads; they do

@@ -97,45 +97,47 @@ impl Registry {
         registry
     }
 
-    /// With a simulator of these settings.
+    /// With a simulator of these settings, in place of the one that had their kind.
     #[must_use]
     pub fn simulator<S: SimulatorSetup>(mut self) -> Self {
-        self.simulators.push(part::<S, _>(S::KIND, |table| tables::from_table::<S>(table)?.build()));
+        put(&mut self.simulators, part::<S, _>(S::KIND, |table| tables::from_table::<S>(table)?.build()));
         self.schema.take();
         self
     }
 
-    /// With an objective of these settings.
+    /// With an objective of these settings, in place of the one that had their kind.
     #[must_use]
     pub fn objective<S: ObjectiveSetup>(mut self) -> Self {
-        self.objectives.push(part::<S, _>(S::KIND, |table| tables::from_table::<S>(table)?.build()));
+        put(&mut self.objectives, part::<S, _>(S::KIND, |table| tables::from_table::<S>(table)?.build()));
         self.schema.take();
         self
     }
 
-    /// With data drawn by a generator of these settings.
+    /// With data drawn by a generator of these settings, in place of the one that had their kind.
     #[must_use]
     pub fn data<S: data::Setup>(mut self) -> Self {
-        self.data
-            .push(part::<S, _>(S::KIND, |table, context| tables::from_table::<S>(table)?.build(context)));
+        let build: BuildData = |table, context| tables::from_table::<S>(table)?.build(context);
+        put(&mut self.data, part::<S, _>(S::KIND, build));
         self.schema.take();
         self
     }
 
-    /// With a layer of these settings.
+    /// With a layer of these settings, in place of the one that had their kind.
     #[must_use]
     pub fn layer<S: LayerSetup>(mut self) -> Self {
-        self.layers.push(part::<S, _>(S::KIND, |table, inputs, registry| {
+        let build: BuildLayer = |table, inputs, registry| {
             let inner = |layers: &[Table], inputs| registry.stack(layers, inputs, "layers");
             tables::from_table::<S>(table)?.build(inputs, &inner)
-        }));
+        };
+        put(&mut self.layers, part::<S, _>(S::KIND, build));
         self.schema.take();
         self
     }
 
-    /// With an optimizer of these settings.
+    /// With an optimizer of these settings, in place of the one that had their name.
     #[must_use]
     pub fn optimizer<S: OptimizerSetup>(mut self) -> Self {
+        self.optimizers.retain(|entry| entry.name != S::NAME);
         self.optimizers.push(Entry::of::<S>());
         self.schema.take();
         self
@@ -420,6 +422,12 @@ fn part_defaults<B>(file: &Table, name: &str, parts: &[Part<B>]) -> Result<Table
     let mut defaults = (part.defaults)();
     defaults.insert("kind".to_owned(), Value::from(kind));
     Ok(defaults)
+}
+
+/// Adds a part, in place of the one of its kind.
+fn put<B>(parts: &mut Vec<Part<B>>, part: Part<B>) {
+    parts.retain(|known| known.kind != part.kind);
+    parts.push(part);
 }
 
 fn find<'a, B>(parts: &'a [Part<B>], key: &str, kind: &str) -> Result<&'a Part<B>, SettingError> {

@@ -11,6 +11,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
+use crate::voice::program;
 pub(crate) use metrics::{Metrics, MetricsWriter};
 use metrics::{from_csv, whole_lines};
 pub(crate) use spectrum::Spectrum;
@@ -53,7 +54,10 @@ impl Folder {
                 let left = |entry: &fs::DirEntry| LEFTOVERS.iter().any(|name| entry.file_name() == *name);
                 if !entries.all(|entry| entry.is_ok_and(|entry| left(&entry))) {
                     let mend = if path.join(CONFIG).is_file() {
-                        format!("go on with its run by `hig resume {shown}`, or name another with --out")
+                        format!(
+                            "resume its run with `{} resume {shown}`, or name another with --out",
+                            program()
+                        )
                     } else {
                         "name another with --out, or remove it".to_owned()
                     };
@@ -87,7 +91,7 @@ impl Folder {
     pub(crate) fn stopped(&self, why: &str) -> Failure {
         let mend = match self.study() {
             Some(_) => "the same command goes on with the study".to_owned(),
-            None => format!("go on from the last checkpoint: hig resume {}", self.0.display()),
+            None => format!("resume from the last checkpoint: {} resume {}", program(), self.0.display()),
         };
         Failure::of_writing(format!("{why}; make room, then {mend}"))
     }
@@ -128,20 +132,23 @@ impl Folder {
         let (folder, shown) = (Self(path.to_owned()), path.display());
         if !path.join(CONFIG).is_file() {
             return Err(Failure::new(format!(
-                "{shown} holds no run: it has no {CONFIG}; start one with hig train"
+                "{shown} holds no run: it has no {CONFIG}; start one with {} train",
+                program()
             )));
         }
         if path.join(SIGMAS).is_file() {
             return Err(Failure::new(format!(
-                "{shown} is of hig spectrum, which starts anew: hig spectrum --config {}",
-                path.join(CONFIG).display()
+                "{shown} is of {name} spectrum, which starts anew: {name} spectrum --config {}",
+                path.join(CONFIG).display(),
+                name = program()
             )));
         }
         match folder.study() {
             None => Ok(folder),
             Some(study) => Err(Failure::new(format!(
-                "{shown} is a run of the study in {}; the hig compare or hig ablate that made it goes on with it",
-                study.display()
+                "{shown} is a run of the study in {}; the {name} compare or {name} ablate that made it resumes it",
+                study.display(),
+                name = program()
             ))),
         }
     }
@@ -161,9 +168,10 @@ impl Folder {
             from_csv(lines.as_bytes()).map_err(|error| self.unreadable(METRICS, &error))?;
         if (rows.len() as u64) < count {
             return Err(Failure::new(format!(
-                "{} has {} of the {count} rows before the checkpoint; put the file back, or start anew from its weights: hig train --from {}",
+                "{} has {} of the {count} rows before the checkpoint; put the file back, or start anew from its weights: {} train --from {}",
                 path.display(),
                 rows.len(),
+                program(),
                 self.0.display()
             )));
         }

@@ -6,6 +6,7 @@ use super::givens::Givens;
 use super::units::seconds;
 use crate::arguments::{BudgetArguments, SettingArguments};
 use crate::failure::Failure;
+use crate::voice::program;
 
 /// The settings that flags and `--set` give.
 pub(super) fn of_settings(arguments: &SettingArguments) -> Result<Givens, Failure> {
@@ -30,9 +31,10 @@ pub(super) fn of_settings(arguments: &SettingArguments) -> Result<Givens, Failur
             return Err(Failure::new(format!("`--set {pair}` has no value; write --set key=value")));
         };
         if key.trim() == "task" {
-            return Err(Failure::new(
-                "the task is no setting; name it as the argument, as in `hig train oscillators`",
-            ));
+            return Err(Failure::new(format!(
+                "the task is no setting; name it as the argument, as in `{} train oscillators`",
+                program()
+            )));
         }
         flags.give(key.trim(), &format!("--set {pair}"), parse(text.trim()))?;
     }

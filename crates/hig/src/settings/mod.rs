@@ -19,6 +19,7 @@ pub(crate) use variants::{Variation, for_study};
 
 use crate::arguments::{ResumeArguments, SettingArguments, TrainArguments};
 use crate::failure::Failure;
+use crate::voice::program;
 
 /// The task that the arguments of a training run describe, checked.
 pub(crate) fn for_training(registry: &Registry, arguments: &TrainArguments) -> Result<Task, Failure> {
@@ -75,9 +76,10 @@ pub(crate) fn extend(
         return Ok(false);
     }
     if settings.training.schedule != Schedule::Constant {
-        return Err(Failure::new(
-            "this run's learning rate follows a schedule to its end, which cannot be moved; start another run from its weights with hig train --from",
-        ));
+        return Err(Failure::new(format!(
+            "this run's learning rate follows a schedule to its end, which cannot be moved; start another run from its weights with {} train --from",
+            program()
+        )));
     }
     let counted = settings.counts_steps();
     settings.stop = StopSettings {

@@ -14,6 +14,7 @@ use super::givens::{Given, Givens};
 use crate::arguments::SettingArguments;
 use crate::failure::{Failure, unknown_name};
 use crate::memory;
+use crate::voice::program;
 
 /// Optimizer where neither command line nor task names one: the one that needs no setting.
 const OPTIMIZER: &str = "hig-auto";
@@ -230,9 +231,10 @@ fn task_name(task: Option<&str>, in_file: Option<Given>) -> Result<(String, Stri
         ))),
         (Some(task), _) => Ok((task.to_owned(), String::new())),
         (None, Some((task, place))) => Ok((task, format!(" ({place})"))),
-        (None, None) => {
-            Err(Failure::new("no task was named; `hig tasks` lists them, as in `hig train oscillators`"))
-        }
+        (None, None) => Err(Failure::new(format!(
+            "no task was named; `{name} tasks` lists them, as in `{name} train oscillators`",
+            name = program()
+        ))),
     }
 }
 

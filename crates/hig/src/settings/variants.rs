@@ -7,6 +7,7 @@ use super::givens::{Given, Givens};
 use super::{flags, resolve};
 use crate::arguments::{BudgetArguments, SettingArguments};
 use crate::failure::Failure;
+use crate::voice::program;
 
 /// What makes a variant of a study differ from the others.
 #[derive(Debug, Clone, Default)]
@@ -105,8 +106,8 @@ fn long_name(key: &str, text: &str, shape: &[usize]) -> Result<(String, Value), 
         "lr" => ("optimizer.learning_rate", flags::parse(text)),
         "batch" => ("training.batch", flags::parse(text)),
         key if !key.contains('.') => {
-            let near =
-                nearest(key, SHORT_NAMES).unwrap_or_else(|| "`hig tasks` lists the settings".to_owned());
+            let near = nearest(key, SHORT_NAMES)
+                .unwrap_or_else(|| format!("`{} tasks` lists the settings", program()));
             return Err(Failure::new(format!("unknown setting `{key}`; {near} (--vary)")));
         }
         key => (key, flags::parse(text)),
