@@ -9,6 +9,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
+use crate::error::ShapeError;
 use crate::fault::StepError;
 use crate::linear::Jacobian;
 use crate::linear::columns::{from_rows, to_rows};
@@ -43,6 +44,14 @@ pub fn simulator(
 ) -> Result<Vec<Comparison>, SimulatorError> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let (b, q, m) = (control.nrows(), simulator.controls(), simulator.outcomes());
+    for (what, unit, expected, found) in [
+        ("the controls", "columns", q, control.ncols()),
+        ("the initial states", "columns", simulator.initials(), initial.ncols()),
+        ("the initial states", "samples", b, initial.nrows()),
+    ] {
+        ShapeError::check(what, unit, expected, found)
+            .map_err(|error| SimulatorError::new(error.to_string()))?;
+    }
     let v = normal(b, q, &mut rng);
     let u = normal(b, m, &mut rng);
     let forward = |sign: f64| {
@@ -72,8 +81,8 @@ pub fn simulator(
 
 /// Objective, gradient and Jacobian of a whole model on its mini-batch: J v, Jᵀu, rows and both Gram matrices.
 ///
-/// Where the objective's curvature differs from outcome to outcome, J is that of the weighted outcomes; it is then compared with
-/// itself only.
+/// Where the objective's curvature differs from outcome to outcome, J is that of the weighted outcomes; it is then
+/// compared with itself only.
 ///
 /// # Errors
 /// When the model cannot be evaluated at θ.

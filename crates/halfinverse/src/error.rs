@@ -13,6 +13,14 @@ pub enum SettingError {
         /// What would have been accepted.
         expected: String,
     },
+    /// The part that it makes does not fit the others.
+    #[error("`{key}` does not fit: {reason}")]
+    Misfit {
+        /// Dotted name of the setting, from the part that refused it.
+        key: String,
+        /// Which sizes there are, and which are needed.
+        reason: String,
+    },
     /// There is none of this name.
     #[error("unknown setting `{key}`; {}", mend(key, known))]
     Unknown {
@@ -27,6 +35,11 @@ impl SettingError {
     /// A setting with the value found and what would have been accepted.
     pub fn new(key: &str, found: impl std::fmt::Display, expected: impl std::fmt::Display) -> Self {
         Self::Refused { key: key.to_owned(), found: found.to_string(), expected: expected.to_string() }
+    }
+
+    /// A setting whose part does not fit the others, for the reason given.
+    pub fn misfit(key: &str, reason: impl std::fmt::Display) -> Self {
+        Self::Misfit { key: key.to_owned(), reason: reason.to_string() }
     }
 
     /// A name that is not among those known.
@@ -47,7 +60,7 @@ impl SettingError {
     #[must_use]
     pub fn key(&self) -> &str {
         match self {
-            Self::Refused { key, .. } | Self::Unknown { key, .. } => key,
+            Self::Refused { key, .. } | Self::Misfit { key, .. } | Self::Unknown { key, .. } => key,
         }
     }
 
@@ -58,7 +71,7 @@ impl SettingError {
             *key = if key.is_empty() { section.to_owned() } else { format!("{section}.{key}") };
         };
         match &mut self {
-            Self::Refused { key, .. } => put(key),
+            Self::Refused { key, .. } | Self::Misfit { key, .. } => put(key),
             Self::Unknown { key, known } => {
                 put(key);
                 known.iter_mut().for_each(put);

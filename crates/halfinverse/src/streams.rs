@@ -1,4 +1,5 @@
-//! Which random numbers are for what: ChaCha8 is seeded with `data.seed` or `training.seed`, and each purpose has a stream.
+//! Which random numbers are for what: ChaCha8 is seeded with `data.seed` or `training.seed`, and each purpose has a
+//! stream.
 
 /// Stream of the training data, of `data.seed`.
 pub(crate) const TRAIN: u64 = 0;

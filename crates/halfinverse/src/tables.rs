@@ -26,7 +26,10 @@ pub(crate) fn from_table<T: DeserializeOwned + JsonSchema>(table: &Table) -> Res
 pub(crate) fn read<T: DeserializeOwned>(table: &Table) -> Result<T, SettingError> {
     serde_path_to_error::deserialize(Value::Table(table.clone())).map_err(|error| {
         let (path, inner) = (error.path().to_string(), error.inner().message().to_owned());
-        let key = if path == "." { String::new() } else { path };
+        let key = if path == "." { String::new() } else { path.replace('[', ".").replace(']', "") };
+        if let Some(name) = inner.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
+            return SettingError::new(&join(&key, name), "absent", "given");
+        }
         let found = value_at(table, &key).map_or_else(|| "a table".to_owned(), ToString::to_string);
         SettingError::new(&key, found, inner)
     })
@@ -52,8 +55,8 @@ pub(crate) fn schema<T: JsonSchema>() -> serde_json::Value {
 
 /// Refuses a value that a schema does not allow, by its dotted name.
 ///
-/// Of JSON Schema it reads what settings use: `type`, `properties`, `additionalProperties`, `items`, `minimum`, `enum`, `const`,
-/// `oneOf` of words or of tables told apart by one of them, and `anyOf` of something and `null`.
+/// Of JSON Schema it reads what settings use: `type`, `properties`, `additionalProperties`, `items`, `minimum`, `enum`,
+/// `const`, `oneOf` of words or of tables told apart by one of them, and `anyOf` of something and `null`.
 pub(crate) fn check(schema: &serde_json::Value, value: &Value, path: &str) -> Result<(), SettingError> {
     let refuse = |expected: String| Err(SettingError::new(path, value, expected));
     if let Some(choices) = choices(schema) {
@@ -96,7 +99,8 @@ pub(crate) fn check(schema: &serde_json::Value, value: &Value, path: &str) -> Re
     }
 }
 
-/// Checks a table against the one of several schemas that its kind, or name, calls for; without either, as a part of any of them.
+/// Checks a table against the one of several schemas that its kind, or name, calls for; without either, as a part of
+/// any of them.
 fn check_kind(kinds: &[serde_json::Value], value: &Value, path: &str) -> Result<(), SettingError> {
     let Value::Table(table) = value else { return Err(SettingError::new(path, value, "a table")) };
     let tag = |kind: &serde_json::Value| {
@@ -183,7 +187,8 @@ pub(crate) fn join(section: &str, key: &str) -> String {
     if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") }
 }
 
-/// Lays the values of one table over those of another, table by table. A whole number over a number with a fraction becomes one.
+/// Lays the values of one table over those of another, table by table. A whole number over a number with a fraction
+/// becomes one.
 pub(crate) fn overlay(under: &mut Table, over: &Table) {
     for (key, value) in over {
         match (under.get_mut(key), value) {

@@ -189,8 +189,8 @@ fn of_stored(j: &Mat<f64>, g: &[f64], filter: &Filter, solver: Solver) -> Update
     solve(&mut DenseJacobian::new(j.clone()), g, filter, solver)
 }
 
-/// What the reports' error estimates are multiplied with. They are of first order: of 280,000 random comparisons the worst was off by
-/// 3.2 times what the two reports say together.
+/// What the reports' error estimates are multiplied with. They are of first order: of 280,000 random comparisons the
+/// worst was off by 3.2 times what the two reports say together.
 const SLACK: f64 = 8.0;
 
 /// |error| that an update may have by its own word.
@@ -201,7 +201,8 @@ fn doubt((delta, report): &Update) -> f64 {
 /// Sums of at most a few hundred products, through at most four layers and a simulator: 5e-16 at worst in 1,000 cases.
 const ROUND_OFF: f64 = 1e-14;
 
-/// Step of the central differences, which are off by its square and by ε over it, both far below the 1e-7 that is asked for.
+/// Step of the central differences, which are off by its square and by ε over it, both far below the 1e-7 that is asked
+/// for.
 const H: f64 = 1e-6;
 
 /// y, sample-major.

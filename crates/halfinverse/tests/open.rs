@@ -1,5 +1,5 @@
-//! A simulator, an objective, a layer, data, an optimizer and a problem of one's own, from outside the crate: they train, go on
-//! after a kill, stand in task files, and are told right from wrong, as the crate's own are.
+//! A simulator, an objective, a layer, data, an optimizer and a problem of one's own, from outside the crate: they
+//! train, go on after a kill, stand in task files, and are told right from wrong, as the crate's own are.
 
 use std::path::PathBuf;
 use std::sync::Arc;

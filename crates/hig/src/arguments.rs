@@ -117,7 +117,8 @@ pub(crate) struct StudyArguments {
     /// Losses whose times are reported; default: powers of ten
     #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
     pub(crate) targets: Option<String>,
-    /// Folder of the study; default: one named after all that was asked for. The same command goes on where it was stopped
+    /// Folder of the study; default: one named after all that was asked for. The same command goes on where it was
+    /// stopped
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Say nothing but errors
@@ -135,7 +136,8 @@ pub(crate) struct CompareArguments {
     /// Optimizers, each with its task's defaults; one after the other as in adam:500+hig
     #[arg(long, value_name = "LIST", default_value = "hig,adam,gn")]
     pub(crate) optimizers: String,
-    /// Learning rates to choose from by validation loss, the same way for all: 1e-3,1e-2, or x0.3,x1,x3 times the default
+    /// Learning rates to choose from by validation loss, the same way for all: 1e-3,1e-2, or x0.3,x1,x3 times the
+    /// default
     #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
     pub(crate) lr_grid: Option<String>,
     /// Training time of each run that a learning rate is chosen by; default: that of the comparison

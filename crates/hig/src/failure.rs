@@ -24,7 +24,7 @@ impl Failure {
 
     /// With more to be said.
     pub(crate) fn with(self, more: &str) -> Self {
-        Self { sentence: format!("{}; {more}", self.sentence), ..self }
+        Self { sentence: format!("{}, {more}", self.sentence), ..self }
     }
 
     pub(crate) fn code(&self) -> u8 {

@@ -1,4 +1,5 @@
-//! The program `hig` as a library: with parts of one's own it trains, compares, checks, times and draws one's own problems.
+//! The program `hig` as a library: with parts of one's own it trains, compares, checks, times and draws one's own
+//! problems.
 //!
 //! ```no_run
 //! use halfinverse::simulator::ScalingSettings; // a simulator of one's own in its place
@@ -79,7 +80,8 @@ impl Program {
         self
     }
 
-    /// With a task, as the text of its file. A text that is no task file, or has a name that is taken, is refused when the program runs.
+    /// With a task, as the text of its file. A text that is no task file, or has a name that is taken, is refused when
+    /// the program runs.
     #[must_use]
     pub fn task(mut self, text: &str) -> Self {
         match self.registry.clone().task(text) {

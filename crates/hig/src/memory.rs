@@ -1,4 +1,5 @@
-//! The memory a run will need, against what there is: said before the first step, refused with the mend where it does not fit.
+//! The memory a run will need, against what there is: said before the first step, refused with the mend where it does
+//! not fit.
 
 use halfinverse::spectral::Solver;
 use halfinverse::task::{Forecast, Part};

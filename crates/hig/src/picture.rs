@@ -24,8 +24,8 @@ pub trait Picture: Send + Sync {
         outcomes::CAPTION.to_owned()
     }
 
-    /// The picture as an SVG document, of a problem that was just evaluated on the first test samples. By default outcomes against
-    /// targets.
+    /// The picture as an SVG document, of a problem that was just evaluated on the first test samples. By default
+    /// outcomes against targets.
     ///
     /// # Errors
     /// When it cannot be drawn.

@@ -1,7 +1,7 @@
 //! `hig spectrum TASK`: a run that is stopped now and then to take J apart.
 //!
-//! Snapshots at steps 0, 1, 4, 16, … and at the end: singular values of J, how g spreads over them, of each layer's part
-//! and of the simulator's blocks alone, and the hidden units. Over the first samples of the training data.
+//! Snapshots at steps 0, 1, 4, 16, … and at the end: singular values of J, how g spreads over them, of each layer's
+//! part and of the simulator's blocks alone, and the hidden units. Over the first samples of the training data.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;

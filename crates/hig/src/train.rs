@@ -76,7 +76,8 @@ pub(crate) fn resume(
         return Ok(already_finished(summary, &folder, speech));
     }
     let put_in_order = || {
-        // They tell of an end that is not one any more. A kill between this and the new end's place loses the wish for more.
+        // They tell of an end that is not one any more. A kill between this and the new end's place loses the wish for
+        // more.
         folder.remove(SUMMARY)?;
         folder.remove(REPORT)?;
         if changed { folder.write(CONFIG, &task.settings().to_toml()) } else { Ok(()) }

@@ -218,7 +218,7 @@ fn a_full_disk_ends_a_run_which_goes_on_when_there_is_room() {
     Command::new("umount").arg(&disk).status().unwrap();
     assert_eq!(first.status.code(), Some(1), "{message}");
     assert!(message.contains("No space left on device"), "{message}");
-    assert!(message.contains("go on from the last checkpoint: hig resume"), "{message}");
+    assert!(message.contains("resume from the last checkpoint: hig resume"), "{message}");
     assert!(end.status.success(), "{}", stderr(&end));
 }
 

@@ -1,8 +1,8 @@
 //! J of simulator ∘ network over a mini-batch, by layers: products, rows and Gram matrix without J.
 //!
 //! With Dₗ (n × out) the outcomes' derivatives with respect to what layer l puts out, row r = (s, c) of J holds
-//! (∂xₗ₊₁/∂θₗ)ᵀ Dₗ[r, ·] for the parameters of layer l: for a dense layer Dₗ[r, ·] ⊗ xₗ[s, ·] and Dₗ[r, ·]. D of the last layer
-//! is the simulator's block ∂y/∂z, the others follow by going back through the layers.
+//! (∂xₗ₊₁/∂θₗ)ᵀ Dₗ[r, ·] for the parameters of layer l: for a dense layer Dₗ[r, ·] ⊗ xₗ[s, ·] and Dₗ[r, ·]. D of the
+//! last layer is the simulator's block ∂y/∂z, the others follow by going back through the layers.
 //!
 //! | what | operations, dense layers |
 //! |---|---|
@@ -24,8 +24,8 @@ use super::{Jacobian, ProductError, make_square};
 use crate::network::{Leaf, Network, Pair, Pass};
 use crate::simulator::{Pattern, Simulator, block_cotangent, block_tangent};
 
-/// The sparse route through the last layer's part of the Gram matrix pays when at most one in so many pairs of control and
-/// outcome is coupled: measured on Poisson grids.
+/// The sparse route through the last layer's part of the Gram matrix pays when at most one in so many pairs of control
+/// and outcome is coupled: measured on Poisson grids.
 const FEW: usize = 4;
 
 /// Products with J that one factorization is expected to ask for; decides whether all Dₗ pay for themselves.
@@ -45,13 +45,15 @@ pub struct LayeredJacobian<'a> {
 /// What a [`LayeredJacobian`] works in; kept from step to step.
 #[derive(Debug)]
 pub(crate) struct Workspace {
-    /// The simulator's block ∂y/∂z, b × q·m: also D of what puts out the controls, n × q with rows component-major (c·b + s).
+    /// The simulator's block ∂y/∂z, b × q·m: also D of what puts out the controls, n × q with rows component-major (c·b
+    /// + s).
     block: Vec<f64>,
     /// Which outcomes depend on which controls.
     pattern: Pattern,
     /// Of each outcome, the controls it depends on, where these are few.
     few: Option<Vec<Vec<usize>>>,
-    /// Dₗ of each leaf, n × out, rows component-major; empty for a leaf that puts out the controls, whose D is the block.
+    /// Dₗ of each leaf, n × out, rows component-major; empty for a leaf that puts out the controls, whose D is the
+    /// block.
     rows: Vec<Vec<f64>>,
     /// Whether `rows` is that of the present θ.
     complete: bool,

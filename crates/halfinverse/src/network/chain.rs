@@ -4,8 +4,8 @@
 //! tangent   ẋₗ₊₁ = (∂fₗ/∂x) ẋₗ + (∂fₗ/∂θ) vₗ, from ẋ₀ = 0: J_network·v
 //! backward  x̄ₗ = (∂fₗ/∂x)ᵀ x̄ₗ₊₁, with θ̄ₗ = (∂fₗ/∂θ)ᵀ x̄ₗ₊₁: J_networkᵀ·u
 //!
-//! θ holds the layers' parameters one after the other. For dense layers a forward sweep costs 2bP operations, a backward
-//! or tangent sweep 4bP. Sweeps along a chain that contains no other do not allocate.
+//! θ holds the layers' parameters one after the other. For dense layers a forward sweep costs 2bP operations, a
+//! backward or tangent sweep 4bP. Sweeps along a chain that contains no other do not allocate.
 
 use std::sync::Arc;
 
@@ -63,8 +63,8 @@ impl Network {
         Ok(Self { layers, parameters })
     }
 
-    /// A multi-layer perceptron with the given layer widths, input and output included: dense layers, an activation after each but
-    /// the last.
+    /// A multi-layer perceptron with the given layer widths, input and output included: dense layers, an activation
+    /// after each but the last.
     ///
     /// # Errors
     /// When there are fewer than two widths, or one of them is 0.
@@ -252,8 +252,8 @@ impl Pass {
         }
     }
 
-    /// x̄ from z̄, several one below the other, and each leaf on the way shown to `visit`, last to first. θ of the network stands at
-    /// the given offset of a longer one.
+    /// x̄ from z̄, several one below the other, and each leaf on the way shown to `visit`, last to first. θ of the
+    /// network stands at the given offset of a longer one.
     #[allow(clippy::too_many_arguments, reason = "one sweep: where, from what, into what, in what")]
     pub(crate) fn backward(
         &self,

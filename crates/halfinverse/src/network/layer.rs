@@ -1,7 +1,7 @@
 //! What a layer of a network can do, for a whole mini-batch at once.
 //!
-//! A layer maps x (b × inputs) to y (b × outputs) with parameters of its own. What it needs later for its derivatives it
-//! keeps in a [`Record`]. Batch matrices have one row per sample and are stored column by column: the samples of a
+//! A layer maps x (b × inputs) to y (b × outputs) with parameters of its own. What it needs later for its derivatives
+//! it keeps in a [`Record`]. Batch matrices have one row per sample and are stored column by column: the samples of a
 //! feature are contiguous.
 //!
 //! | what | when it is asked for |
@@ -154,8 +154,8 @@ pub trait Layer: Debug + Send + Sync {
         Mat::new()
     }
 
-    /// Adds this layer's part of one block of J Jᵀ to `sum` (b × b): entry (s, t) is the inner product of the rows that d of
-    /// sample s makes and that d′ of sample t makes. By default through rows.
+    /// Adds this layer's part of one block of J Jᵀ to `sum` (b × b): entry (s, t) is the inner product of the rows that
+    /// d of sample s makes and that d′ of sample t makes. By default through rows.
     fn gram(&self, at: Place<'_>, pair: Pair<'_>, product: &mut Mat<f64>, sum: &mut Mat<f64>, par: Par) {
         let _ = (product, par);
         let rows = |d: MatRef<'_, f64>| {
@@ -169,8 +169,8 @@ pub trait Layer: Debug + Send + Sync {
         *sum += rows(pair.left).transpose() * rows(pair.right);
     }
 
-    /// Whether the parameters are a matrix (outputs × inputs + 1, the bias last) that acts on the input, so that the layer's
-    /// part of JᵀJ has Kronecker factors made of inputs and cotangents.
+    /// Whether the parameters are a matrix (outputs × inputs + 1, the bias last) that acts on the input, so that the
+    /// layer's part of JᵀJ has Kronecker factors made of inputs and cotangents.
     fn factors(&self) -> bool {
         false
     }
@@ -194,7 +194,8 @@ pub trait Setup: Serialize + DeserializeOwned + Default + schemars::JsonSchema {
     /// Its name in task files: `kind` of an entry of `network.layers`.
     const KIND: &'static str;
 
-    /// The layer for an input of that width; `inner` makes the layers inside it, one after the other, for an input of the width given.
+    /// The layer for an input of that width; `inner` makes the layers inside it, one after the other, for an input of
+    /// the width given.
     ///
     /// # Errors
     /// The first setting that is out of range, by its own name.
@@ -257,7 +258,8 @@ pub type Visit<'v> = dyn FnMut(&Leaf<'_>, MatRef<'_, f64>) + 'v;
 
 /// A layer made of others.
 pub trait Composite {
-    /// As [`Layer::pull`], and shows `visit` every leaf on the way, last to first. `offset` is where the layer's parameters start in θ.
+    /// As [`Layer::pull`], and shows `visit` every leaf on the way, last to first. `offset` is where the layer's
+    /// parameters start in θ.
     fn backward(
         &self,
         at: Place<'_>,

@@ -29,7 +29,7 @@ impl Setup for ResidualSettings {
 
     fn build(self, inputs: usize, inner: &Inner<'_>) -> Result<Box<dyn Layer>, SettingError> {
         let layers = inner(&self.layers, inputs)?;
-        let refuse = |error: NetworkError| SettingError::new("layers", error, "layers that keep the width");
+        let refuse = |error: NetworkError| SettingError::misfit("layers", error);
         Ok(Box::new(Network::new(layers).and_then(Residual::new).map_err(refuse)?))
     }
 }

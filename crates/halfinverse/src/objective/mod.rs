@@ -55,12 +55,13 @@ impl Reduction {
 /// From outcome and target (b × m each) to h (b × m).
 pub type PerOutcome<'a> = dyn Fn(MatRef<'_, f64>, MatRef<'_, f64>, MatMut<'_, f64>) + 'a;
 
-/// h of the Gauss–Newton model L(y + δ) ≈ L + g·δ + ½ Σ h_c δ_c² of a sample's loss: what makes g/h a residual, whatever
-/// factor the loss has.
+/// h of the Gauss–Newton model L(y + δ) ≈ L + g·δ + ½ Σ h_c δ_c² of a sample's loss: what makes g/h a residual,
+/// whatever factor the loss has.
 pub enum Curvature<'a> {
     /// The same for every sample and outcome.
     Uniform(f64),
-    /// Its own for each: from outcome and target (b × m each) to h (b × m), at least 0, and above 0 wherever g is not 0.
+    /// Its own for each: from outcome and target (b × m each) to h (b × m), at least 0, and above 0 wherever g is not
+    /// 0.
     PerOutcome(Box<PerOutcome<'a>>),
 }
 
@@ -95,7 +96,8 @@ pub enum Curvature<'a> {
 /// }
 /// ```
 pub trait Objective: Send + Sync {
-    /// Sum of the samples' losses for y and target (b × m each); overwrites `gradient` (b × m) with its gradient where there is one.
+    /// Sum of the samples' losses for y and target (b × m each); overwrites `gradient` (b × m) with its gradient where
+    /// there is one.
     fn sum(
         &self,
         outcome: MatRef<'_, f64>,

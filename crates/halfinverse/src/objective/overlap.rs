@@ -1,5 +1,5 @@
-//! L = 1 − |⟨t|y⟩|² per sample, for complex states. Column 2j of outcome and target holds the real part of the state's component
-//! j, column 2j + 1 its imaginary part.
+//! L = 1 − |⟨t|y⟩|² per sample, for complex states. Column 2j of outcome and target holds the real part of the state's
+//! component j, column 2j + 1 its imaginary part.
 //!
 //! With ⟨t|y⟩ = a + ib: a = Σ (t_re y_re + t_im y_im), b = Σ (t_re y_im − t_im y_re), and
 //! ∂L/∂y_re = −2(a·t_re − b·t_im), ∂L/∂y_im = −2(a·t_im + b·t_re). Between 0 and 1 for states of length 1.

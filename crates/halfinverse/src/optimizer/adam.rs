@@ -2,8 +2,8 @@
 //!
 //! m ← β₁m + (1−β₁)∇,  v ← β₂v + (1−β₂)∇²,  θ ← θ − η·m̂/(√v̂ + ε),  with m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ)
 //!
-//! One sweep forward and one back; memory 2P. β₁ = 0.9 and β₂ = 0.999 are the source's, ε = 1e-7 TensorFlow's, which the
-//! paper's code uses.
+//! One sweep forward and one back; memory 2P. β₁ = 0.9 and β₂ = 0.999 are the source's, ε = 1e-7 TensorFlow's, which
+//! the paper's code uses.
 //!
 //! Source: Kingma, Ba, *Adam: A Method for Stochastic Optimization*, ICLR 2015.
 

@@ -2,26 +2,27 @@
 //!
 //! `Family` fits a mini-batch of about 512 rows of J by the best of eight steps from one Krylov space, at once and
 //! greedily: ahead early, and where a mini-batch says nearly all there is to know. [`Kron`] accumulates curvature and
-//! momentum over many mini-batches: ahead where the spectrum is flat, the data are fresh, or noise decides. Which of the two
-//! earns its cost changes from problem to problem, and during a run.
+//! momentum over many mini-batches: ahead where the spectrum is flat, the data are fresh, or noise decides. Which of
+//! the two earns its cost changes from problem to problem, and during a run.
 //!
-//! **Turns.** The leader takes turn after turn. Every few of them the other one has a turn as long, from the best θ so far;
-//! it leads from then on if, in the second half of its turn, the log of the held-out loss fell faster per cost than lately in the
-//! leader's turns. A challenge that fails costs its turn, nothing else, and the next one comes later. A turn is a twentieth of
-//! what was spent so far, and a few steps at least; a challenge waits until it costs no more than a third of that.
+//! **Turns.** The leader takes turn after turn. Every few of them the other one has a turn as long, from the best θ so
+//! far; it leads from then on if, in the second half of its turn, the log of the held-out loss fell faster per cost
+//! than lately in the leader's turns. A challenge that fails costs its turn, nothing else, and the next one comes
+//! later. A turn is a twentieth of what was spent so far, and a few steps at least; a challenge waits until it costs no
+//! more than a third of that.
 //!
 //! **Cost** is in passes over a sample, each product with J, simulation and sweep back counted; or in steps where a run
 //! ends after so many of them ([`Context::counted`]). The clock decides nothing.
 //!
-//! **Held-out samples** come from the training data and are not trained on. θ is where their loss was lowest at the end of a turn.
-//! A turn that ends far above that, or with an error, or as the third of the leader's in a row that ends a tenth above it, is taken
-//! back, and the leader starts again from θ.
+//! **Held-out samples** come from the training data and are not trained on. θ is where their loss was lowest at the end
+//! of a turn. A turn that ends far above that, or with an error, or as the third of the leader's in a row that ends a
+//! tenth above it, is taken back, and the leader starts again from θ.
 //!
-//! **Mini-batches.** The family takes a part of a mini-batch that has more rows than it wants, another part at each step, and
-//! up to eight of the last mini-batches together where they have fewer.
+//! **Mini-batches.** The family takes a part of a mini-batch that has more rows than it wants, another part at each
+//! step, and up to eight of the last mini-batches together where they have fewer.
 //!
-//! **Without layers** that have Kronecker factors, as on an [opaque](crate::problem::Opaque) problem, the family is the only way and
-//! no turn is challenged.
+//! **Without layers** that have Kronecker factors, as on an [opaque](crate::problem::Opaque) problem, the family is the
+//! only way and no turn is challenged.
 //!
 //! Costs what the two cost. Challenges are a fifth of it at first, then a seventeenth.
 
@@ -57,7 +58,7 @@ impl Setup for AutoSettings {
 
     fn build(self, context: &Context) -> Result<Box<dyn Optimizer>, SettingError> {
         let auto = Auto::new(context);
-        Ok(Box::new(auto.map_err(|error| SettingError::new("", error, "one that fits the samples"))?))
+        Ok(Box::new(auto.map_err(|error| SettingError::misfit("", error))?))
     }
 
     fn passes(&self, _: &Sizes) -> f64 {
@@ -156,7 +157,8 @@ impl Judge {
 
 /// Rows of J in the family's mini-batch, about.
 const ROWS: usize = 512;
-/// Mini-batches that the family's holds at most; twice as many are given in the leader's turns before its first challenge.
+/// Mini-batches that the family's holds at most; twice as many are given in the leader's turns before its first
+/// challenge.
 const BATCHES: usize = 8;
 /// Steps of a turn at least, and of a challenge by [`Kron`].
 const STEPS: u32 = 4;
@@ -181,8 +183,8 @@ const FAILURES: u32 = 8;
 const MOST: u32 = 1 << 30;
 
 impl Auto {
-    /// For problems of `context.source`. Steps are judged by `context.judges`, which training should not see. Each mini-batch is
-    /// expected to have `context.batch` samples; others are taken.
+    /// For problems of `context.source`. Steps are judged by `context.judges`, which training should not see. Each
+    /// mini-batch is expected to have `context.batch` samples; others are taken.
     ///
     /// # Errors
     /// When there is no sample to judge by, a mini-batch has none, or outcomes have no component.
@@ -393,7 +395,12 @@ impl Optimizer for Auto {
         if self.memory.best.is_none() {
             self.memory.turn.at = theta.to_vec();
             self.begin_turn(None);
-            self.memory.best = Some(self.memory.turn.start);
+            let loss = self.memory.turn.start;
+            if !loss.is_finite() {
+                // Nothing could be told to be better.
+                return Err(StepError::LossNotFinite { loss, culprit: None });
+            }
+            self.memory.best = Some(loss);
         }
         let way = self.memory.turn.way;
         self.memory.turn.steps += 1;

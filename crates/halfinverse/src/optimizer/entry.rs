@@ -1,5 +1,5 @@
-//! What is known of an optimizer besides its steps: name, settings, cost, memory. It stands in the optimizer's own file, as the
-//! [`Setup`] that its settings implement; one line in the registry makes an [`Entry`] of it.
+//! What is known of an optimizer besides its steps: name, settings, cost, memory. It stands in the optimizer's own
+//! file, as the [`Setup`] that its settings implement; one line in the registry makes an [`Entry`] of it.
 
 use std::sync::Arc;
 
@@ -112,8 +112,8 @@ pub trait Setup: Serialize + DeserializeOwned + Default + schemars::JsonSchema {
     const NAME: &'static str;
     /// What it does, in a few words.
     const ABOUT: &'static str;
-    /// Whether a step is the learning rate times something that does not depend on it, so that a part of it is a smaller step
-    /// of the same optimizer.
+    /// Whether a step is the learning rate times something that does not depend on it, so that a part of it is a
+    /// smaller step of the same optimizer.
     const SCALES: bool = true;
     /// Whether samples are kept from training for it to judge by.
     const HELD_OUT: bool = false;

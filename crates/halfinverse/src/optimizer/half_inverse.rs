@@ -3,7 +3,8 @@
 //! φ(σ) = σ^−½ is the half-inverse, φ(σ) = σ^−1 Gauss–Newton. The mean over the mini-batch enters g before the
 //! inversion and J is not scaled, so the filter decides how the batch size acts on the step.
 //!
-//! Costs one simulation with its blocks ∂y/∂z, and one spectral update. The defaults are the paper's for the oscillators.
+//! Costs one simulation with its blocks ∂y/∂z, and one spectral update. The defaults are the paper's for the
+//! oscillators.
 //!
 //! Source: Schnell, Holl, Thuerey, *Half-Inverse Gradients for Physical Deep Learning*, ICLR 2022.
 

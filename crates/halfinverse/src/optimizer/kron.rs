@@ -9,30 +9,33 @@
 //! m ← γ(m + αd) − (1−γ)/2·(1−ν)·αd,  ϑ ← ϑ + αd + m, with γ = (1−a)/(1+a)
 //! θ = a running mean of ϑ over about the last twentieth of the run: what is evaluated and kept.
 //!
-//! ϑ is where Nesterov's method takes its gradients, m how far it looks ahead, and the last term of m what keeps it stable
-//! when the noise is in J rather than in g. Fresh data are such a case: a mini-batch of n rows says nothing of
-//! P − n directions, ν = αhb ≈ n/(n+P) is the part of a full step that it allows, and steps as short as that are made up for by
-//! momentum, at a → 0. Momentum from the quadratic model of one mini-batch does not do it: it fits the mini-batch.
+//! ϑ is where Nesterov's method takes its gradients, m how far it looks ahead, and the last term of m what keeps it
+//! stable when the noise is in J rather than in g. Fresh data are such a case: a mini-batch of n rows says nothing of
+//! P − n directions, ν = αhb ≈ n/(n+P) is the part of a full step that it allows, and steps as short as that are made
+//! up for by momentum, at a → 0. Momentum from the quadratic model of one mini-batch does not do it: it fits the
+//! mini-batch.
 //!
-//! **Gₗ without rows of J.** With signs ε = ±1 drawn for each outcome, δₗ = Σ_c ε_c dₗ has mean δₗδₗᵀ = Σ_c dₗdₗᵀ, and one sweep
-//! back gives δₗ for a whole mini-batch. It goes back through the simulator, so Gₗ carries its scaling.
+//! **Gₗ without rows of J.** With signs ε = ±1 drawn for each outcome, δₗ = Σ_c ε_c dₗ has mean δₗδₗᵀ = Σ_c dₗdₗᵀ, and
+//! one sweep back gives δₗ for a whole mini-batch. It goes back through the simulator, so Gₗ carries its scaling.
 //!
-//! **J d** is a difference quotient of the outcomes: a sweep forward and a simulation, half of what a tangent sweep costs, and
-//! no simulator has to give blocks for it. Its curvature is measured every fourth step and averaged.
+//! **J d** is a difference quotient of the outcomes: a sweep forward and a simulation, half of what a tangent sweep
+//! costs, and no simulator has to give blocks for it. Its curvature is measured every fourth step and averaged.
 //!
-//! **What adapts.** a falls as 1/age, and a step gone wrong halves the age and slows its growth. Damping, √λ times the mean
-//! eigenvalue of each factor, so that λ has no units, rises where the loss falls by less than a quarter of what the model
-//! foretold, and sinks back to `damping`. A mini-batch's loss far above the lowest recent level takes ϑ back to θ. Factors
-//! forget all but the last quarter of what they saw, and are refreshed at growing distances.
+//! **What adapts.** a falls as 1/age, and a step gone wrong halves the age and slows its growth. Damping, √λ times the
+//! mean eigenvalue of each factor, so that λ has no units, rises where the loss falls by less than a quarter of what
+//! the model foretold, and sinks back to `damping`. A mini-batch's loss far above the lowest recent level takes ϑ back
+//! to θ. Factors forget all but the last quarter of what they saw, and are refreshed at growing distances.
 //!
-//! Costs a gradient (6bP), 2Σ in·out·(in+out) for d, a quarter of 2bP for J d, every eighth step 2bP and 2bΣ(in²+out²) for
-//! the factors; their eigenvalues at a refresh. Memory: 5P, and four times the factors.
+//! Costs a gradient (6bP), 2Σ in·out·(in+out) for d, a quarter of 2bP for J d, every eighth step 2bP and 2bΣ(in²+out²)
+//! for the factors; their eigenvalues at a refresh. Memory: 5P, and four times the factors.
 //!
-//! Source: Martens, Grosse, *Optimizing Neural Networks with Kronecker-factored Approximate Curvature*, ICML 2015; the momentum:
-//! Liu, Belkin, *Accelerating SGD with Momentum for Over-parameterized Learning*, ICLR 2020; the mean: Shamir, Zhang,
+//! Source: Martens, Grosse, *Optimizing Neural Networks with Kronecker-factored Approximate Curvature*, ICML 2015; the
+//! momentum: Liu, Belkin, *Accelerating SGD with Momentum for Over-parameterized Learning*, ICLR 2020; the mean:
+//! Shamir, Zhang,
 //! *Stochastic Gradient Descent for Non-smooth Optimization*, ICML 2013.
 
 mod factors;
+mod ratio;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +43,7 @@ use faer::{Mat, Par};
 use serde::{Deserialize, Serialize};
 
 use self::factors::{Factors, draw_signs};
+use self::ratio::Ratio;
 use super::first_order::check_gradient;
 use super::{Context, Numbers, Optimizer, Setup, Sizes, State, StateError, StepReport, update_not_finite};
 use crate::error::{SettingError, ShapeError};
@@ -298,8 +302,8 @@ impl Kron {
         self.memory.reduction
     }
 
-    /// How steeply the next mini-batch descends along d, relative to the mini-batch that d was made for: a running mean,
-    /// 1 for the same gradients again, 0 where they share nothing, negative where d went too far.
+    /// How steeply the next mini-batch descends along d, relative to the mini-batch that d was made for: a running
+    /// mean, 1 for the same gradients again, 0 where they share nothing, negative where d went too far.
     #[must_use]
     pub fn agreement(&self) -> f64 {
         self.memory.agreement.value()
@@ -486,24 +490,6 @@ impl Optimizer for Kron {
         }
         self.memory = memory;
         Ok(())
-    }
-}
-
-/// A ratio of two running means.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-struct Ratio {
-    over: f64,
-    under: f64,
-}
-
-impl Ratio {
-    fn add(&mut self, over: f64, under: f64, keep: f64) {
-        self.over = keep * self.over + (1.0 - keep) * over;
-        self.under = keep * self.under + (1.0 - keep) * under;
-    }
-
-    fn value(self) -> f64 {
-        if self.under == 0.0 { 0.0 } else { self.over / self.under }
     }
 }
 

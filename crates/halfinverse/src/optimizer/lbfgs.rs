@@ -1,9 +1,9 @@
 //! L-BFGS on mini-batches: the inverse Hessian from the last few steps, and a line search.
 //!
 //! Δ = H∇ by the two-loop recursion over pairs s = θ₊ − θ, y = ∇₊ − ∇, started from (sᵀy/yᵀy)·I. Both gradients of
-//! a pair are taken on the same mini-batch, so that y is curvature and not noise; a pair whose sᵀy is not positive is left
-//! out. The step is halved from η until L falls by 1e-4 of what the slope promises, at most 20 times, else not made.
-//! Without pairs the first trial step is η/|∇| times the gradient where |∇| > 1.
+//! a pair are taken on the same mini-batch, so that y is curvature and not noise; a pair whose sᵀy is not positive is
+//! left out. The step is halved from η until L falls by 1e-4 of what the slope promises, at most 20 times, else not
+//! made. Without pairs the first trial step is η/|∇| times the gradient where |∇| > 1.
 //!
 //! Costs two gradients and at least one more simulation; memory 2·history·P.
 //!

@@ -1,8 +1,8 @@
 //! Levenberg–Marquardt on mini-batches, with a damping that follows what its steps achieve.
 //!
 //! Δ = η·V φ(Σ) Uᵀ g/h with φ(σ) = σ/(σ² + λ), h the [curvature](crate::objective::Curvature) of the
-//! loss: the minimizer of the model L − gᵀJΔ + ½h(|JΔ|² + λ|Δ|²). A step is kept if the mini-batch's loss falls. With ρ the
-//! fall over the fall that the model foretold,
+//! loss: the minimizer of the model L − gᵀJΔ + ½h(|JΔ|² + λ|Δ|²). A step is kept if the mini-batch's loss falls. With ρ
+//! the fall over the fall that the model foretold,
 //!
 //! kept: λ ← λ·max(1/3, 1 − (2ρ−1)³), ν ← 2;   not kept: θ as it was, λ ← νλ, ν ← 2ν.
 //!

@@ -46,7 +46,7 @@ use crate::problem::Problem;
 use crate::spectral::Report;
 
 /// The entries of all optimizers here, in the order of the documentation.
-pub const ENTRIES: [fn() -> Entry; 15] = [
+pub const ENTRIES: &[fn() -> Entry] = &[
     Entry::of::<HalfInverseSettings>,
     Entry::of::<AutoSettings>,
     Entry::of::<KronSettings>,
@@ -73,7 +73,8 @@ pub struct StepReport {
     pub update_norm: f64,
     /// Learning rate η, where the step has one.
     pub learning_rate: Option<f64>,
-    /// Length of the step in units of the one that the mini-batch's quadratic model likes best, where the optimizer chooses it.
+    /// Length of the step in units of the one that the mini-batch's quadratic model likes best, where the optimizer
+    /// chooses it.
     pub step_length: Option<f64>,
     /// Exponent κ, where there is one.
     pub kappa: Option<f64>,
@@ -115,8 +116,8 @@ pub trait Optimizer: Send {
     /// Makes one step; on an error θ is as it was. Mini-batches may differ in size from step to step.
     ///
     /// # Errors
-    /// When loss, derivatives or update are not finite, the outcomes cannot be computed, the spectral step fails, or the problem
-    /// lacks what the optimizer needs.
+    /// When loss, derivatives or update are not finite, the outcomes cannot be computed, the spectral step fails, or
+    /// the problem lacks what the optimizer needs.
     fn step(&mut self, problem: &mut dyn Problem, theta: &mut [f64]) -> Result<StepReport, StepError>;
 
     /// What the next step depends on besides θ; nothing for an optimizer without memory.

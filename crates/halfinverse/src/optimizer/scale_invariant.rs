@@ -1,8 +1,9 @@
 //! Scale-invariant physics: a Gauss–Newton step in control space per sample, which the network then fits with Adam.
 //!
 //! With B = ∂y/∂z of a sample and h the [curvature](crate::objective::Curvature) of the loss, the sample's control
-//! should become z* = z − ζ·B⁺g/h. The network's loss is the mean of ½|z − z*|² over the mini-batch; its gradient at z is
-//! ∂θ = J_networkᵀ (ζ·B⁺g/h)/b, and Adam makes the step of it. The simulator's scaling is gone from it, the network's is not.
+//! should become z* = z − ζ·B⁺g/h. The network's loss is the mean of ½|z − z*|² over the mini-batch; its gradient at z
+//! is ∂θ = J_networkᵀ (ζ·B⁺g/h)/b, and Adam makes the step of it. The simulator's scaling is gone from it, the
+//! network's is not.
 //!
 //! Costs one simulation with its blocks, one pseudo-inverse of m × q per sample, one sweep through the network.
 //!

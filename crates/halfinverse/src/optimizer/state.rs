@@ -1,7 +1,7 @@
 //! What an optimizer's next step depends on besides θ, as bytes.
 //!
-//! Each optimizer keeps it in one serde struct, so that saving and restoring cannot drift apart. The format is postcard's:
-//! eight bytes a number, and nothing between numbers that a reader could be led astray by.
+//! Each optimizer keeps it in one serde struct, so that saving and restoring cannot drift apart. The format is
+//! postcard's: eight bytes a number, and nothing between numbers that a reader could be led astray by.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

@@ -36,8 +36,8 @@ use crate::network::{Network, Tensor};
 /// A loss L(θ) that is a function of outcomes y(θ): all that an optimizer sees.
 ///
 /// Everything belongs together: [`gradient`](Self::gradient) is that of [`loss`](Self::loss), and
-/// [`At::gradient`] is ∂L/∂y for the same L. Where L is a sum over samples [`weight`](Self::weight) is their number, so that
-/// L/weight is always the mean loss per sample.
+/// [`At::gradient`] is ∂L/∂y for the same L. Where L is a sum over samples [`weight`](Self::weight) is their number, so
+/// that L/weight is always the mean loss per sample.
 ///
 /// Methods take `&mut self` because implementors own the scratch space that they need.
 pub trait Problem {
@@ -62,8 +62,8 @@ pub trait Problem {
     /// When the loss is not finite, the outcomes cannot be computed, or θ does not fit.
     fn linearize<'a>(&'a mut self, theta: &'a [f64]) -> Result<At<'a>, StepError>;
 
-    /// L at each column of `thetas` (P × count) into `losses`; a loss that is not finite is written as it is. By default one
-    /// after the other.
+    /// L at each column of `thetas` (P × count) into `losses`; a loss that is not finite is written as it is. By
+    /// default one after the other.
     ///
     /// # Errors
     /// When the outcomes cannot be computed at one of them.
@@ -94,9 +94,9 @@ pub trait Problem {
 
 /// A problem at one θ: L(θ − Δ) ≈ L − gᵀJΔ + ½h|JΔ|².
 ///
-/// Where the objective's curvature differs from outcome to outcome, hᵢ = wᵢ²h with h their mean, J and g are those of the
-/// outcomes times wᵢ: rows of J times wᵢ, g over wᵢ. So the model is the same, and so is every update that depends on
-/// Jᵀg.
+/// Where the objective's curvature differs from outcome to outcome, hᵢ = wᵢ²h with h their mean, J and g are those of
+/// the outcomes times wᵢ: rows of J times wᵢ, g over wᵢ. So the model is the same, and so is every update that depends
+/// on Jᵀg.
 pub struct At<'a> {
     /// L(θ).
     pub loss: f64,
@@ -122,9 +122,9 @@ pub trait Layered {
     /// Sizes (outputs, inputs + 1) of each layer's parameters as a matrix, and where they start in θ; first to last.
     fn factors(&self) -> Vec<FactorShape>;
 
-    /// Shows `visit` what a random combination of each sample's outcomes makes of the layers: for ȳ (b × m), layer by layer,
-    /// last to first, the cotangent δₗ (b × outputs) of its output and its input xₗ (b × inputs). At the θ of the last
-    /// [`Problem::gradient`].
+    /// Shows `visit` what a random combination of each sample's outcomes makes of the layers: for ȳ (b × m), layer by
+    /// layer, last to first, the cotangent δₗ (b × outputs) of its output and its input xₗ (b × inputs). At the θ of
+    /// the last [`Problem::gradient`].
     ///
     /// # Errors
     /// When the simulator fails.

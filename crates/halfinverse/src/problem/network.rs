@@ -14,8 +14,8 @@ use crate::linear::{LayeredJacobian, Workspace};
 use crate::network::{Leaf, Pass};
 use crate::simulator::Batched;
 
-/// A model on one mini-batch, with the scratch space of its evaluation: nothing is allocated from step to step while the size of
-/// the mini-batch stays.
+/// A model on one mini-batch, with the scratch space of its evaluation: nothing is allocated from step to step while
+/// the size of the mini-batch stays.
 ///
 /// # Example
 /// ```

@@ -6,8 +6,8 @@
 //! | one of them | one call, or by J, stored | by J, stored, or one call |
 //! | neither | by J, stored, from central differences | the same |
 //!
-//! J is stored where it has at most 2²⁴ entries (128 MiB), and refused where it has more: give the function that is missing.
-//! From `jvp` it takes P calls, from `vjp` n, from differences 2P.
+//! J is stored where it has at most 2²⁴ entries (128 MiB), and refused where it has more: give the function that is
+//! missing. From `jvp` it takes P calls, from `vjp` n, from differences 2P.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -36,7 +36,8 @@ const MOST_STORED: usize = 1 << 24;
 /// A source of problems that are given by functions.
 ///
 /// # Example
-/// Three parameters of b₁(1 − e^(−b₂x)) + b₃, fitted to all points at once; x is a sample's input. J is found by differences.
+/// Three parameters of b₁(1 − e^(−b₂x)) + b₃, fitted to all points at once; x is a sample's input. J is found by
+/// differences.
 /// ```
 /// use halfinverse::Problem;
 /// use halfinverse::faer::Mat;

@@ -63,7 +63,8 @@ impl Predictor {
         Ok(control)
     }
 
-    /// y (b × m) of inputs and initial states (b × [`Simulator::initials`](crate::simulator::Simulator::initials)), for any b.
+    /// y (b × m) of inputs and initial states (b × [`Simulator::initials`](crate::simulator::Simulator::initials)), for
+    /// any b.
     ///
     /// # Errors
     /// When they do not fit network and simulator, or the simulator fails.

@@ -6,8 +6,8 @@
 //! | `vjp` | by blocks | one call | m calls |
 //! | `block` | by blocks | by blocks | one call |
 //!
-//! Where several are given each is used for what it is cheapest at; blocks by the one of `jvp` and `vjp` that needs fewer
-//! calls.
+//! Where several are given each is used for what it is cheapest at; blocks by the one of `jvp` and `vjp` that needs
+//! fewer calls.
 
 use faer::prelude::ReborrowMut;
 use faer::{Mat, MatMut, MatRef};

@@ -2,8 +2,8 @@
 //!
 //! A simulator is written once, serially, for a few samples in batch layout: one row per sample, the samples of a
 //! feature contiguous. The crate cuts a mini-batch into chunks and spreads these over threads. The author writes
-//! [`Simulator::simulate`] and the derivative that is natural to it, as a [`Derivative`]; the others follow from that one.
-//! [`crate::check::simulator`] compares them all with finite differences.
+//! [`Simulator::simulate`] and the derivative that is natural to it, as a [`Derivative`]; the others follow from that
+//! one. [`crate::check::simulator`] compares them all with finite differences.
 
 mod batched;
 mod derivative;
@@ -32,7 +32,8 @@ use crate::error::SettingError;
 
 /// Settings of a simulator, by which a task file makes it. The type's own defaults stand for what a file leaves out.
 ///
-/// One line in the [registry](crate::task::Registry) makes it known by its kind. Serde is version 1, schemars version 1.
+/// One line in the [registry](crate::task::Registry) makes it known by its kind. Serde is version 1, schemars version
+/// 1.
 pub trait Setup: Serialize + DeserializeOwned + Default + schemars::JsonSchema {
     /// Its name in task files: `simulator.kind`.
     const KIND: &'static str;
@@ -193,12 +194,13 @@ pub trait Simulator: Send + Sync {
         tape: Option<&mut Tape>,
     ) -> Result<(), SimulatorError>;
 
-    /// ∂y/∂z in the way that is natural to the simulator, and in others where these are cheaper than what follows from it.
-    /// With `jvp` alone every gradient takes q calls, those of first-order optimizers too: give `vjp` where that is many.
+    /// ∂y/∂z in the way that is natural to the simulator, and in others where these are cheaper than what follows from
+    /// it. With `jvp` alone every gradient takes q calls, those of first-order optimizers too: give `vjp` where that is
+    /// many.
     fn derivative(&self) -> Derivative<'_>;
 
-    /// Samples that are simulated together, or all of a mini-batch. The chunks of a mini-batch are spread over threads; they do
-    /// not depend on the number of threads, so neither do results.
+    /// Samples that are simulated together, or all of a mini-batch. The chunks of a mini-batch are spread over threads;
+    /// they do not depend on the number of threads, so neither do results.
     fn chunk(&self) -> Option<usize> {
         // A multiple of every vector width, small enough for the tape to stay in the cache.
         Some(32)

@@ -1,7 +1,8 @@
 //! What a run will need of memory, told from its settings alone, before anything of it is allocated.
 //!
-//! Counts the arrays that grow with n = b·m rows, P parameters, k Krylov vectors or the number of samples, eight bytes a number;
-//! the program itself and small arrays are one constant. Checked against the peak of real runs by the tests of the program.
+//! Counts the arrays that grow with n = b·m rows, P parameters, k Krylov vectors or the number of samples, eight bytes
+//! a number; the program itself and small arrays are one constant. Checked against the peak of real runs by the tests
+//! of the program.
 
 use super::{Named, Registry, Settings};
 use crate::error::SettingError;
@@ -97,7 +98,8 @@ impl Forecast {
         let evaluated = settings.data.test.min(AT_A_TIME);
         let evaluation = batch_numbers(network, simulator, evaluated, sample, Stores::Nothing);
         let spectrum_rows = (settings.training.batch * simulator.outcomes()).min(SPECTRUM_ROWS) as f64;
-        // The task's and the trainer's data are the same; the evaluator has the test data once more, and there is an order.
+        // The task's and the trainer's data are the same; the evaluator has the test data once more, and there is an
+        // order.
         let data = 2.0 * (train + test) * sample + test * sample + train;
         // The numbers, their bytes and the file's, once more for a state that is kept, and that state itself.
         let rolls_back = settings.training.on_fault == OnFault::RollBack;

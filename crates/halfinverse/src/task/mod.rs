@@ -1,7 +1,8 @@
 //! Tasks: named problems with their data, made from tables of settings.
 //!
-//! A task is a TOML file: simulator, network, objective and data by their kinds, an optimizer by its name, and what differs with an
-//! optimizer under `[with.NAME]`. Those that come with the crate are in `tables/`; the [`Registry`] knows them, and what they name.
+//! A task is a TOML file: simulator, network, objective and data by their kinds, an optimizer by its name, and what
+//! differs with an optimizer under `[with.NAME]`. Those that come with the crate are in `tables/`; the [`Registry`]
+//! knows them, and what they name.
 
 pub mod data;
 mod forecast;
@@ -69,7 +70,7 @@ impl Named {
             Choice { kind: settings.objective.kind.clone(), settings: settings.objective.settings.clone() };
         let objective = registry.build_objective(&objective)?;
         let model = Model::of(network, simulator, objective)
-            .map_err(|error| SettingError::new("objective.kind", error, "one that fits the simulator"))?
+            .map_err(|error| SettingError::misfit("objective.kind", error))?
             .reduced_by(settings.objective.reduction);
         let named = Self { model, generator };
         for i in 0..=settings.before.len() {
@@ -132,8 +133,8 @@ impl Named {
     }
 }
 
-/// Steps between evaluations so that these cost less than 5 % of the time, from counts of operations alone: a run's rows must not
-/// depend on the clock. A step is worth so many forward passes over its mini-batch.
+/// Steps between evaluations so that these cost less than 5 % of the time, from counts of operations alone: a run's
+/// rows must not depend on the clock. A step is worth so many forward passes over its mini-batch.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts")]
 fn cadence(passes: f64, batch: usize, test: usize) -> usize {
     (25.0 * test as f64 / (passes * batch as f64)).ceil().max(1.0) as usize
@@ -182,9 +183,7 @@ impl Task {
         let (seed, data) = (settings.data.seed, &settings.data);
         let train = data::draw(&*generator, seed, streams::TRAIN, data.train);
         let test = data::draw(&*generator, seed, streams::TEST, data.test);
-        model
-            .fits(&train)
-            .map_err(|error| SettingError::new("data.kind", error, "one that fits network and simulator"))?;
+        model.fits(&train).map_err(|error| SettingError::misfit("data.kind", error))?;
         let task = Self { settings, registry: registry.clone(), model, generator, train, test };
         for i in 0..=task.settings.before.len() {
             let stage = task.stage(i);

@@ -31,7 +31,7 @@ use crate::simulator::{
 use crate::tables::{self, join, overlay, schema, to_table};
 
 /// The tasks that come with the crate.
-const TASKS: [&str; 5] = [
+const TASKS: &[&str] = &[
     include_str!("tables/oscillators.toml"),
     include_str!("tables/dipole.toml"),
     include_str!("tables/poisson.toml"),
@@ -90,7 +90,7 @@ impl Registry {
             .layer::<DenseSettings>()
             .layer::<UnitsSettings>()
             .layer::<ResidualSettings>();
-        registry.optimizers.extend(ENTRIES.map(|entry| entry()));
+        registry.optimizers.extend(ENTRIES.iter().map(|entry| entry()));
         for text in TASKS {
             registry = registry.task(text).expect("the crate's own task files");
         }
@@ -183,8 +183,8 @@ impl Registry {
         })
     }
 
-    /// Whether an optimizer of these settings chooses its steps by samples of its own, so that it matters whether a run's end is
-    /// counted in steps.
+    /// Whether an optimizer of these settings chooses its steps by samples of its own, so that it matters whether a
+    /// run's end is counted in steps.
     #[must_use]
     pub fn judges(&self, settings: &Settings) -> bool {
         let held_out = |name: &str| self.entry(name).is_ok_and(|entry| entry.held_out);
@@ -210,8 +210,8 @@ impl Registry {
         })
     }
 
-    /// Every setting of a task file with an optimizer, as a table: the parts' own defaults, what the file says, and what it says for
-    /// this optimizer.
+    /// Every setting of a task file with an optimizer, as a table: the parts' own defaults, what the file says, and
+    /// what it says for this optimizer.
     ///
     /// # Errors
     /// When the file lacks a part, or names one that is not known.
@@ -245,17 +245,12 @@ impl Registry {
         if file.contains_key("stop") {
             all.remove("stop");
         }
-        if section(&file, "network").contains_key("layers")
-            && !section(&file, "network").contains_key("hidden")
-        {
-            file["network"]["hidden"] = Value::Array(Vec::new());
-        }
-        overlay(&mut all, &file);
+        lay_over(&mut all, &file);
         Ok(all)
     }
 
-    /// The settings that a table of [`Self::defaults`] makes with other values laid over it. Where `over` names another simulator,
-    /// objective or data, give it to `defaults` too.
+    /// The settings that a table of [`Self::defaults`] makes with other values laid over it. Where `over` names another
+    /// simulator, objective or data, give it to `defaults` too.
     ///
     /// # Errors
     /// The first name or type that is wrong, by its dotted name.
@@ -272,7 +267,7 @@ impl Registry {
         }
         self.check(&checked)?;
         let mut all = defaults.clone();
-        overlay(&mut all, over);
+        lay_over(&mut all, over);
         tables::read(&all)
     }
 
@@ -303,8 +298,8 @@ impl Registry {
             .map_err(|error| error.within("data"))
     }
 
-    /// The network between so many inputs and controls: hidden layers with their activation, or the layers listed; and a dense layer
-    /// to the controls.
+    /// The network between so many inputs and controls: hidden layers with their activation, or the layers listed; and
+    /// a dense layer to the controls.
     pub(super) fn build_network(
         &self,
         settings: &NetworkSettings,
@@ -312,7 +307,8 @@ impl Registry {
         controls: usize,
     ) -> Result<Network, SettingError> {
         let hidden = format!("{:?}", settings.hidden);
-        let refuse = |error: NetworkError| SettingError::new("network.hidden", &hidden, error);
+        let key = if settings.layers.is_empty() { "network.hidden" } else { "network.layers" };
+        let refuse = |error: NetworkError| SettingError::misfit(key, error);
         let mut layers: Vec<Box<dyn Layer>> = Vec::new();
         let mut width = inputs;
         if settings.layers.is_empty() {
@@ -422,6 +418,20 @@ fn part_defaults<B>(file: &Table, name: &str, parts: &[Part<B>]) -> Result<Table
     let mut defaults = (part.defaults)();
     defaults.insert("kind".to_owned(), Value::from(kind));
     Ok(defaults)
+}
+
+/// Lays one task file over another. Hidden layers and a list of layers are two ways to say the same: the one given
+/// drops the other.
+fn lay_over(all: &mut Table, over: &Table) {
+    let network = section(over, "network");
+    let says = |name: &str| network.get(name).and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+    for (given, other) in [("hidden", "layers"), ("layers", "hidden")] {
+        let under = all.get_mut("network").and_then(|network| network.get_mut(other));
+        if let (true, Some(under)) = (says(given) && !says(other), under) {
+            *under = Value::Array(Vec::new());
+        }
+    }
+    overlay(all, over);
 }
 
 /// Adds a part, in place of the one of its kind.

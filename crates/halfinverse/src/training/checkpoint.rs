@@ -211,11 +211,12 @@ fn previous(path: &Path) -> PathBuf {
 
 /// A run as its checkpoint left it; where `path` cannot be read, the checkpoint kept before it.
 ///
-/// Its clock begins at 0, [`Trainer::wall`] and the times of its rows too, unless [`Trainer::set_clock`] says what it was: a
-/// checkpoint holds nothing that differs from run to run.
+/// Its clock begins at 0, [`Trainer::wall`] and the times of its rows too, unless [`Trainer::set_clock`] says what it
+/// was: a checkpoint holds nothing that differs from run to run.
 ///
-/// A file takes the memory that [`read_parameters`] says, and its bytes twice more. Whatever it holds, it is either refused or a
-/// run that can go on; its checksum finds what happened to it by accident, not what somebody did to it on purpose.
+/// A file takes the memory that [`read_parameters`] says, and its bytes twice more. Whatever it holds, it is either
+/// refused or a run that can go on; its checksum finds what happened to it by accident, not what somebody did to it on
+/// purpose.
 ///
 /// # Errors
 /// When neither checkpoint can be read, or the one that can is of another run.

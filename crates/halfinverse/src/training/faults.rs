@@ -1,13 +1,13 @@
 //! Numerical faults: what counts as one, and what a run does about it.
 //!
-//! A fault is a step that ends with an error (NaN or infinity in data, outcome, J or update; a simulator that fails), or a blow-up:
-//! with l the loss of the mini-batch before each step, or 1e-12 of the first one's where it is less, ln ℓ ← 0.9 ln ℓ + 0.1 ln l,
-//! and ℓ* the lowest that ℓ has been,
+//! A fault is a step that ends with an error (NaN or infinity in data, outcome, J or update; a simulator that fails),
+//! or a blow-up: with l the loss of the mini-batch before each step, or 1e-12 of the first one's where it is less, ln ℓ
+//! ← 0.9 ln ℓ + 0.1 ln l, and ℓ* the lowest that ℓ has been,
 //!
 //! ℓ > `training.blow_up`·ℓ*.
 //!
-//! A geometric mean, because a loss may shoot up for a step and come back by itself, as Gauss–Newton's first ones do: only what
-//! stays up is a blow-up.
+//! A geometric mean, because a loss may shoot up for a step and come back by itself, as Gauss–Newton's first ones do:
+//! only what stays up is a blow-up.
 //!
 //! | `training.on_fault` | what happens |
 //! |---|---|
@@ -15,8 +15,8 @@
 //! | `roll-back` | θ and the optimizer's memory go back to the last evaluation at which l ≤ 10ℓ*; steps are half as long, and grow by 1 % each |
 //! | `skip` | the mini-batch is left out; θ and memory stay, but hig-kron's and hig-auto's, which begin anew where they must. A blow-up ends the run: it is not one mini-batch's |
 //!
-//! Steps get no shorter than 2⁻²⁰ of their length, and 100 mini-batches in a row are skipped at most; then the run ends. An optimizer that
-//! chooses the length of its steps by itself goes on with its own choice.
+//! Steps get no shorter than 2⁻²⁰ of their length, and 100 mini-batches in a row are skipped at most; then the run
+//! ends. An optimizer that chooses the length of its steps by itself goes on with its own choice.
 
 #[cfg(test)]
 mod tests;

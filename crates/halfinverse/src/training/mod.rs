@@ -18,6 +18,7 @@ pub use checkpoint::{
 use faults::{Faults, Good, Remedy};
 pub use observer::{Flow, Observer, Progress, Row, StopReason};
 use order::Order;
+pub(crate) use parts::MOST_THREADS;
 pub use parts::{Cadence, Data, Draw, OnFault, Options, Parts, Schedule, Stage, StopSettings};
 use pending::Pending;
 use serde::{Deserialize, Serialize};
@@ -235,10 +236,10 @@ impl Trainer {
         self.parts.options.cadence.evaluates_at(self.position.step)
     }
 
-    /// Trains until a stop is reached.
+    /// Trains until a stop is reached, or, where there is none, until the observer says so.
     ///
     /// # Errors
-    /// When there is no stop to reach, or the observer cannot keep a row. A step that fails is [`StopReason::Diverged`], not an error.
+    /// When the observer cannot keep a row. A step that fails is [`StopReason::Diverged`], not an error.
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<StopReason, TrainingError> {
         let begun = Instant::now();
         let mut evaluated = self.pending.is_empty();
@@ -307,8 +308,8 @@ impl Trainer {
         Ok(Ok(StepReport { loss: f64::NAN, rejected: true, ..StepReport::default() }))
     }
 
-    /// Where roll-backs are wanted: the state after an evaluation, whose loss the next step will tell. At the start of a turn
-    /// there is no other to go back to.
+    /// Where roll-backs are wanted: the state after an evaluation, whose loss the next step will tell. At the start of
+    /// a turn there is no other to go back to.
     fn keep_good(&mut self) -> Option<Good> {
         let first = self.faults.lacks_good();
         if !self.faults.keeps_good() || !first && !self.evaluates_here() {
@@ -404,8 +405,8 @@ impl Trainer {
         let pending = std::mem::take(&mut self.pending);
         let (evaluator, problem, theta) = (&mut self.evaluator, &mut self.turn.problem, &self.theta);
         let mut look = || {
-            // The last mini-batch at θ as it is now, which an optimizer may not have looked at. Where the simulator fails
-            // the network's activations stand all the same.
+            // The last mini-batch at θ as it is now, which an optimizer may not have looked at. Where the simulator
+            // fails the network's activations stand all the same.
             let units = (pending.stepped() && problem.network().is_some()).then(|| {
                 let _ = problem.loss(theta);
                 problem.network().map(hidden_units).unwrap_or_default()

@@ -63,7 +63,15 @@ impl Parts {
         };
         if last.steps.is_some() || before.iter().any(|stage| stage.steps.is_none_or(|steps| steps == 0)) {
             let expected = "a number of steps for every optimizer but the last";
-            return Err(SettingError::new("before.steps", "otherwise", expected));
+            return Err(SettingError::new("before.steps", "absent, 0, or also of the last", expected));
+        }
+        let Options { threads, blow_up, .. } = self.options;
+        if threads > MOST_THREADS {
+            return Err(SettingError::new("training.threads", threads, format!("at most {MOST_THREADS}")));
+        }
+        if !(blow_up == 0.0 || blow_up > 1.0 && blow_up.is_finite()) {
+            let expected = "above 1 and finite, or 0 for no limit";
+            return Err(SettingError::new("training.blow_up", blow_up, expected));
         }
         for stage in &self.stages {
             if stage.batch == 0 || stage.batch > train {
@@ -74,6 +82,9 @@ impl Parts {
         Ok(())
     }
 }
+
+/// Threads that a run accepts: more than any machine has.
+pub(crate) const MOST_THREADS: usize = 1024;
 
 /// Draws the mini-batch of a step: from its number and size.
 pub type Draw = dyn Fn(u64, usize) -> Samples + Send + Sync;
@@ -130,7 +141,8 @@ pub struct Stage {
     pub steps: Option<u64>,
 }
 
-/// The most training samples that an optimizer keeps to judge by: enough to tell a gain of a tenth from noise on the five tasks.
+/// The most training samples that an optimizer keeps to judge by: enough to tell a gain of a tenth from noise on the
+/// five tasks.
 const MOST_HELD_OUT: usize = 256;
 
 impl Stage {
@@ -142,7 +154,8 @@ impl Stage {
     }
 
     /// The optimizer of an entry with these settings.
-    pub(crate) fn of_entry(entry: Entry, settings: Table, batch: usize, steps: Option<u64>) -> Self {
+    #[must_use]
+    pub fn of_entry(entry: Entry, settings: Table, batch: usize, steps: Option<u64>) -> Self {
         let (scales, held_out) = (entry.scales, entry.held_out);
         let build = move |context: &Context| entry.build(&settings, context);
         Self { build: Arc::new(build), scales, held_out, batch, steps }
@@ -159,8 +172,8 @@ impl Stage {
         self.scales
     }
 
-    /// How many samples, the last of the training data, the optimizer keeps to judge by instead of training on them. None where every
-    /// mini-batch is drawn anew, or where nothing would be left over.
+    /// How many samples, the last of the training data, the optimizer keeps to judge by instead of training on them.
+    /// None where every mini-batch is drawn anew, or where nothing would be left over.
     #[must_use]
     pub fn held_out(&self, data: &Data) -> usize {
         if !self.held_out || data.fresh.is_some() {
@@ -251,7 +264,8 @@ impl Default for Options {
 pub struct Cadence {
     /// Steps between evaluations.
     pub every: u64,
-    /// Whether there are more before the first of these, at 1, 2, 3, 4, 6, 8, 12, …, since that is when the loss falls fastest.
+    /// Whether there are more before the first of these, at 1, 2, 3, 4, 6, 8, 12, …, since that is when the loss falls
+    /// fastest.
     pub early: bool,
 }
 

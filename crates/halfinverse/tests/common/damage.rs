@@ -1,4 +1,5 @@
-//! What a stream of bytes makes of a valid file. A random file is nearly never one of any format; a damaged valid one nearly is.
+//! What a stream of bytes makes of a valid file. A random file is nearly never one of any format; a damaged valid one
+//! nearly is.
 
 /// Numbers at the edges of their types.
 const NUMBERS: [&str; 12] = [

@@ -78,7 +78,8 @@ impl From<&Row> for Metrics {
     }
 }
 
-/// The rows of a table whose first line names its columns; beside the text, at most 64 bytes for each of its bytes and 64 KiB.
+/// The rows of a table whose first line names its columns; beside the text, at most 64 bytes for each of its bytes and
+/// 64 KiB.
 pub(super) fn from_csv<T: for<'a> Deserialize<'a>>(text: &[u8]) -> csv::Result<Vec<T>> {
     csv::Reader::from_reader(text).deserialize().collect()
 }

@@ -21,8 +21,8 @@ pub(super) fn read(path: &Path, schema: &Schema) -> Result<Givens, Failure> {
 
 /// Of the settings that do not exist only the first is kept, to be refused later: there is no end to their number.
 ///
-/// Beside the text, which may be no longer than [`LONGEST`], this takes at most 640 bytes of memory for each of its bytes, and
-/// 64 KiB: `a.a.a = 1` is three tables, and a table with one entry has room for eleven.
+/// Beside the text, which may be no longer than [`LONGEST`], this takes at most 640 bytes of memory for each of its
+/// bytes, and 64 KiB: `a.a.a = 1` is three tables, and a table with one entry has room for eleven.
 pub(super) fn givens(bytes: &[u8], name: &str, schema: &Schema) -> Result<Givens, Failure> {
     if bytes.len() > LONGEST {
         let length = bytes.len();

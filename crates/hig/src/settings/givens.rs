@@ -78,22 +78,33 @@ impl Givens {
         table
     }
 
-    /// A refusal with the place that the setting came from, or the first one in it, or the nearest one around it.
+    /// A refusal with the place that the setting came from, or the first one in it, or the nearest one around it; where
+    /// it is a default, with the file that it does not go with.
     pub(super) fn placed(&self, error: &SettingError) -> Failure {
-        let mut key = error.key();
+        let key = error.key();
         let inside = format!("{key}.");
         let first = self.values.range(inside.clone()..).next().filter(|(name, _)| name.starts_with(&inside));
-        let mut first = first.map(|(_, given)| &given.place);
-        loop {
-            let place = self.places.get(key).or_else(|| self.values.get(key).map(|given| &given.place));
-            if let Some(place) = place.or(first.take()) {
-                return Failure::new(format!("{error} ({place})"));
-            }
-            match key.rsplit_once('.') {
-                Some((around, _)) => key = around,
-                None => return Failure::new(error.to_string()),
-            }
+        // What holds with one optimizer only.
+        let ending = format!(".{key}");
+        let with =
+            || self.values.iter().find(|(name, _)| name.starts_with("with.") && name.ends_with(&ending));
+        let place = self
+            .place(key)
+            .or(first.or_else(with).map(|(_, given)| &given.place))
+            .or_else(|| key.rmatch_indices('.').find_map(|(end, _)| self.place(&key[..end])));
+        let file = || {
+            let place =
+                self.values.values().map(|given| given.place.as_str()).find(|place| !place.starts_with("--"));
+            place.map(|place| place.split_once(", line").map_or(place, |(file, _)| file))
+        };
+        match place.map(String::as_str).or_else(file) {
+            Some(place) => Failure::new(format!("{error} ({place})")),
+            None => Failure::new(error.to_string()),
         }
+    }
+
+    fn place(&self, key: &str) -> Option<&String> {
+        self.places.get(key).or_else(|| self.values.get(key).map(|given| &given.place))
     }
 }
 

@@ -64,8 +64,8 @@ pub(crate) fn on_fault(text: &str) -> Result<OnFault, Failure> {
     })
 }
 
-/// Replaces the ends of a resumed run by those that were given; says whether any was. `judges` tells whether an optimizer of the run
-/// chooses its steps by how the end is counted.
+/// Replaces the ends of a resumed run by those that were given; says whether any was. `judges` tells whether an
+/// optimizer of the run chooses its steps by how the end is counted.
 pub(crate) fn extend(
     settings: &mut Settings,
     judges: bool,

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use halfinverse::SettingError;
-use halfinverse::task::{Forecast, Registry, Settings, Task};
+use halfinverse::task::{Forecast, Registry, Settings, Task, nearest};
 use toml::{Table, Value};
 
 use super::file;
@@ -78,6 +78,9 @@ pub(super) fn merge(
     mut flags: Givens,
 ) -> Result<Resolved, Failure> {
     let (name, place) = task_name(task, files.remove("task"))?;
+    let mut beside = files.table();
+    beside.retain(|key, _| key == "with" || key == "about");
+    registry.check(&beside).map_err(|error| files.placed(&error))?;
     let mut base = base(registry, &name, &place, &files)?;
     let in_file = files.remove("optimizer.name");
     let in_base = base.get("optimizer").and_then(|optimizer| optimizer.get("name")).and_then(Value::as_str);
@@ -121,8 +124,10 @@ fn base(registry: &Registry, name: &str, place: &str, files: &Givens) -> Result<
     if files.get("simulator.kind").is_none() {
         let known: Vec<String> = registry.tasks().map(|(name, _)| name.to_owned()).collect();
         let mut failure = unknown_name("task", name, place, &known);
-        if files.keys().next().is_some() {
-            failure = failure.with("a task of your own names simulator.kind, objective.kind and data.kind");
+        let near = nearest(name, known.iter().map(String::as_str));
+        if !place.is_empty() && near.is_none() {
+            failure =
+                failure.with("or name simulator.kind, objective.kind and data.kind of a task of your own");
         }
         return Err(failure);
     }

@@ -18,8 +18,8 @@ pub(crate) struct Variation {
     pub(crate) sets: Vec<(String, String)>,
 }
 
-/// The settings of each variant, checked before data are drawn. A setting of some optimizers only is given to these; one of none is
-/// refused.
+/// The settings of each variant, checked before data are drawn. A setting of some optimizers only is given to these;
+/// one of none is refused.
 pub(crate) fn for_study(
     registry: &Registry,
     arguments: &SettingArguments,

@@ -33,7 +33,8 @@ enum Judged {
 }
 
 impl Cells<'_> {
-    /// Runs all cells of a plan that are not finished; returns the settings that were chosen for each variant, or none if interrupted.
+    /// Runs all cells of a plan that are not finished; returns the settings that were chosen for each variant, or none
+    /// if interrupted.
     pub(super) fn run(&self, plan: &Plan) -> Result<Option<Vec<Settings>>, Failure> {
         let mut chosen = Vec::new();
         for variant in &plan.variants {

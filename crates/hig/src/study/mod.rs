@@ -1,8 +1,8 @@
 //! `hig compare` and `hig ablate`: variants × seeds under one budget, one table, one picture.
 //!
-//! Every run is a cell with a folder of its own. The study's folder is named after a hash of all that was asked for, so the
-//! same command finds its finished cells again. With a grid, each variant's learning rate is the one with the lowest
-//! validation loss, in one run per rate with the first seed.
+//! Every run is a cell with a folder of its own. The study's folder is named after a hash of all that was asked for, so
+//! the same command finds its finished cells again. With a grid, each variant's learning rate is the one with the
+//! lowest validation loss, in one run per rate with the first seed.
 
 mod cells;
 mod plan;

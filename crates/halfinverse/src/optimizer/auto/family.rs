@@ -5,22 +5,23 @@
 //! θ ← θ − s·η*·V φ(Σ) Uᵀ g/h + μ·m,  φ(σ) = σ·(σ² + λ)^(−(1+κ)/2),  η* = gᵀJΔ₁/(h|JΔ₁|²),
 //!
 //! with h the [curvature](crate::objective::Curvature) of the loss, η* the length that the mini-batch's quadratic
-//! model likes best for Δ₁, the step before it is scaled, and m what of θ's last move lies outside the space: it changes
-//! nothing that this mini-batch knows of. κ = 1 is Levenberg–Marquardt, κ = ½ damped half-inverse gradients.
+//! model likes best for Δ₁, the step before it is scaled, and m what of θ's last move lies outside the space: it
+//! changes nothing that this mini-batch knows of. κ = 1 is Levenberg–Marquardt, κ = ½ damped half-inverse gradients.
 //!
-//! Candidates: with κ = 1, λ a quarter of the last choice, the same and four times that; half of the last length s; κ = ½; and, with
-//! μ = 0.9, λ the same and a quarter. All are simulated together on the probe: some samples of the mini-batch and as many others, so
-//! many that choosing costs a sixth of the rest of a first step, or all where data are scarce. The candidate of the lowest probe
-//! loss is the step if that is below the probe loss at θ, and s may double; else θ stays, λ grows and s shrinks.
+//! Candidates: with κ = 1, λ a quarter of the last choice, the same and four times that; half of the last length s; κ =
+//! ½; and, with μ = 0.9, λ the same and a quarter. All are simulated together on the probe: some samples of the
+//! mini-batch and as many others, so many that choosing costs a sixth of the rest of a first step, or all where data
+//! are scarce. The candidate of the lowest probe loss is the step if that is below the probe loss at θ, and s may
+//! double; else θ stays, λ grows and s shrinks.
 //!
-//! **Krylov vectors.** One more candidate is the last choice with half of the vectors. What the whole space gains over it,
-//! per pass over the samples, decides whether k grows or shrinks, from 12 to 128: with fewer the first steps on a plateau, where
-//! every k gains next to nothing, lose the directions that lead away from it.
+//! **Krylov vectors.** One more candidate is the last choice with half of the vectors. What the whole space gains over
+//! it, per pass over the samples, decides whether k grows or shrinks, from 12 to 128: with fewer the first steps on a
+//! plateau, where every k gains next to nothing, lose the directions that lead away from it.
 //!
 //! Costs k products with J and Jᵀ, and 9 simulations of the probe; memory k(n + P) + 9·P.
 //!
-//! Source of the momentum: Goldshlager, Abrahamsen, Lin, *A Kaczmarz-inspired Approach to Accelerate the Optimization of
-//! Neural Network Wavefunctions*, 2024.
+//! Source of the momentum: Goldshlager, Abrahamsen, Lin, *A Kaczmarz-inspired Approach to Accelerate the Optimization
+//! of Neural Network Wavefunctions*, 2024.
 
 use faer::{Mat, Par};
 use serde::{Deserialize, Serialize};
@@ -44,7 +45,8 @@ struct Variation {
     momentum: f64,
 }
 
-/// The candidates besides the last choice with half of the vectors. What is tried beyond these gained nothing (docs/auto.md).
+/// The candidates besides the last choice with half of the vectors. What is tried beyond these gained nothing
+/// (docs/auto.md).
 const VARIATIONS: [Variation; 7] = [
     Variation { kappa: 1.0, damping: 0.25, length: 1.0, momentum: 0.0 },
     Variation { kappa: 1.0, damping: 1.0, length: 1.0, momentum: 0.0 },
@@ -121,8 +123,8 @@ struct Candidate {
 }
 
 impl Family {
-    /// For mini-batches of `samples`; `sweeps` of the simulator make their blocks. All samples are probed where the probe's cost
-    /// does not matter.
+    /// For mini-batches of `samples`; `sweeps` of the simulator make their blocks. All samples are probed where the
+    /// probe's cost does not matter.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of `samples`")]
     pub(super) fn new(samples: usize, sweeps: usize, probe_all: bool, threads: usize) -> Self {
         let rest = samples as f64 * (OVERHEAD + sweeps as f64 + space_passes(FIRST_VECTORS, samples));
@@ -256,7 +258,8 @@ impl Family {
         candidates
     }
 
-    /// Probe losses of all candidates, and of θ itself, for steps V_k c with c the columns of `coefficients`; NaN counts as infinite.
+    /// Probe losses of all candidates, and of θ itself, for steps V_k c with c the columns of `coefficients`; NaN
+    /// counts as infinite.
     fn try_all(
         &mut self,
         probe: &mut dyn Problem,

@@ -1,7 +1,8 @@
 //! Mini-batches of the Krylov family, cut from those that are given or gathered over several of them.
 //!
-//! A given mini-batch of at least twice as many samples as the family wants is cut: the family's samples come from one part of it,
-//! those to judge steps by from another, other parts at each step. Smaller ones are gathered, the last ones kept.
+//! A given mini-batch of at least twice as many samples as the family wants is cut: the family's samples come from one
+//! part of it, those to judge steps by from another, other parts at each step. Smaller ones are gathered, the last ones
+//! kept.
 
 use serde::{Deserialize, Serialize};
 

@@ -41,7 +41,8 @@ fn bump(x: f64) -> f64 {
     (-10.0 * x * x).exp() * (2.0 * x).sin()
 }
 
-/// Standard deviation of [`bump`] over [−1, 1], by the trapezoidal rule, whose error the vanishing ends make negligible.
+/// Standard deviation of [`bump`] over [−1, 1], by the trapezoidal rule, whose error the vanishing ends make
+/// negligible.
 fn deviation() -> f64 {
     const INTERVALS: u32 = 1000;
     let squares = (0..INTERVALS).map(|i| bump(2.0 * f64::from(i) / f64::from(INTERVALS) - 1.0).powi(2));

@@ -1,4 +1,5 @@
-//! Initial states uniform on an interval; the network sees them, and the outcome should be a given state, or the initial one.
+//! Initial states uniform on an interval; the network sees them, and the outcome should be a given state, or the
+//! initial one.
 
 use std::sync::Arc;
 

@@ -2,11 +2,10 @@
 
 use super::{Schedule, Settings, StopSettings};
 use crate::error::SettingError;
+use crate::training::MOST_THREADS;
 
 /// Samples of the largest data set that a task accepts.
 const MOST_SAMPLES: usize = 10_000_000;
-/// Threads that a task accepts: more than any machine has.
-const MOST_THREADS: usize = 1024;
 /// The widest layer that a task accepts; what all layers need together is checked later.
 const WIDEST: usize = 1 << 24;
 

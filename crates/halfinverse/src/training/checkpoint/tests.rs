@@ -4,21 +4,26 @@
 //! minutes of random inputs:
 //!
 //! ```sh
-//! BOLERO_RANDOM_ITERATIONS=1000000000 BOLERO_RANDOM_TEST_TIME_MS=600000 cargo test --release -p halfinverse --lib any_bytes
+//! BOLERO_RANDOM_ITERATIONS=1000000000 BOLERO_RANDOM_TEST_TIME_MS=600000 cargo test --release -p halfinverse --lib
+//! any_bytes
 //! ```
 //!
-//! For ten minutes guided by coverage, with libFuzzer, stable Rust and a C++ compiler (cargo-bolero would do the same, but builds
-//! every test of a package, and those that do not fuzz do not link); what covers more goes to `found`, and what fails beside it:
+//! For ten minutes guided by coverage, with libFuzzer, stable Rust and a C++ compiler (cargo-bolero would do the same,
+//! but builds every test of a package, and those that do not fuzz do not link); what covers more goes to `found`, and
+//! what fails beside it:
 //!
 //! ```sh
 //! mkdir -p target/found
-//! export RUSTFLAGS="--cfg fuzzing --cfg fuzzing_libfuzzer -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+//! export RUSTFLAGS="--cfg fuzzing --cfg fuzzing_libfuzzer -Cpasses=sancov-module
+//! -Cllvm-args=-sanitizer-coverage-level=4 \
 //!     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 //!     -Cllvm-args=-sanitizer-coverage-trace-compares -Cllvm-args=-sanitizer-coverage-stack-depth"
-//! export BOLERO_LIBFUZZER_ARGS=$(echo $PWD/target/found $PWD/crates/halfinverse/src/training/checkpoint/__fuzz__/any/corpus \
+//! export BOLERO_LIBFUZZER_ARGS=$(echo $PWD/target/found
+//! $PWD/crates/halfinverse/src/training/checkpoint/__fuzz__/any/corpus \
 //!     -artifact_prefix=$PWD/target/ -max_total_time=600 -max_len=16384)
 //! BOLERO_FUZZER=libfuzzer cargo test --profile fuzz --target x86_64-unknown-linux-gnu --target-dir target/fuzz \
-//!     -p halfinverse --lib -- --exact training::checkpoint::tests::any_bytes_are_parameters_or_refused --nocapture --test-threads 1
+//!     -p halfinverse --lib -- --exact training::checkpoint::tests::any_bytes_are_parameters_or_refused --nocapture
+//! --test-threads 1
 //! ```
 //!
 //! For the program's files it is `-p hig --bin hig` and the names of the tests there.
@@ -139,7 +144,8 @@ fn tensors(bytes: &[u8]) -> Vec<Entry> {
     tensors
 }
 
-/// A well-formed checkpoint whose tensors are not what the program would have written; four bytes of `recipe` say each change.
+/// A well-formed checkpoint whose tensors are not what the program would have written; four bytes of `recipe` say each
+/// change.
 fn forge(valid: &[u8], recipe: &[u8]) -> Vec<u8> {
     let mut tensors = tensors(valid);
     for &[kind, which, a, b] in recipe.as_chunks::<4>().0.iter().take(6) {
