@@ -72,7 +72,7 @@ fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
     std::env::var(name).ok().map_or(default, |text| text.parse().ok().expect(name))
 }
 
-/// Kills runs at moments spread over their whole length, and half of them once more while they are gone on with.
+/// Kills runs at moments spread over their whole length, and half of them once more while they are resumed.
 fn survives_kills(optimizer: &[&str], steps: u32) {
     let kills = number("HIG_KILLS", 3u32);
     let steps = (steps * number("HIG_KILL_LENGTH", 1)).to_string();

@@ -1,4 +1,4 @@
-//! Runs that are stopped, killed or damaged, and gone on with.
+//! Runs that are stopped, killed or damaged, and resumed.
 
 mod common;
 
@@ -28,7 +28,7 @@ fn assert_refused(output: &Output, words: &str) {
 }
 
 #[test]
-fn a_run_that_is_gone_on_with_equals_one_that_was_not_stopped() {
+fn a_run_that_is_resumed_equals_one_that_was_not_stopped() {
     for optimizer in [
         "adam",
         "adamw",
@@ -136,7 +136,7 @@ fn an_end_that_would_change_the_steps_before_it_is_refused() {
 }
 
 #[test]
-fn a_run_of_a_study_is_gone_on_with_by_the_study() {
+fn a_run_of_a_study_is_resumed_by_the_study() {
     let out = folder("study");
     let study = ["--optimizers", "adam", "--seeds", "1", "--steps", "9", "--quiet"];
     let place = ["--out", out.to_str().unwrap()];
@@ -147,7 +147,7 @@ fn a_run_of_a_study_is_gone_on_with_by_the_study() {
 }
 
 #[test]
-fn a_spectrum_is_made_again_rather_than_gone_on_with() {
+fn a_spectrum_is_made_again_rather_than_resumed() {
     let out = folder("spectrum");
     let place = ["--steps", "5", "--quiet", "--out", out.to_str().unwrap()];
     assert!(hig(&[&["spectrum"], &TASK[..], &place].concat()).status.success());

@@ -90,7 +90,7 @@ impl Folder {
     /// A run that cannot go on because its files cannot be written; what to do then.
     pub(crate) fn stopped(&self, why: &str) -> Failure {
         let mend = match self.study() {
-            Some(_) => "the same command goes on with the study".to_owned(),
+            Some(_) => "the same command resumes the study".to_owned(),
             None => format!("resume from the last checkpoint: {} resume {}", program(), self.0.display()),
         };
         Failure::of_writing(format!("{why}; make room, then {mend}"))
@@ -127,7 +127,7 @@ impl Folder {
         Ok(Self(path.to_owned()))
     }
 
-    /// The folder of a run that may have been cut off at any moment; a study goes on with its own.
+    /// The folder of a run that may have been cut off at any moment; a study resumes its own.
     pub(crate) fn open_unfinished(path: &Path) -> Result<Self, Failure> {
         let (folder, shown) = (Self(path.to_owned()), path.display());
         if !path.join(CONFIG).is_file() {

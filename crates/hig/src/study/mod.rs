@@ -105,7 +105,7 @@ fn run(
     interrupt::listen()?;
     let cells = Cells { registry, path: &path, quiet: arguments.quiet };
     let Some(chosen) = cells.run(plan)? else {
-        say(arguments.quiet, "stopped; the same command goes on with the cells that are left");
+        say(arguments.quiet, "stopped; the same command resumes with the cells that are left");
         return Ok(ExitCode::from(130));
     };
     let results = cells.results(plan)?;
