@@ -659,6 +659,11 @@ fn vectors_that_do_not_fit_are_refused() {
         says(problem.gradient(&theta[1..], &mut vec![0.0; p - 1]), "θ: expected");
         says(problem.gradient(theta, &mut vec![0.0; p - 1]), "the gradient: expected");
         says(problem.losses(Mat::zeros(p + 1, 2).as_ref(), &mut [0.0; 2]), "θ: expected");
+        says(
+            problem.losses(Mat::zeros(p, 2).as_ref(), &mut [0.0; 1]),
+            "the losses: expected 2 places, found 1",
+        );
+        problem.losses(Mat::<f64>::zeros(2, p).transpose(), &mut [0.0; 2]).unwrap();
     }
     says(Evaluator::new(&model, samples(300), 1).unwrap().loss(&theta[1..]), "θ: expected");
     let mut problem = NetworkProblem::new(&model, samples(8), 1).unwrap();
@@ -744,7 +749,11 @@ fn a_simulation_that_fails_names_its_sample_in_the_whole_mini_batch() {
         says(problem.loss(&theta), &said);
         says(problem.gradient(&theta, &mut [0.0; 4]), &said);
         says(problem.linearize(&theta), &said);
-        let both = Mat::from_fn(4, 2, |i, _| theta[i]);
-        says(problem.losses(both.as_ref(), &mut [0.0; 2]), &said);
+        let second = Mat::from_fn(4, 2, |i, j| j as f64 * theta[i]);
+        says(problem.losses(second.as_ref(), &mut [0.0; 2]), &said);
     }
+    let mut far = samples(300);
+    far.input[(280, 0)] = 20.0;
+    let mut evaluator = Evaluator::new(&model, far, 1).unwrap();
+    says(evaluator.loss(&theta), "the simulation of sample 280 failed");
 }

@@ -3,6 +3,7 @@
 use super::{BatchProblem, Samples, Source};
 use crate::error::ShapeError;
 use crate::fault::StepError;
+use crate::simulator::SimulatorError;
 
 /// Evaluates a problem on many samples.
 pub struct Evaluator {
@@ -35,7 +36,13 @@ impl Evaluator {
             self.indices.clear();
             self.indices.extend(start..total.min(start + AT_A_TIME));
             self.problem.take(&self.samples, &self.indices)?;
-            sum += self.problem.loss(theta)? / self.problem.weight() * self.indices.len() as f64;
+            let loss = self.problem.loss(theta).map_err(|error| match error {
+                StepError::Simulator(SimulatorError { sample: Some(sample), reason }) => {
+                    SimulatorError { sample: Some(start + sample), reason }.into()
+                }
+                error => error,
+            })?;
+            sum += loss / self.problem.weight() * self.indices.len() as f64;
         }
         Ok(sum / total as f64)
     }

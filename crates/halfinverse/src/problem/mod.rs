@@ -66,10 +66,11 @@ pub trait Problem {
     /// default one after the other.
     ///
     /// # Errors
-    /// When the outcomes cannot be computed at one of them.
+    /// When the outcomes cannot be computed at one of them, or there are more or fewer losses than columns.
     fn losses(&mut self, thetas: MatRef<'_, f64>, losses: &mut [f64]) -> Result<(), StepError> {
+        ShapeError::check("the losses", "places", thetas.ncols(), losses.len())?;
         let mut theta = vec![0.0; thetas.nrows()];
-        for (j, loss) in losses.iter_mut().enumerate().take(thetas.ncols()) {
+        for (j, loss) in losses.iter_mut().enumerate() {
             theta.iter_mut().enumerate().for_each(|(i, theta)| *theta = thetas[(i, j)]);
             *loss = self.loss(&theta)?;
         }

@@ -6,7 +6,7 @@ use super::{BatchProblem, NetworkProblem, Samples, Source};
 use crate::error::ShapeError;
 use crate::network::{Network, Tensor};
 use crate::objective::{Objective, Reduction};
-use crate::simulator::Simulator;
+use crate::simulator::{Pattern, Simulator};
 
 /// y(θ) = S(f(x; θ); y₀) and its loss L(y, target).
 #[derive(Clone)]
@@ -21,7 +21,8 @@ impl Model {
     /// Puts the three parts together; the loss of a mini-batch is the mean of its samples' losses.
     ///
     /// # Errors
-    /// When the network's output is not as wide as the simulator's control, or the objective cannot use the outcome.
+    /// When the network's output is not as wide as the simulator's control, the objective cannot use the outcome, or the
+    /// simulator's pattern names controls or outcomes that it does not have.
     pub fn new(
         network: Network,
         simulator: impl Simulator + 'static,
@@ -41,6 +42,18 @@ impl Model {
     ) -> Result<Self, ShapeError> {
         ShapeError::check("the network", "outputs", simulator.controls(), network.outputs())?;
         objective.check(simulator.outcomes())?;
+        if let Pattern::Sparse(outcomes) = simulator.pattern() {
+            ShapeError::check("the simulator's pattern", "controls", simulator.controls(), outcomes.len())?;
+            let last = outcomes.iter().flatten().max().map_or(0, |last| last + 1);
+            if last > simulator.outcomes() {
+                return Err(ShapeError::new(
+                    "the simulator's pattern",
+                    "outcomes",
+                    simulator.outcomes(),
+                    last,
+                ));
+            }
+        }
         Ok(Self { network, simulator, objective, reduction: Reduction::Mean })
     }
 

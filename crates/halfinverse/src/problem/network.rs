@@ -12,7 +12,7 @@ use crate::linear::threads::{par, worth_threads};
 use crate::linear::vectors::{along, norm};
 use crate::linear::{LayeredJacobian, Workspace};
 use crate::network::{Leaf, Pass};
-use crate::simulator::Batched;
+use crate::simulator::{Batched, SimulatorError};
 
 /// A model on one mini-batch, with the scratch space of its evaluation: nothing is allocated from step to step while
 /// the size of the mini-batch stays.
@@ -268,8 +268,17 @@ impl Problem for NetworkProblem {
 
     /// All θ are simulated together.
     fn losses(&mut self, thetas: MatRef<'_, f64>, losses: &mut [f64]) -> Result<(), StepError> {
-        let (count, b) = (thetas.ncols().min(losses.len()), self.samples.len());
+        let (count, b) = (thetas.ncols(), self.samples.len());
         ShapeError::check("θ", "parameters", self.parameters(), thetas.nrows())?;
+        ShapeError::check("the losses", "places", count, losses.len())?;
+        // Columns may lie apart in memory.
+        let copied;
+        let thetas = if thetas.row_stride() == 1 {
+            thetas
+        } else {
+            copied = thetas.to_owned();
+            copied.as_ref()
+        };
         let rows = count * b;
         let mut stack = match self.stack.take().filter(|stack| stack.control.nrows() == rows) {
             Some(stack) => stack,
@@ -292,14 +301,17 @@ impl Problem for NetworkProblem {
             repeat(self.pass.output.as_ref(), stack.control.as_mut(), i);
             repeat(self.samples.initial.as_ref(), stack.initial.as_mut(), i);
         }
-        stack.batched.simulate(
-            self.model.simulator(),
-            stack.initial.as_ref(),
-            stack.control.as_ref(),
-            stack.outcome.as_mut(),
-            false,
-        )?;
-        for (i, loss) in losses.iter_mut().enumerate().take(count) {
+        stack
+            .batched
+            .simulate(
+                self.model.simulator(),
+                stack.initial.as_ref(),
+                stack.control.as_ref(),
+                stack.outcome.as_mut(),
+                false,
+            )
+            .map_err(|error| SimulatorError { sample: error.sample.map(|sample| sample % b), ..error })?;
+        for (i, loss) in losses.iter_mut().enumerate() {
             let outcome = stack.outcome.as_ref().subrows(i * b, b);
             let sum = self.model.objective().sum(outcome, self.samples.target.as_ref(), None);
             *loss = self.factor() * sum;
