@@ -17,6 +17,7 @@
 use std::any::Any;
 use std::fmt::Debug;
 
+use faer::prelude::ReborrowMut;
 use faer::{Mat, MatMut, MatRef, Par};
 use rand::Rng;
 use serde::Serialize;
@@ -25,7 +26,7 @@ use toml::Table;
 
 use super::Init;
 use crate::error::SettingError;
-use crate::linear::columns::{column, column_mut};
+use crate::linear::columns::{column, column_mut, vectorized};
 
 /// What a layer keeps of a mini-batch between `forward` and the derivatives: anything.
 pub type Record = Box<dyn Any + Send + Sync>;
@@ -282,12 +283,11 @@ pub trait Composite {
 
 /// `out` = a ∘ s, for several matrices a (b × width each) one below the other and the same s (b × width).
 pub(crate) fn multiply(a: MatRef<'_, f64>, s: MatRef<'_, f64>, mut out: MatMut<'_, f64>) {
-    use faer::prelude::ReborrowMut;
     let b = s.nrows();
     if b == 0 {
         return;
     }
-    crate::linear::columns::vectorized(
+    vectorized(
         #[inline(always)]
         || {
             for j in 0..a.ncols() {

@@ -6,6 +6,7 @@ mod squared_error;
 
 use std::sync::Arc;
 
+use faer::prelude::ReborrowMut;
 use faer::{MatMut, MatRef};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ pub use relative_error::{RelativeError, RelativeErrorSettings};
 pub use squared_error::{SquaredError, SquaredErrorSettings};
 
 use crate::error::{SettingError, ShapeError};
+use crate::linear::columns::{column, column_mut};
 
 /// Settings of an objective, by which a task file makes it. The type's own defaults stand for what a file leaves out.
 ///
@@ -48,6 +50,15 @@ impl Reduction {
         match self {
             Self::Mean => 1.0 / samples as f64,
             Self::Sum => 1.0,
+        }
+    }
+
+    /// The reduced loss over the mean of the samples' losses.
+    #[must_use]
+    pub fn weight(self, samples: usize) -> f64 {
+        match self {
+            Self::Mean => 1.0,
+            Self::Sum => samples as f64,
         }
     }
 }
@@ -116,4 +127,26 @@ pub trait Objective: Send + Sync {
         let _ = outcomes;
         Ok(())
     }
+}
+
+/// [`Objective::sum`] of a loss that is itself a sum over outcomes: `loss` and its derivative `slope`, of one outcome y and
+/// its target.
+pub fn sum_over_outcomes(
+    outcome: MatRef<'_, f64>,
+    target: MatRef<'_, f64>,
+    mut gradient: Option<MatMut<'_, f64>>,
+    loss: impl Fn(f64, f64) -> f64,
+    slope: impl Fn(f64, f64) -> f64,
+) -> f64 {
+    let mut sum = 0.0;
+    for c in 0..outcome.ncols() {
+        let pairs = column(outcome, c).iter().zip(column(target, c));
+        sum += pairs.clone().map(|(&y, &t)| loss(y, t)).sum::<f64>();
+        if let Some(gradient) = &mut gradient {
+            for (g, (&y, &t)) in column_mut(gradient.rb_mut(), c).iter_mut().zip(pairs) {
+                *g = slope(y, t);
+            }
+        }
+    }
+    sum
 }

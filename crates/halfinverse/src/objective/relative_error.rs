@@ -8,7 +8,7 @@ use faer::prelude::ReborrowMut;
 use faer::{MatMut, MatRef};
 use serde::{Deserialize, Serialize};
 
-use super::{Curvature, Objective, Setup};
+use super::{Curvature, Objective, Setup, sum_over_outcomes};
 use crate::error::SettingError;
 use crate::linear::columns::{column, column_mut};
 
@@ -65,19 +65,11 @@ impl Objective for RelativeError {
         &self,
         outcome: MatRef<'_, f64>,
         target: MatRef<'_, f64>,
-        mut gradient: Option<MatMut<'_, f64>>,
+        gradient: Option<MatMut<'_, f64>>,
     ) -> f64 {
-        let mut sum = 0.0;
-        for c in 0..outcome.ncols() {
-            let pairs = column(outcome, c).iter().zip(column(target, c));
-            sum += pairs.clone().map(|(y, t)| self.weight(*t) * (y - t) * (y - t)).sum::<f64>();
-            if let Some(gradient) = &mut gradient {
-                for (g, (y, t)) in column_mut(gradient.rb_mut(), c).iter_mut().zip(pairs) {
-                    *g = 2.0 * self.weight(*t) * (y - t);
-                }
-            }
-        }
-        sum
+        let loss = |y, t| self.weight(t) * (y - t) * (y - t);
+        let slope = |y, t| 2.0 * self.weight(t) * (y - t);
+        sum_over_outcomes(outcome, target, gradient, loss, slope)
     }
 
     fn curvature(&self) -> Curvature<'_> {

@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use faer::prelude::ReborrowMut;
 use faer::{MatMut, MatRef};
 use serde::{Deserialize, Serialize};
 
-use super::{Curvature, Objective, Setup};
+use super::{Curvature, Objective, Setup, sum_over_outcomes};
 use crate::error::SettingError;
-use crate::linear::columns::{column, column_mut};
 
 /// Settings of [`SquaredError`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -50,19 +48,9 @@ impl Objective for SquaredError {
         &self,
         outcome: MatRef<'_, f64>,
         target: MatRef<'_, f64>,
-        mut gradient: Option<MatMut<'_, f64>>,
+        gradient: Option<MatMut<'_, f64>>,
     ) -> f64 {
-        let mut sum = 0.0;
-        for c in 0..outcome.ncols() {
-            let pairs = column(outcome, c).iter().zip(column(target, c));
-            sum += pairs.clone().map(|(y, t)| (y - t) * (y - t)).sum::<f64>();
-            if let Some(gradient) = &mut gradient {
-                let gradient = column_mut(gradient.rb_mut(), c);
-                for (g, (y, t)) in gradient.iter_mut().zip(pairs) {
-                    *g = 2.0 * self.factor * (y - t);
-                }
-            }
-        }
-        self.factor * sum
+        let slope = |y, t| 2.0 * self.factor * (y - t);
+        self.factor * sum_over_outcomes(outcome, target, gradient, |y, t| (y - t) * (y - t), slope)
     }
 }

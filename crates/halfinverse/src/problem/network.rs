@@ -179,11 +179,7 @@ impl NetworkProblem {
         let (outcome, target) = (self.outcome.as_ref(), self.samples.target.as_ref());
         let sum = self.model.objective().sum(outcome, target, Some(gradient));
         let factor = self.factor();
-        for c in 0..self.gradient.ncols() {
-            for g in self.gradient.col_as_slice_mut(c) {
-                *g *= factor;
-            }
-        }
+        self.gradient *= faer::Scale(factor);
         self.weights.update(self.model.objective(), outcome, target);
         let loss = factor * sum;
         if loss.is_finite() {
@@ -321,10 +317,7 @@ impl Problem for NetworkProblem {
     }
 
     fn weight(&self) -> f64 {
-        match self.model.reduction() {
-            crate::objective::Reduction::Mean => 1.0,
-            crate::objective::Reduction::Sum => self.samples.len() as f64,
-        }
+        self.model.reduction().weight(self.samples.len())
     }
 
     fn samples(&self) -> Option<&Samples> {

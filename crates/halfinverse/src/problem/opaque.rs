@@ -254,8 +254,8 @@ impl OpaqueProblem {
     }
 }
 
-fn failed(product: &'static str, error: &FunctionError) -> StepError {
-    ProductError { product, reason: error.to_string() }.into()
+fn failed(product: &'static str, error: &FunctionError) -> ProductError {
+    ProductError { product, reason: error.to_string() }
 }
 
 impl Problem for OpaqueProblem {
@@ -294,10 +294,7 @@ impl Problem for OpaqueProblem {
     }
 
     fn weight(&self) -> f64 {
-        match self.source.reduction {
-            Reduction::Mean => 1.0,
-            Reduction::Sum => self.samples.len() as f64,
-        }
+        self.source.reduction.weight(self.samples.len())
     }
 
     fn samples(&self) -> Option<&Samples> {
@@ -335,7 +332,7 @@ impl Jacobian for Products<'_> {
         match (&mut self.stored, &self.problem.source.jvp) {
             (None, Some(jvp)) => {
                 jvp(self.theta, &self.problem.samples, v, self.outcome.as_mut())
-                    .map_err(|error| ProductError { product: "J v", reason: error.to_string() })?;
+                    .map_err(|error| failed("J v", &error))?;
                 to_rows(self.outcome.as_ref(), out);
             }
             (stored, _) => stored.as_mut().expect("stored where a function is missing").apply(v, out)?,
@@ -351,7 +348,7 @@ impl Jacobian for Products<'_> {
             (None, Some(vjp)) => {
                 from_rows(&weighted, self.outcome.as_mut());
                 vjp(self.theta, &self.problem.samples, self.outcome.as_ref(), out)
-                    .map_err(|error| ProductError { product: "J^T u", reason: error.to_string() })
+                    .map_err(|error| failed("J^T u", &error))
             }
             (stored, _) => {
                 stored.as_mut().expect("stored where a function is missing").apply_transpose(&weighted, out)

@@ -125,7 +125,8 @@ fn short(name: &str) -> &str {
     &name[..name.floor_char_boundary(64)]
 }
 
-fn join(prefix: &str, key: &str) -> String {
+/// The dotted name of a setting in a section.
+pub(super) fn join(prefix: &str, key: &str) -> String {
     if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") }
 }
 

@@ -132,19 +132,21 @@ fn base(registry: &Registry, name: &str, place: &str, files: &Givens) -> Result<
         return Err(failure);
     }
     let mut own = Table::new();
-    for (section, tag) in KINDS {
-        if let Some(given) = files.get(&format!("{section}.{tag}")) {
-            own.insert(
-                section.to_owned(),
-                Value::Table(Table::from_iter([(tag.to_owned(), given.value.clone())])),
-            );
+    for part in PARTS {
+        if let Some(given) = files.get(&file::join(part, "kind")) {
+            own.insert(part.to_owned(), of_kind(given.value.clone()));
         }
     }
     Ok(own)
 }
 
 /// The parts of a task that have a kind.
-const KINDS: [(&str, &str); 3] = [("simulator", "kind"), ("objective", "kind"), ("data", "kind")];
+const PARTS: [&str; 3] = ["simulator", "objective", "data"];
+
+/// A part that has its defaults.
+fn of_kind(kind: Value) -> Value {
+    Value::Table(Table::from_iter([("kind".to_owned(), kind)]))
+}
 
 /// What was given, as a table, with what files say for this optimizer.
 fn over(givens: &Givens, optimizer: &str) -> Table {
@@ -162,7 +164,7 @@ fn over(givens: &Givens, optimizer: &str) -> Table {
 /// Lays `own` over `table`, except for settings that `kept` says of.
 fn fill(table: &mut Table, own: &Table, kept: &dyn Fn(&str) -> bool, prefix: &str) {
     for (key, value) in own {
-        let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        let name = file::join(prefix, key);
         match (table.get_mut(key), value) {
             (Some(Value::Table(table)), Value::Table(own)) => fill(table, own, kept, &name),
             _ if kept(&name) => {}
@@ -173,10 +175,10 @@ fn fill(table: &mut Table, own: &Table, kept: &dyn Fn(&str) -> bool, prefix: &st
 
 /// Where another simulator, objective or data are asked for, the task's own settings for it mean nothing.
 fn drop_other_kinds(base: &mut Table, over: &Table) {
-    for (section, tag) in KINDS {
-        let kind = |table: &Table| table.get(section).and_then(|part| part.get(tag)).cloned();
+    for part in PARTS {
+        let kind = |table: &Table| table.get(part).and_then(|part| part.get("kind")).cloned();
         if let Some(kind) = kind(over).filter(|wanted| Some(wanted) != kind(base).as_ref()) {
-            base.insert(section.to_owned(), Value::Table(Table::from_iter([(tag.to_owned(), kind)])));
+            base.insert(part.to_owned(), of_kind(kind));
         }
     }
 }
