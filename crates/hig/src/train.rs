@@ -4,7 +4,7 @@ use std::fs::File;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use halfinverse::task::{Forecast, Registry, Settings, Task};
+use halfinverse::task::{Registry, Settings, Task};
 use halfinverse::training::{Trainer, checkpoint_exists, resume as restore};
 
 use crate::arguments::{ResumeArguments, TrainArguments};
@@ -48,9 +48,7 @@ fn begin(
     pictures: &Pictures,
     speech: Speech,
 ) -> Result<ExitCode, Failure> {
-    if let Ok(forecast) = Forecast::new(task.settings(), task.registry()) {
-        say(speech.quiet, &memory::line(&forecast));
-    }
+    say(speech.quiet, &memory::line(task.forecast()));
     interrupt::listen()?;
     let trainer = task.trainer(theta).map_err(|error| Failure::new(error.to_string()))?;
     let mut watcher = Watcher::new(task, folder, lock, speech.quiet)?;

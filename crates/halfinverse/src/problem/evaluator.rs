@@ -1,5 +1,7 @@
 //! A loss on more samples than a mini-batch, a fixed number at a time.
 
+use std::sync::Arc;
+
 use super::{BatchProblem, Samples, Source};
 use crate::error::ShapeError;
 use crate::fault::StepError;
@@ -7,7 +9,7 @@ use crate::simulator::SimulatorError;
 
 /// Evaluates a problem on many samples.
 pub struct Evaluator {
-    samples: Samples,
+    samples: Arc<Samples>,
     problem: Box<dyn BatchProblem>,
     indices: Vec<usize>,
 }
@@ -20,7 +22,12 @@ impl Evaluator {
     ///
     /// # Errors
     /// When the samples do not fit the source, or there is none.
-    pub fn new(source: &dyn Source, samples: Samples, threads: usize) -> Result<Self, ShapeError> {
+    pub fn new(
+        source: &dyn Source,
+        samples: impl Into<Arc<Samples>>,
+        threads: usize,
+    ) -> Result<Self, ShapeError> {
+        let samples = samples.into();
         let size = AT_A_TIME.min(samples.len());
         Ok(Self { problem: source.problem(samples.first(size), threads)?, samples, indices: Vec::new() })
     }

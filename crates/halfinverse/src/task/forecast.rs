@@ -69,7 +69,11 @@ impl Forecast {
     /// # Errors
     /// The first setting that [`Task::with`](super::Task::with) would refuse before it draws data.
     pub fn new(settings: &Settings, registry: &Registry) -> Result<Self, SettingError> {
-        let named = Named::new(settings, registry)?;
+        Self::of(&Named::new(settings, registry)?, settings, registry)
+    }
+
+    /// The same, of what the settings name.
+    pub(super) fn of(named: &Named, settings: &Settings, registry: &Registry) -> Result<Self, SettingError> {
         let (network, simulator) = (named.model.network(), named.model.simulator());
         let p = network.parameters() as f64;
         let sample = (network.inputs() + simulator.initials() + simulator.outcomes()) as f64;
@@ -98,9 +102,8 @@ impl Forecast {
         let evaluated = settings.data.test.min(AT_A_TIME);
         let evaluation = batch_numbers(network, simulator, evaluated, sample, Stores::Nothing);
         let spectrum_rows = (settings.training.batch * simulator.outcomes()).min(SPECTRUM_ROWS) as f64;
-        // The task's and the trainer's data are the same; the evaluator has the test data once more, and there is an
-        // order.
-        let data = 2.0 * (train + test) * sample + test * sample + train;
+        // Half as much again while they are drawn; and there is an order.
+        let data = 1.5 * (train + test) * sample + train;
         // The numbers, their bytes and the file's, once more for a state that is kept, and that state itself.
         let rolls_back = settings.training.on_fault == OnFault::RollBack;
         let checkpoint = if rolls_back { 7.0 * saved } else { 3.0 * saved };

@@ -11,6 +11,7 @@ mod settings;
 
 use std::sync::Arc;
 
+use faer::Mat;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -42,8 +43,9 @@ pub struct Task {
     registry: Registry,
     model: Model,
     generator: Arc<dyn Generator>,
-    train: Samples,
-    test: Samples,
+    train: Arc<Samples>,
+    test: Arc<Samples>,
+    forecast: Forecast,
 }
 
 /// What a task's settings name, before data are drawn.
@@ -56,19 +58,17 @@ impl Named {
     /// Checks the settings as far as can be without data.
     fn new(settings: &Settings, registry: &Registry) -> Result<Self, SettingError> {
         settings.check(|name| Ok(registry.entry(name)?.scales))?;
-        let simulator = registry.build_simulator(&settings.simulator)?;
-        let data = Choice { kind: settings.data.kind.clone(), settings: settings.data.settings.clone() };
-        let context = data::Context { simulator: &*simulator, settings: &settings.simulator };
-        let generator = registry.build_data(&data, context)?;
+        let Settings { simulator: chosen, objective, data, .. } = settings;
+        let simulator = registry.build_simulator(&chosen.kind, &chosen.settings)?;
+        let context = data::Context { simulator: &*simulator, settings: chosen };
+        let generator = registry.build_data(&data.kind, &data.settings, context)?;
         let network = registry.build_network(&settings.network, generator.inputs(), simulator.controls())?;
         if network.parameters() > MOST_PARAMETERS {
             let expected = format!("widths that make at most {MOST_PARAMETERS} parameters");
             let found = format!("{:?}", settings.network.hidden);
             return Err(SettingError::new("network.hidden", found, expected));
         }
-        let objective =
-            Choice { kind: settings.objective.kind.clone(), settings: settings.objective.settings.clone() };
-        let objective = registry.build_objective(&objective)?;
+        let objective = registry.build_objective(&objective.kind, &objective.settings)?;
         let model = Model::of(network, simulator, objective)
             .map_err(|error| SettingError::misfit("objective.kind", error))?
             .reduced_by(settings.objective.reduction);
@@ -96,7 +96,7 @@ impl Named {
                 source: Arc::new(self.model.clone()),
                 batch,
                 samples: settings.data.train,
-                judges: data::draw(&*self.generator, settings.data.seed, streams::TRAIN, 1).range(0, 0),
+                judges: self.no_samples(),
                 counted: settings.stop.counted(),
                 threads: 1,
             };
@@ -120,6 +120,15 @@ impl Named {
             return Err(SettingError::new(&key, batch, expected));
         }
         Ok(())
+    }
+
+    fn no_samples(&self) -> Samples {
+        let simulator = self.model.simulator();
+        Samples {
+            input: Mat::zeros(0, self.generator.inputs()),
+            initial: Mat::zeros(0, simulator.initials()),
+            target: Mat::zeros(0, simulator.outcomes()),
+        }
     }
 
     fn sizes(&self, batch: usize) -> Sizes {
@@ -179,15 +188,21 @@ impl Task {
             settings.training.evaluate_every = cadence(passes, settings.training.batch, settings.data.test);
             settings.training.evaluate_early = true;
         }
+        let forecast = Forecast::of(&named, &settings, registry)?;
         let Named { model, generator } = named;
         let (seed, data) = (settings.data.seed, &settings.data);
         let train = data::draw(&*generator, seed, streams::TRAIN, data.train);
         let test = data::draw(&*generator, seed, streams::TEST, data.test);
         model.fits(&train).map_err(|error| SettingError::misfit("data.kind", error))?;
-        let task = Self { settings, registry: registry.clone(), model, generator, train, test };
+        let (registry, train, test) = (registry.clone(), Arc::new(train), Arc::new(test));
+        let task = Self { settings, registry, model, generator, train, test, forecast };
         for i in 0..=task.settings.before.len() {
+            let ([own, _], optimizer, _) = task.settings.turn(i);
+            if !task.registry.entry(&optimizer.name)?.held_out {
+                // Made once already, before the data were drawn.
+                continue;
+            }
             let stage = task.stage(i);
-            let ([own, _], ..) = task.settings.turn(i);
             stage.check(&task.data(), &task.options(), &task.source()).map_err(|error| error.within(&own))?;
         }
         Ok(task)
@@ -197,6 +212,12 @@ impl Task {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// The memory that training will need, about.
+    #[must_use]
+    pub fn forecast(&self) -> &Forecast {
+        &self.forecast
     }
 
     /// The registry that it was made with.
@@ -227,7 +248,7 @@ impl Task {
     #[must_use]
     pub fn for_validation(mut self) -> Self {
         let data = &self.settings.data;
-        self.test = data::draw(&*self.generator, data.seed, streams::VALIDATION, data.test);
+        self.test = Arc::new(data::draw(&*self.generator, data.seed, streams::VALIDATION, data.test));
         self
     }
 
@@ -276,11 +297,7 @@ impl Task {
         let DataSettings { seed, fresh, .. } = self.settings.data;
         let generator = self.generator.clone();
         let draw = move |step: u64, batch: usize| data::draw(&*generator, seed, streams::FRESH + step, batch);
-        Data {
-            train: Arc::new(self.train.clone()),
-            test: Arc::new(self.test.clone()),
-            fresh: fresh.then(|| Arc::new(draw) as _),
-        }
+        Data { train: self.train.clone(), test: self.test.clone(), fresh: fresh.then(|| Arc::new(draw) as _) }
     }
 
     fn options(&self) -> Options {

@@ -14,7 +14,7 @@ use serde_json::json;
 use toml::{Table, Value};
 
 use super::data::{self, Generator};
-use super::settings::{Choice, NetworkSettings, Settings};
+use super::settings::{NetworkSettings, Settings};
 use crate::error::SettingError;
 use crate::network::{
     Dense, DenseSettings, Layer, Network, NetworkError, ResidualSettings, Setup as LayerSetup, Units,
@@ -64,7 +64,7 @@ pub struct Registry {
     /// Task files, by name.
     tasks: Vec<(String, Table)>,
     /// Made of the parts when it is first asked for; a further part drops it.
-    schema: OnceLock<serde_json::Value>,
+    schema: OnceLock<Arc<serde_json::Value>>,
 }
 
 impl Registry {
@@ -279,23 +279,31 @@ impl Registry {
         tables::check(self.schema(), &Value::Table(file.clone()), "")
     }
 
-    pub(super) fn build_simulator(&self, choice: &Choice) -> Result<Arc<dyn Simulator>, SettingError> {
-        (find(&self.simulators, "simulator.kind", &choice.kind)?.build)(&choice.settings)
+    pub(super) fn build_simulator(
+        &self,
+        kind: &str,
+        settings: &Table,
+    ) -> Result<Arc<dyn Simulator>, SettingError> {
+        (find(&self.simulators, "simulator.kind", kind)?.build)(settings)
             .map_err(|error| error.within("simulator"))
     }
 
-    pub(super) fn build_objective(&self, choice: &Choice) -> Result<Arc<dyn Objective>, SettingError> {
-        (find(&self.objectives, "objective.kind", &choice.kind)?.build)(&choice.settings)
+    pub(super) fn build_objective(
+        &self,
+        kind: &str,
+        settings: &Table,
+    ) -> Result<Arc<dyn Objective>, SettingError> {
+        (find(&self.objectives, "objective.kind", kind)?.build)(settings)
             .map_err(|error| error.within("objective"))
     }
 
     pub(super) fn build_data(
         &self,
-        choice: &Choice,
+        kind: &str,
+        settings: &Table,
         context: data::Context<'_>,
     ) -> Result<Arc<dyn Generator>, SettingError> {
-        (find(&self.data, "data.kind", &choice.kind)?.build)(&choice.settings, context)
-            .map_err(|error| error.within("data"))
+        (find(&self.data, "data.kind", kind)?.build)(settings, context).map_err(|error| error.within("data"))
     }
 
     /// The network between so many inputs and controls: hidden layers with their activation, or the layers listed; and
@@ -354,7 +362,7 @@ impl Registry {
 
     /// The JSON Schema of task files.
     pub fn schema(&self) -> &serde_json::Value {
-        self.schema.get_or_init(|| self.make_schema())
+        self.schema.get_or_init(|| Arc::new(self.make_schema()))
     }
 
     fn make_schema(&self) -> serde_json::Value {

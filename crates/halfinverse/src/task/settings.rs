@@ -246,9 +246,9 @@ impl Settings {
     }
 
     /// Tells apart settings that make different steps, or evaluate elsewhere: a CRC-32 of all but `training.from`,
-    /// `checkpoint_every`, `on_fault` and `blow_up`, and the ends of a run. Of these it has all where a schedule leads to them, and
-    /// whether they are [counted](Self::counts_steps) where that decides how an optimizer chooses its steps
-    /// (`counting`).
+    /// `checkpoint_every`, `on_fault` and `blow_up`, and the ends of a run. Of these it has all where a schedule leads
+    /// to them, and whether they are [counted](Self::counts_steps) where that decides how an optimizer chooses its
+    /// steps (`counting`).
     ///
     /// # Panics
     /// Never: settings are plain values.

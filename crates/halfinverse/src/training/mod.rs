@@ -139,9 +139,8 @@ impl Trainer {
                     .map_err(|source| TrainingError::Threads { threads, source })?,
             ),
         };
-        let test = (*parts.data.test).clone();
         Ok(Self {
-            evaluator: Evaluator::new(&*parts.source, test, threads)?,
+            evaluator: Evaluator::new(&*parts.source, parts.data.test.clone(), threads)?,
             turn: Turn::new(&parts, 0)?,
             theta,
             pool,
