@@ -16,7 +16,7 @@ use halfinverse::optimizer::{
 };
 use halfinverse::problem::{BatchProblem, Opaque, OpaqueProblem, Source};
 use halfinverse::rand::{Rng, RngExt, SeedableRng};
-use halfinverse::simulator::{self, Derivative, Scaling, Simulator, SimulatorError, Tape};
+use halfinverse::simulator::{self, Derivative, Pattern, Scaling, Simulator, SimulatorError, Tape};
 use halfinverse::task::{Generator, Registry, Task, data};
 use halfinverse::training::{
     Data, Flow, Observer, OnFault, Parts, Progress, Stage, StopReason, StopSettings, Trainer, resume,
@@ -34,11 +34,13 @@ struct Waves {
     limit: f64,
     /// Factor of the derivative, which is wrong unless this is 1.
     slip: f64,
+    /// Outcomes that its pattern knows of, which is wrong unless these are 2.
+    known: usize,
 }
 
 impl Default for Waves {
     fn default() -> Self {
-        Self { strength: 0.5, limit: 1e3, slip: 1.0 }
+        Self { strength: 0.5, limit: 1e3, slip: 1.0, known: 2 }
     }
 }
 
@@ -58,6 +60,10 @@ impl Simulator for Waves {
 
     fn outcomes(&self) -> usize {
         2
+    }
+
+    fn pattern(&self) -> Pattern {
+        if self.known == 2 { Pattern::Full } else { Pattern::Sparse(vec![(0..self.known).collect(); 2]) }
     }
 
     fn simulate(
@@ -479,6 +485,17 @@ fn registry() -> Registry {
 }
 
 #[test]
+fn a_part_takes_the_place_of_the_one_with_its_kind() {
+    let kinds = |registry: &Registry| {
+        let kinds = registry.schema()["properties"]["simulator"]["oneOf"].as_array().unwrap().clone();
+        kinds.iter().filter(|kind| kind["properties"]["kind"]["const"] == "waves").count()
+    };
+    assert_eq!(kinds(&Registry::standard()), 0);
+    assert_eq!(kinds(&registry().simulator::<Waves>()), 1);
+    assert_eq!(registry().optimizer::<SignSettings>().optimizers().len(), registry().optimizers().len());
+}
+
+#[test]
 fn parts_of_ones_own_stand_in_task_files() {
     let task = |from: &str, to: &str, optimizer: &str| {
         let registry = registry().task(&WAVES.replace(from, to))?;
@@ -676,6 +693,9 @@ fn parts_that_do_not_fit_are_refused() {
     let three = Scaling::new(vec![1.0; 3]);
     says(Model::new(Network::new(one()).unwrap(), three.clone(), Overlap), "expected 4 components, found 3");
     says(Model::new(Network::new(one()).unwrap(), Waves::default(), Overlap), "expected 2 outputs, found 3");
+    let waves = Waves { known: 3, ..Waves::default() };
+    let said = "the simulator's pattern: expected 2 outcomes, found 3";
+    says(Model::new(gated(GateSettings::default()).0, waves, LogCosh::default()), said);
     says(OpaqueProblem::new(&Opaque::new(1, 3, Overlap, |_, _, _| Ok(())), samples(4)), "found 3");
     let gate = Box::new(Gate { width: 2, settings: GateSettings::default() });
     says(Network::new(one().into_iter().chain([gate as Box<dyn Layer>]).collect()), "takes 2 inputs");
@@ -725,6 +745,16 @@ fn runs_that_cannot_be_are_refused_and_those_that_fail_end_with_what_failed() {
     says(changed(|parts, _| parts.data.fresh = Some(Arc::new(|_, _| samples(0)))), "1 sample or more");
     let sign = Stage::of(SignSettings { learning_rate: 0.0, ..SignSettings::default() }, 32);
     says(changed(|parts, _| parts.stages = vec![sign]), "`learning_rate` is 0");
+    says(changed(|parts, _| parts.options.threads = 1025), "at most 1024");
+    says(changed(|parts, _| parts.options.blow_up = f64::NAN), "`training.blow_up` is NaN");
+    // The last 32 samples judge hig-auto's steps.
+    let mut judges = samples(256);
+    judges.input[(250, 0)] = f64::NAN;
+    let auto = |parts: &mut Parts, _: &mut Vec<f64>| {
+        parts.stages = vec![Stage::of(AutoSettings {}, 32)];
+        parts.data.train = Arc::new(judges);
+    };
+    says(changed(auto), "component 0 of the input of its sample 26 is NaN");
     // Sample 70 is the seventh of the third mini-batch.
     let said = "diverged: the loss of the mini-batch is NaN: component 0 of the input of its sample 6 is NaN";
     says(changed(|parts, _| parts.data.train = Arc::new(bad())), said);

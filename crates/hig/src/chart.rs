@@ -281,9 +281,9 @@ fn range(values: impl Iterator<Item = f64>, logarithmic: bool) -> (f64, f64) {
 pub fn number(value: f64) -> String {
     let size = if value.abs() < 9e-16 { 0.0 } else { value.abs() };
     if size != 0.0 && !(1e-2..1e5).contains(&size) {
-        return format!("{value:.0e}");
+        return format!("{value:.1e}").replace(".0e", "e");
     }
-    let text = format!("{:.2}", size.copysign(value));
+    let text = format!("{:.3}", size.copysign(value));
     let text = text.trim_end_matches('0').trim_end_matches('.');
     if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }

@@ -132,3 +132,22 @@ impl Program {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Program;
+
+    #[test]
+    fn a_task_that_is_none_is_kept_for_a_refusal() {
+        for (text, words) in [
+            ("task = ", "TOML"),
+            ("about = 'no name'", "a name of its own"),
+            ("task = 'toy'", "taken: toy"),
+            ("task = 'mine'\nsimulatr = 1", "did you mean `simulator`?"),
+        ] {
+            let refused = Program::new().task(text).refused.map(|error| error.to_string());
+            assert!(refused.as_ref().is_some_and(|said| said.contains(words)), "{text}: {refused:?}");
+        }
+        assert!(Program::new().task("task = 'mine'").refused.is_none());
+    }
+}

@@ -108,7 +108,7 @@ pub enum Curvature<'a> {
 /// ```
 pub trait Objective: Send + Sync {
     /// Sum of the samples' losses for y and target (b × m each); overwrites `gradient` (b × m) with its gradient where
-    /// there is one.
+    /// there is one. [`sum_over_outcomes`] does both for a loss that is a sum over outcomes.
     fn sum(
         &self,
         outcome: MatRef<'_, f64>,

@@ -397,7 +397,8 @@ impl Optimizer for Auto {
             self.begin_turn(None);
             let loss = self.memory.turn.start;
             if !loss.is_finite() {
-                // Nothing could be told to be better.
+                // Nothing could be told to be better. The gradient's error says what is not finite.
+                self.judge.0.gradient(theta, &mut vec![0.0; theta.len()])?;
                 return Err(StepError::LossNotFinite { loss, culprit: None });
             }
             self.memory.best = Some(loss);

@@ -37,3 +37,21 @@ fn any_numbers_are_drawn() {
         assert!(chart.svg().unwrap().len() < 200_000);
     });
 }
+
+#[test]
+fn labels_tell_neighbouring_ticks_apart() {
+    for (value, label) in [
+        (0.0, "0"),
+        (-1e-17, "0"),
+        (0.01, "0.01"),
+        (0.015, "0.015"),
+        (-0.25, "-0.25"),
+        (1e-3, "1e-3"),
+        (1.5e-3, "1.5e-3"),
+        (20000.0, "20000"),
+        (100_000.0, "1e5"),
+        (120_000.0, "1.2e5"),
+    ] {
+        assert_eq!(number(value), label);
+    }
+}
