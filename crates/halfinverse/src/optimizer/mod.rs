@@ -15,6 +15,7 @@ pub mod lbfgs;
 pub mod levenberg_marquardt;
 pub mod momentum;
 pub mod nesterov;
+mod notice;
 pub mod rmsprop;
 pub mod scale_invariant;
 pub mod sgd;
@@ -35,6 +36,7 @@ pub use lbfgs::{Lbfgs, LbfgsSettings};
 pub use levenberg_marquardt::{LevenbergMarquardt, LevenbergMarquardtSettings};
 pub use momentum::{Momentum, MomentumSettings};
 pub use nesterov::{Nesterov, NesterovSettings};
+pub use notice::Notice;
 pub use rmsprop::{Rmsprop, RmspropSettings};
 pub use scale_invariant::{ScaleInvariant, ScaleInvariantSettings};
 pub use sgd::{Sgd, SgdSettings};
@@ -86,6 +88,10 @@ pub struct StepReport {
     pub rejected: bool,
     /// Of the spectral step, where there is one.
     pub spectral: Option<Report>,
+    /// |∂L/∂θ| of the mini-batch's mean loss before the step, where the step knows it.
+    pub gradient_norm: Option<f64>,
+    /// What else there is to say of the step.
+    pub notice: Option<Notice>,
 }
 
 /// A way to step of an optimizer that has several.
@@ -96,6 +102,15 @@ pub enum Way {
     Krylov,
     /// Kronecker factors.
     Kron,
+}
+
+impl std::fmt::Display for Way {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Krylov => "krylov",
+            Self::Kron => "kron",
+        })
+    }
 }
 
 /// An optimizer with its memory.
