@@ -270,3 +270,56 @@ fn auto_goes_by_size_and_truncation() {
     assert_eq!(Solver::Auto.resolve(4096, 24896, &fine), Solver::Krylov { vectors: 32 });
     assert_eq!(Solver::Svd.resolve(4096, 24896, &fine), Solver::Svd);
 }
+
+#[test]
+fn units_of_j_and_g_change_the_update_as_the_filter_says_wherever_it_can_be_represented() {
+    // Eigenvectors (1, 1) and (1, −1): singular values 3 and 1, and φ(J)g = (φ(3) + φ(1), φ(3) − φ(1))/2 for g = (1, 0).
+    let j = mat![[2.0, 1.0], [1.0, 2.0]];
+    for kappa in [1.0, 0.5, 0.0, -1.0] {
+        let filter = Filter::power(kappa, 1e-6).unwrap();
+        for exponent in (-300..=300).step_by(20) {
+            for of_g in [-300, -150, 0, 150, 300] {
+                let (s, t) = (10f64.powi(exponent), 10f64.powi(of_g));
+                let factor = 10f64.powf(f64::from(of_g) - kappa * f64::from(exponent));
+                let [of_3, of_1] = [3f64, 1.0].map(|sigma| sigma.powf(-kappa));
+                let exact = [0.5 * (of_3 + of_1) * factor, 0.5 * (of_3 - of_1) * factor];
+                for solver in ALL {
+                    let scaled = Mat::from_fn(2, 2, |r, c| s * j[(r, c)]);
+                    let found = solve(&scaled, &[t, 0.0], &filter, solver);
+                    let case = format!("kappa {kappa}, s {s:e}, t {t:e}, {solver}");
+                    if factor.abs() > 1e305 || factor.is_infinite() {
+                        assert!(matches!(found, Err(SpectralError::NotFinite { .. })), "{case}: {found:?}");
+                    } else if factor > 1e-290 {
+                        let (delta, report) = found.unwrap();
+                        for (found, exact) in delta.iter().zip(exact) {
+                            // 1e-12: 10^x itself is off by that.
+                            assert!(
+                                (found - exact).abs() <= 1e-12 * of_3.max(of_1) * factor,
+                                "{case}: {found} {exact}"
+                            );
+                        }
+                        assert!(report.error_estimate < 1e-10, "{case}: {report:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn damping_in_units_of_sigma_squared_makes_the_same_step_in_other_units() {
+    let j = mat![[2.0, 1.0, 0.5], [1.0, 2.0, -0.3]];
+    let step = |s: f64, solver| {
+        let filter = Filter::damped(0.3 * s * s, 0.0).unwrap();
+        let scaled = Mat::from_fn(2, 3, |r, c| s * j[(r, c)]);
+        solve(&scaled, &[1.0, -0.4], &filter, solver).unwrap().0
+    };
+    for solver in ALL {
+        let one = step(1.0, solver);
+        for s in [1e-150, 1e-40, 1e40, 1e150] {
+            for (a, b) in step(s, solver).iter().zip(&one) {
+                assert!((a * s - b).abs() <= 1e-12 * b.abs(), "{solver}, {s:e}: {a} {b}");
+            }
+        }
+    }
+}

@@ -15,9 +15,28 @@ pub(crate) type Sum<'a> = &'a dyn Fn(&mut [f64]);
 /// For vectors that every rank has whole.
 pub(crate) fn whole(_: &mut [f64]) {}
 
-/// |x|.
+/// |x|, also where its square overflows or underflows.
 pub(crate) fn norm(x: &[f64]) -> f64 {
-    dot(x, x).sqrt()
+    /// Squares whose sum has lost nothing to underflow.
+    const SAFE: std::ops::Range<f64> = 1e-280..1e300;
+    let square = dot(x, x);
+    if SAFE.contains(&square) {
+        return square.sqrt();
+    }
+    let scale = power_of_two(x);
+    scale * x.iter().map(|x| (x / scale).powi(2)).sum::<f64>().sqrt()
+}
+
+/// The power of 2 at or below the largest |xᵢ|; 1 where that is 0 or not finite. Scaling by it is exact.
+pub(crate) fn power_of_two(x: &[f64]) -> f64 {
+    power_of_two_below(x.iter().fold(0.0, |most: f64, x| most.max(x.abs())))
+}
+
+/// The same of one number.
+pub(crate) fn power_of_two_below(x: f64) -> f64 {
+    let exponent = x.to_bits() >> 52 & 0x7ff;
+    // Of a subnormal number the least normal one: its own reciprocal would overflow.
+    if x == 0.0 || exponent == 0x7ff { 1.0 } else { f64::from_bits(exponent.clamp(1, 2045) << 52) }
 }
 
 /// |x| for a vector that may be spread over ranks.
@@ -136,7 +155,12 @@ pub(crate) fn extend(
 pub(crate) fn normalize(mut vector: MatMut<'_, f64>, sum: Sum<'_>) -> f64 {
     let length = total(vector.norm_l2(), sum);
     if length > 0.0 {
-        vector *= faer::Scale(1.0 / length);
+        // In two steps where the reciprocal of a tiny length would overflow.
+        let scale = if (1.0 / length).is_finite() { 1.0 } else { power_of_two_below(length) };
+        if scale < 1.0 {
+            vector *= faer::Scale(1.0 / scale);
+        }
+        vector *= faer::Scale(scale / length);
     }
     length
 }

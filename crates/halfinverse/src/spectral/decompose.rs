@@ -5,9 +5,14 @@ use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::{evd, householder, qr, svd};
 use faer::{Col, Conj, Mat, MatRef, Par, Spec};
 
+use crate::linear::vectors::power_of_two_below;
+
 /// A decomposition that did not converge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NoConvergence;
+
+/// Largest entries of a matrix at which no square of an entry that matters overflows or underflows, and of 0.
+const SQUARES_IN_RANGE: std::ops::Range<f64> = 1e-100..1e100;
 
 /// A = U diag(s) Vᵀ with min(rows, columns) singular values, descending.
 #[derive(Debug, Clone)]
@@ -20,6 +25,12 @@ pub(crate) struct ThinSvd {
 /// Thin SVD: O(rows·columns·min) operations, memory for A, U and V.
 pub(crate) fn thin_svd(a: MatRef<'_, f64>, par: Par) -> Result<ThinSvd, NoConvergence> {
     let (rows, columns) = a.shape();
+    let scale = power_of_two_below(a.norm_max());
+    if !SQUARES_IN_RANGE.contains(&scale) {
+        let mut svd = thin_svd((faer::Scale(1.0 / scale) * a).as_ref(), par)?;
+        svd.s.iter_mut().for_each(|sigma| *sigma *= scale);
+        return Ok(svd);
+    }
     let size = rows.min(columns);
     let (mut u, mut v) = (Mat::zeros(rows, size), Mat::zeros(columns, size));
     let mut s = Col::<f64>::zeros(size);
@@ -42,6 +53,12 @@ pub(crate) fn thin_svd(a: MatRef<'_, f64>, par: Par) -> Result<ThinSvd, NoConver
 /// Singular values only, descending.
 pub(crate) fn singular_values(a: MatRef<'_, f64>, par: Par) -> Result<Vec<f64>, NoConvergence> {
     let (rows, columns) = a.shape();
+    let scale = power_of_two_below(a.norm_max());
+    if !SQUARES_IN_RANGE.contains(&scale) {
+        let mut s = singular_values((faer::Scale(1.0 / scale) * a).as_ref(), par)?;
+        s.iter_mut().for_each(|sigma| *sigma *= scale);
+        return Ok(s);
+    }
     let mut s = Col::<f64>::zeros(rows.min(columns));
     let vectors = svd::ComputeSvdVectors::No;
     let scratch = svd::svd_scratch::<f64>(rows, columns, vectors, vectors, par, Spec::default());

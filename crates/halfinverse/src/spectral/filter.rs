@@ -90,7 +90,8 @@ impl Filter {
         }
         match self.shape {
             Shape::Power { kappa } => sigma.powf(-kappa),
-            Shape::Damped { lambda } => sigma / (sigma * sigma + lambda),
+            // σ² may overflow or underflow where the quotient does not.
+            Shape::Damped { lambda } => 1.0 / (sigma + lambda / sigma),
         }
     }
 }

@@ -110,28 +110,33 @@ fn error_bound(sigmas: &[f64], weights: &[f64], w: &Col<f64>, by_rows: bool) -> 
     let Some(first) = weights.iter().position(|&f| f != 0.0) else {
         return 0.0;
     };
-    let s_max = sigmas[size - 1] * sigmas[size - 1];
-    let slack = BACKWARD_ERROR * s_max;
+    // A quotient of lengths has no units: everything in those of its largest, so that squares stay in range.
+    let scaled = |x: &[f64]| {
+        let largest = x.iter().fold(0.0, |most: f64, x| most.max(x.abs())).max(f64::MIN_POSITIVE);
+        x.iter().map(|x| x / largest).collect::<Vec<_>>()
+    };
+    let s: Vec<f64> = scaled(sigmas).iter().map(|sigma| sigma * sigma).collect();
+    let (weights, w) = (scaled(weights), scaled(&w.iter().copied().collect::<Vec<_>>()));
+    let slack = BACKWARD_ERROR;
     // Where K has a null space its computed eigenvalues lie below this.
     let noise = 4.0 * slack * (size as f64).sqrt();
-    let dropped_at = if first == 0 { 0.0 } else { sigmas[first - 1] * sigmas[first - 1] };
+    let dropped_at = if first == 0 { 0.0 } else { s[first - 1] };
     // Σ over smaller kept s of (f w)², and Σ over s at least as large of (w/s)².
     let mut below = 0.0;
-    let mut above: f64 = (first..size).map(|j| (w[j] / (sigmas[j] * sigmas[j])).powi(2)).sum();
+    let mut above: f64 = (first..size).map(|j| (w[j] / s[j]).powi(2)).sum();
     let (mut error, mut length) = (0.0, 0.0);
     for i in first..size {
-        let s = sigmas[i] * sigmas[i];
-        let outside = if by_rows { s } else { 1.0 };
-        let gap = (s - dropped_at).max(slack);
-        let dropped = sigmas[..first].iter().zip(w.iter());
-        let leak: f64 = dropped.map(|(below, w)| (w / (s - below * below).max(slack)).powi(2)).sum();
-        let spread = above.max(0.0) * weights[i].powi(2) + below / (s * s) + leak * weights[i].powi(2);
+        let outside = if by_rows { s[i] } else { 1.0 };
+        let gap = (s[i] - dropped_at).max(slack);
+        let dropped = s[..first].iter().zip(&w);
+        let leak: f64 = dropped.map(|(below, w)| (w / (s[i] - below).max(slack)).powi(2)).sum();
+        let spread = above.max(0.0) * weights[i].powi(2) + below / (s[i] * s[i]) + leak * weights[i].powi(2);
         // A kept component within the slack of the cut, or in the noise, might as well have been dropped.
-        let doubt = if gap <= slack || s <= noise { (weights[i] * w[i]).powi(2) } else { 0.0 };
+        let doubt = if gap <= slack || s[i] <= noise { (weights[i] * w[i]).powi(2) } else { 0.0 };
         error += outside * (slack * slack * spread + doubt);
         length += outside * (weights[i] * w[i]).powi(2);
         below += (weights[i] * w[i]).powi(2);
-        above -= (w[i] / s).powi(2);
+        above -= (w[i] / s[i]).powi(2);
     }
     if length > 0.0 { (error / length).sqrt() } else { 0.0 }
 }

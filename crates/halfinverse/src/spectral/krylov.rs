@@ -148,11 +148,11 @@ impl KrylovSpace {
         report.sigma_max = gauss.s[0];
         report.sigma_min = kept.clone().next_back().copied().unwrap_or(0.0);
         let length = norm(&coefficients);
-        let difference: f64 =
-            other.iter().enumerate().map(|(i, c)| (c - coefficients.get(i).unwrap_or(&0.0)).powi(2)).sum();
+        let difference: Vec<f64> =
+            other.iter().enumerate().map(|(i, c)| c - coefficients.get(i).unwrap_or(&0.0)).collect();
         if length > 0.0 {
             let shape = (self.left.nrows(), self.right.nrows());
-            report.error_estimate = difference.sqrt() / length
+            report.error_estimate = norm(&difference) / length
                 + report.round_off(shape, filter, self.outcome_gradient_norm, length);
         }
         let out = MatMut::from_column_major_slice_mut(out, self.right.nrows(), 1);
@@ -209,7 +209,8 @@ impl KrylovSpace {
                 continue;
             }
             let y = svd.v.col_as_slice(i);
-            let c = phi / sigma * y[0] * self.gradient_norm;
+            // Each factor is in range wherever the product is.
+            let c = phi * (self.gradient_norm / sigma * y[0]);
             for (coefficient, y) in coefficients.iter_mut().zip(y) {
                 *coefficient += c * y;
             }
@@ -249,18 +250,21 @@ impl Ritz {
         self.svd.s[self.svd.s.len() - 1]
     }
 
-    /// The step with φ(σ)/σ = `weight`(σ); costs no product with J.
+    /// The step with φ(σ)/σ = `weight`(σ/σ_max)/σ_max², so that its scale in units of J is right by itself; costs no
+    /// product with J.
     #[must_use]
     pub fn step(&self, weight: impl Fn(f64) -> f64) -> RitzStep {
         let mut step = RitzStep { coefficients: vec![0.0; self.svd.v.nrows()], slope: 0.0, curvature: 0.0 };
+        let largest = self.largest();
         for (i, &sigma) in self.svd.s.iter().enumerate() {
             let y = self.svd.v.col_as_slice(i);
-            let along = y[0] * self.gradient_norm;
-            let w = weight(sigma) * along;
+            let relative = sigma / largest;
+            let along = y[0] * (self.gradient_norm / largest);
+            let w = weight(relative) * along;
             step.slope += w * along;
-            step.curvature += (sigma * w).powi(2);
+            step.curvature += (relative * w).powi(2);
             for (c, y) in step.coefficients.iter_mut().zip(y) {
-                *c += w * y;
+                *c += w / largest * y;
             }
         }
         step

@@ -30,8 +30,9 @@ impl Report {
         if self.rank == 0 || length == 0.0 {
             return 0.0;
         }
-        let noise = 8.0 * f64::EPSILON * ((shape.0 + shape.1) as f64).sqrt() * self.sigma_max;
-        noise * filter.evaluate(self.sigma_min, self.sigma_max) / self.sigma_min * g / length
+        let noise = 8.0 * f64::EPSILON * ((shape.0 + shape.1) as f64).sqrt();
+        let phi = filter.evaluate(self.sigma_min, self.sigma_max);
+        noise * (self.sigma_max / self.sigma_min) * (phi * g / length)
     }
 
     /// σ_max/σ_min of what was kept; 1 if nothing was.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::decompose::SymmetricEigen;
 use super::{Fallback, Filter, KrylovSpace, Report, decompose, gram, svd};
 use crate::error::nearest;
+use crate::linear::vectors::power_of_two;
 use crate::linear::{Jacobian, ProductError};
 
 /// How an update is evaluated. Written `svd`, `gram`, `krylov:K` or `auto`.
@@ -32,6 +33,8 @@ pub enum Solver {
 const EXACT_UP_TO: usize = 1024;
 /// Smallest τ that a Gram matrix resolves: √ε.
 const GRAM_RESOLVES: f64 = 1e-8;
+/// Sizes of g that leave room for products with J of any usual size.
+const COMFORTABLE: std::ops::Range<f64> = 1e-100..1e100;
 /// Krylov vectors that `auto` takes.
 const AUTO_VECTORS: usize = 32;
 
@@ -238,6 +241,27 @@ impl Spectral {
             }
         }
         SpectralError::check_finite("g", g)?;
+        // The update is linear in g, so that g of any size can be brought to one whose products with J are in range.
+        let scale = power_of_two(g);
+        if COMFORTABLE.contains(&scale) {
+            return self.evaluate(jacobian, g, filter, out);
+        }
+        let scaled: Vec<f64> = g.iter().map(|g| g / scale).collect();
+        let report = self.evaluate(jacobian, &scaled, filter, out)?;
+        out.iter_mut().for_each(|out| *out *= scale);
+        SpectralError::check_finite("the update", &*out)?;
+        Ok(report)
+    }
+
+    /// The update by the first evaluation that can do it.
+    fn evaluate(
+        &mut self,
+        jacobian: &mut dyn Jacobian,
+        g: &[f64],
+        filter: &Filter,
+        out: &mut [f64],
+    ) -> Result<Report, SpectralError> {
+        let (rows, columns) = jacobian.shape();
         let mut fallbacks = Vec::new();
         let mut solver = self.options.solver.resolve(rows, columns, filter);
         loop {
@@ -258,7 +282,10 @@ impl Spectral {
                 Solver::Auto => unreachable!("resolved above"),
             };
             match attempt {
-                Ok(report) => return Ok(Report { fallbacks, ..report }),
+                Ok(report) => {
+                    SpectralError::check_finite("the update", &*out)?;
+                    return Ok(Report { fallbacks, ..report });
+                }
                 Err(fallback) => fallbacks.push(fallback),
             }
             solver = next(solver, rows.min(columns), &fallbacks)?;
@@ -268,12 +295,15 @@ impl Spectral {
 
 /// Writes Δ = V φ(Σ) Uᵀ g to `out` (P entries; to be subtracted, times η) for g (n entries).
 ///
+/// Units do not matter: J times s and g times t give the update times φ(s)·t, for all sizes at which that can be
+/// represented; where it cannot, the update is refused as not finite.
+///
 /// J = 0, g = 0 and a cut above every singular value give Δ = 0 with rank 0 or the rank they have. `gram` goes on to
 /// `svd` when its error bound passes the tolerance or it does not converge; `svd` goes on to the Krylov space of
 /// full dimension when it does not converge. The report lists what was left behind.
 ///
 /// # Errors
-/// When J is empty, g or `out` does not fit it, g or J is not finite, or nothing converges.
+/// When J is empty, g or `out` does not fit it, g, J or the update is not finite, or nothing converges.
 ///
 /// # Example
 /// ```

@@ -323,8 +323,7 @@ fn space_passes(k: f64, samples: usize) -> f64 {
 /// Coefficients of a candidate's step in the Krylov basis.
 fn coefficients_of(ritz: &Ritz, candidate: &Candidate) -> Vec<f64> {
     let exponent = -0.5 * (1.0 + candidate.kappa);
-    let lambda = candidate.damping * ritz.largest().powi(2);
-    let step = ritz.step(|sigma| (sigma * sigma + lambda).powf(exponent));
+    let step = ritz.step(|sigma| (sigma * sigma + candidate.damping).powf(exponent));
     let best = if step.curvature > 0.0 { step.slope / step.curvature } else { 0.0 };
     step.coefficients.iter().map(|c| candidate.length * best * c).collect()
 }
