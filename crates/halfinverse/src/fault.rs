@@ -54,6 +54,18 @@ pub enum StepError {
         /// The value found.
         value: f64,
     },
+    /// A sample that is kept from training to judge steps by has no finite loss.
+    #[error(
+        "sample {sample} of the {count} that are kept from training to judge steps by, the last of the training data: {error}"
+    )]
+    HeldOut {
+        /// Position among them.
+        sample: usize,
+        /// How many they are.
+        count: usize,
+        /// Why not.
+        error: Box<StepError>,
+    },
     /// Parts do not fit.
     #[error(transparent)]
     Shape(#[from] ShapeError),

@@ -17,7 +17,8 @@
 //! Source of the layer-wise Gram matrix: Novak, Sohl-Dickstein, Schoenholz, *Fast finite width neural tangent
 //! kernel*, ICML 2022.
 
-use faer::{Mat, MatMut, MatRef, Par};
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, MatMut, MatRef, Par};
 
 use super::columns::{from_rows, to_rows};
 use super::{Jacobian, ProductError, make_square};
@@ -289,6 +290,37 @@ impl Jacobian for LayeredJacobian<'_> {
                 one.extend((0..leaf.layer.outputs()).map(|o| rows[o * b * m + c * b + s]));
                 leaf.layer.row(leaf.place, s, &one, leaf.of_mut(row));
                 self.work.one = one;
+            }
+        }
+        Ok(())
+    }
+
+    /// For layers with Kronecker factors Σ_{s,c} (Dₗ\[(s,c), i\] xₗ\[s, j\])² = Σ_s (Σ_c Dₗ²)\[s, i\]·xₗ²\[s, j\]: 2bP operations
+    /// and n·Σwidths.
+    fn column_squares(&mut self, out: &mut [f64]) -> Result<(), ProductError> {
+        self.complete_rows();
+        let (b, m) = self.batch();
+        for (l, leaf) in self.leaves.iter().enumerate() {
+            let (outputs, inputs) = (leaf.layer.outputs(), leaf.layer.inputs());
+            let out = leaf.of_mut(out);
+            let (rows, _) = self.work.rows_of(l, self.direct(l));
+            if leaf.layer.factors() {
+                let squares = Mat::from_fn(b, outputs, |s, o| {
+                    (0..m).map(|c| rows[o * b * m + c * b + s].powi(2)).sum::<f64>()
+                });
+                // The bias is an input of 1.
+                let square = |s, j| if j < inputs { leaf.place.input[(s, j)].powi(2) } else { 1.0 };
+                let input = Mat::from_fn(b, inputs + 1, square);
+                let out = MatMut::from_column_major_slice_mut(out, outputs, inputs + 1);
+                matmul(out, Accum::Replace, squares.transpose(), &input, 1.0, self.par);
+                continue;
+            }
+            out.fill(0.0);
+            let mut row = vec![0.0; out.len()];
+            for (s, c) in (0..b).flat_map(|s| (0..m).map(move |c| (s, c))) {
+                let one: Vec<f64> = (0..outputs).map(|o| rows[o * b * m + c * b + s]).collect();
+                leaf.layer.row(leaf.place, s, &one, &mut row);
+                out.iter_mut().zip(&row).for_each(|(out, entry)| *out += entry * entry);
             }
         }
         Ok(())

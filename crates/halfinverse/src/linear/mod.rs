@@ -5,6 +5,7 @@
 pub(crate) mod columns;
 mod dense;
 pub mod layered;
+mod scaled;
 pub(crate) mod threads;
 pub(crate) mod vectors;
 
@@ -14,6 +15,7 @@ use faer::{Accum, Mat, MatRef, Par};
 pub use dense::DenseJacobian;
 pub use layered::LayeredJacobian;
 pub(crate) use layered::Workspace;
+pub(crate) use scaled::ScaledColumns;
 
 /// A product with J that could not be formed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -121,6 +123,26 @@ pub trait Jacobian {
         let n = transpose.ncols();
         make_square("J J^T", gram, n)?;
         matmul(gram, Accum::Replace, transpose.transpose(), &transpose, 1.0, par);
+        Ok(())
+    }
+
+    /// The squared lengths of J's columns, the diagonal of JᵀJ, into `out` (P). By default by a few rows of J at a time:
+    /// 2nP operations and what the rows cost.
+    ///
+    /// # Errors
+    /// When a row of J cannot be formed.
+    fn column_squares(&mut self, out: &mut [f64]) -> Result<(), ProductError> {
+        let (n, p) = self.shape();
+        out.fill(0.0);
+        let mut rows = vec![0.0; p * BLOCK.min(n)];
+        for first in (0..n).step_by(BLOCK) {
+            let count = BLOCK.min(n - first);
+            self.fill_rows(first, &mut rows[..count * p])?;
+            for row in rows[..count * p].chunks_exact(p) {
+                out.iter_mut().zip(row).for_each(|(out, entry)| *out += entry * entry);
+            }
+        }
+        self.sum(out);
         Ok(())
     }
 

@@ -36,13 +36,13 @@ use serde::{Deserialize, Serialize};
 use self::family::Family;
 use self::supply::{Kept, Supply};
 use super::{
-    Context, Kron, KronSettings, Numbers, Optimizer, Setup, Sizes, State, StateError, StepReport, Stores,
-    Way, kron,
+    Context, Kron, KronSettings, Notice, Numbers, Optimizer, Setup, Sizes, State, StateError, StepReport,
+    Stores, Way, kron,
 };
 use crate::error::{SettingError, ShapeError};
 use crate::fault::StepError;
 use crate::linear::vectors::norm;
-use crate::problem::{BatchProblem, Problem};
+use crate::problem::{BatchProblem, Problem, Samples};
 
 /// hig-auto has nothing to set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -70,7 +70,7 @@ impl Setup for AutoSettings {
         let kron = KronSettings::default().numbers(sizes);
         let p = sizes.parameters as f64;
         Numbers {
-            working: kron.working + family::numbers(p, ROWS as f64),
+            working: kron.working + family::numbers(p, ROWS as f64) + p,
             saved: kron.saved + 4.0 * p,
             stores: Stores::Nothing,
             solver: None,
@@ -90,6 +90,8 @@ pub struct Auto {
     /// Whether progress counts per step, whatever a step costs, and not per pass over a sample.
     counted: bool,
     memory: Memory,
+    /// θ as the last step left it; empty before the first one, and where a saved memory was taken back.
+    given: Vec<f64>,
 }
 
 /// What the next step depends on, the two ways and the samples left out.
@@ -110,6 +112,25 @@ struct Memory {
     failures: u32,
     /// Leader's turns in a row that ended above θ.
     crept: u32,
+    /// Steps in a row of each way that ended with an error, and the last error of all.
+    failed: [u32; 2],
+    reason: String,
+    /// Passes over a sample since θ was last judged.
+    unjudged: f64,
+}
+
+impl Memory {
+    /// Whether a way failed each time that it was tried lately.
+    fn is_out(&self, way: Way) -> bool {
+        self.failed[way as usize] >= OUT
+    }
+
+    fn other(way: Way) -> Way {
+        match way {
+            Way::Krylov => Way::Kron,
+            Way::Kron => Way::Krylov,
+        }
+    }
 }
 
 /// A turn under way.
@@ -143,13 +164,36 @@ struct Record {
 }
 
 /// Says how good a θ is: its loss on samples that are not trained on.
-struct Judge(Box<dyn BatchProblem>);
+struct Judge {
+    problem: Box<dyn BatchProblem>,
+    samples: Samples,
+}
 
 impl Judge {
     /// The held-out loss; infinite where it is NaN or cannot be computed.
     fn loss(&mut self, theta: &[f64]) -> f64 {
-        let loss = self.0.loss(theta).unwrap_or(f64::INFINITY);
+        let loss = self.problem.loss(theta).unwrap_or(f64::INFINITY);
         if loss.is_nan() { f64::INFINITY } else { loss }
+    }
+
+    /// Why there is no finite loss at θ: the first sample that has none.
+    fn blame(&mut self, theta: &[f64]) -> StepError {
+        let count = self.samples.len();
+        let alone = |problem: &mut dyn BatchProblem, samples: &Samples, sample: usize| {
+            problem.take(samples, &[sample])?;
+            problem.gradient(theta, &mut vec![0.0; theta.len()])
+        };
+        let found = (0..count).find_map(|sample| {
+            alone(&mut *self.problem, &self.samples, sample).err().map(|error| (sample, error))
+        });
+        let all: Vec<usize> = (0..count).collect();
+        if let Err(error) = self.problem.take(&self.samples, &all) {
+            return error.into();
+        }
+        match found {
+            Some((sample, error)) => StepError::HeldOut { sample, count, error: Box::new(error) },
+            None => StepError::LossNotFinite { loss: f64::INFINITY, culprit: None },
+        }
     }
 }
 
@@ -179,6 +223,10 @@ const CREPT_TURNS: u32 = 3;
 const CREPT: f64 = 1.1;
 /// Errors in a row that are taken back; one more ends the run.
 const FAILURES: u32 = 8;
+/// Errors of one way in a row after which the other one leads.
+const OUT: u32 = 3;
+/// θ is judged within a turn once the turn has spent this many times what judging costs.
+const LOOK: f64 = 20.0;
 /// Counts of a saved memory beyond which it is refused, so that they can count on.
 const MOST: u32 = 1 << 30;
 
@@ -202,7 +250,8 @@ impl Auto {
         let probed = family.probed();
         Ok(Self {
             supply: Supply::new(&**source, judges, (wanted, probed), *threads)?,
-            judge: Judge(source.problem(judges.clone(), *threads)?),
+            judge: Judge { problem: source.problem(judges.clone(), *threads)?, samples: judges.clone() },
+            given: Vec::new(),
             family,
             kron,
             batch: *batch,
@@ -225,6 +274,9 @@ impl Auto {
                 spent: 0.0,
                 failures: 0,
                 crept: 0,
+                failed: [0; 2],
+                reason: String::new(),
+                unjudged: 0.0,
             },
         })
     }
@@ -238,12 +290,13 @@ impl Auto {
     /// A step of whose turn it is.
     fn advance(&mut self, problem: &mut dyn Problem) -> Result<StepReport, StepError> {
         let way = self.memory.turn.way;
-        let given = problem.samples().map_or(self.batch, super::super::problem::Samples::len);
+        let given = problem.samples().map_or(self.batch, Samples::len);
         let passes = match way {
             Way::Kron => kron::PASSES * given as f64,
             Way::Krylov => self.family.passes(),
         };
         self.memory.turn.spent += if self.counted { 1.0 } else { passes };
+        self.memory.unjudged += passes;
         if let Some(samples) = problem.samples() {
             self.supply.take(samples, way == Way::Krylov)?;
         }
@@ -328,16 +381,18 @@ impl Auto {
     /// Whose turn is next: the leader's, or a challenger's from the best θ so far.
     fn next_way(&mut self, theta: &[f64], loss: Option<f64>) -> Option<f64> {
         let affordable = self.least_cost_of_challenge() <= AFFORDABLE * self.memory.spent;
+        let other = Memory::other(self.memory.leader);
+        if self.kron.is_some() && self.memory.is_out(self.memory.leader) && !self.memory.is_out(other) {
+            self.memory.leader = other;
+            self.memory.patience = MOST_PATIENCE;
+        }
         let Memory { leader, turn, record, patience, aside, best, .. } = &mut self.memory;
         turn.way = *leader;
         let Some(kron) = self.kron.as_mut().filter(|_| record.turns >= *patience && affordable) else {
             return loss;
         };
         *aside = std::mem::replace(&mut turn.at, theta.to_vec());
-        turn.way = match *leader {
-            Way::Krylov => Way::Kron,
-            Way::Kron => Way::Krylov,
-        };
+        turn.way = Memory::other(*leader);
         if turn.way == Way::Kron {
             kron.begin_anew();
         }
@@ -376,38 +431,58 @@ impl Auto {
         if failed || done(1.0) {
             return self.end_turn(theta, failed);
         }
-        if !challenge || turn.middle.is_some() || !done(0.5) {
+        let half_way = challenge && turn.middle.is_none() && done(0.5);
+        if !half_way && self.memory.unjudged < LOOK * self.judge.samples.len() as f64 {
             return 0.0;
         }
         let spent = turn.spent;
         let at = std::mem::take(&mut self.memory.turn.at);
         let loss = self.judge.loss(&at);
         let moved = self.adopt(theta, &at, loss);
-        self.memory.turn.middle = Some(Middle { loss, spent });
+        if half_way {
+            self.memory.turn.middle = Some(Middle { loss, spent });
+        }
         self.memory.turn.at = at;
+        self.memory.unjudged = 0.0;
         moved
+    }
+
+    /// Starts from this θ, which is the caller's: what was learnt about another one is forgotten.
+    fn start_from(&mut self, theta: &[f64]) -> Result<(), StepError> {
+        let Memory { leader, turn, aside, best, record, crept, .. } = &mut self.memory;
+        (*aside, *best, *record, *crept) = (Vec::new(), None, Record::default(), 0);
+        turn.at = theta.to_vec();
+        turn.way = *leader;
+        if let Some(kron) = &mut self.kron {
+            kron.begin_anew();
+        }
+        self.begin_turn(None);
+        let loss = self.memory.turn.start;
+        if !loss.is_finite() {
+            // Nothing could be told to be better.
+            return Err(self.judge.blame(theta));
+        }
+        self.memory.best = Some(loss);
+        Ok(())
     }
 }
 
 impl Optimizer for Auto {
     fn step(&mut self, problem: &mut dyn Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
         ShapeError::check("θ", "parameters", problem.parameters(), theta.len())?;
-        if self.memory.best.is_none() {
-            self.memory.turn.at = theta.to_vec();
-            self.begin_turn(None);
-            let loss = self.memory.turn.start;
-            if !loss.is_finite() {
-                // Nothing could be told to be better. The gradient's error says what is not finite.
-                self.judge.0.gradient(theta, &mut vec![0.0; theta.len()])?;
-                return Err(StepError::LossNotFinite { loss, culprit: None });
-            }
-            self.memory.best = Some(loss);
+        if self.memory.best.is_none() || !self.given.is_empty() && self.given != theta {
+            self.start_from(theta)?;
         }
         let way = self.memory.turn.way;
         self.memory.turn.steps += 1;
         let outcome = self.advance(problem);
         let failed = outcome.is_err();
         self.memory.failures = if failed { self.memory.failures + 1 } else { 0 };
+        let of_way = &mut self.memory.failed[way as usize];
+        *of_way = if failed { (*of_way + 1).min(MOST) } else { 0 };
+        if let Err(error) = &outcome {
+            self.memory.reason = error.to_string();
+        }
         let update_norm = self.after_step(theta, failed);
         let report = match outcome {
             Ok(report) => report,
@@ -424,7 +499,12 @@ impl Optimizer for Auto {
                 StepReport { loss, rejected: true, ..StepReport::default() }
             }
         };
-        Ok(StepReport { way: Some(way), update_norm, ..report })
+        self.given.clear();
+        self.given.extend_from_slice(theta);
+        let out = [Way::Krylov, Way::Kron].into_iter().find(|&way| self.memory.is_out(way));
+        let reason = || self.memory.reason.clone();
+        let notice = out.map(|way| Notice::WayOut { way, reason: reason() }).or(report.notice);
+        Ok(StepReport { way: Some(way), update_norm, notice, ..report })
     }
 
     fn save(&self) -> State {
@@ -460,6 +540,7 @@ impl Optimizer for Auto {
             _ => return Err(StateError::refused("ways")),
         }
         self.family.restore(&family, parameters)?;
+        self.given.clear();
         (self.memory, self.supply.kept) = (memory, kept);
         Ok(())
     }

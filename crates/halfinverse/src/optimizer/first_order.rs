@@ -1,8 +1,8 @@
 //! Optimizers that need nothing but the gradient: one sweep forward, one back, and a rule.
 
-use super::{Optimizer, State, StateError, StepReport, descend};
+use super::{Notice, Optimizer, Retreat, State, StateError, StepReport, descend};
 use crate::fault::StepError;
-use crate::linear::vectors::dot;
+use crate::linear::vectors::{dot, norm};
 use crate::problem::Problem;
 
 /// What makes a direction of a gradient.
@@ -40,6 +40,7 @@ pub trait Rule: Send {
 #[derive(Debug, Clone)]
 pub struct FirstOrder<R> {
     rule: R,
+    retreat: Retreat,
     gradient: Vec<f64>,
 }
 
@@ -47,27 +48,50 @@ impl<R: Rule> FirstOrder<R> {
     /// With this rule.
     #[must_use]
     pub fn new(rule: R) -> Self {
-        Self { rule, gradient: Vec::new() }
+        Self { rule, retreat: Retreat::default(), gradient: Vec::new() }
+    }
+}
+
+impl<R: Rule> FirstOrder<R> {
+    fn attempt(&mut self, problem: &mut dyn Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
+        self.gradient.resize(theta.len(), 0.0);
+        let weight = problem.weight();
+        let loss = problem.gradient(theta, &mut self.gradient)? / weight;
+        check_gradient(&self.gradient)?;
+        let gradient_norm = norm(&self.gradient) / weight;
+        self.rule.direct(theta, &mut self.gradient);
+        let learning_rate = self.rule.learning_rate();
+        let update_norm = descend(theta, &self.gradient, learning_rate, &mut self.retreat)?;
+        Ok(StepReport {
+            loss,
+            update_norm,
+            learning_rate: Some(learning_rate),
+            gradient_norm: Some(gradient_norm),
+            notice: if gradient_norm == 0.0 { Notice::stationary(loss) } else { None },
+            ..StepReport::default()
+        })
     }
 }
 
 impl<R: Rule> Optimizer for FirstOrder<R> {
     fn step(&mut self, problem: &mut dyn Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
-        self.gradient.resize(theta.len(), 0.0);
-        let loss = problem.gradient(theta, &mut self.gradient)? / problem.weight();
-        check_gradient(&self.gradient)?;
-        self.rule.direct(theta, &mut self.gradient);
-        let learning_rate = self.rule.learning_rate();
-        let update_norm = descend(theta, &self.gradient, learning_rate)?;
-        Ok(StepReport { loss, update_norm, learning_rate: Some(learning_rate), ..StepReport::default() })
+        let report = self.attempt(problem, theta);
+        if report.is_err() {
+            self.retreat.take_back(theta);
+        }
+        report
     }
 
     fn save(&self) -> State {
-        self.rule.save()
+        State::of(&(self.rule.save(), &self.retreat))
     }
 
     fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {
-        self.rule.restore(state, parameters)
+        let (rule, retreat): (State, Retreat) = state.read()?;
+        retreat.check(parameters)?;
+        self.rule.restore(&rule, parameters)?;
+        self.retreat = retreat;
+        Ok(())
     }
 }
 

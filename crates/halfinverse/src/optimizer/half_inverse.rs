@@ -3,18 +3,28 @@
 //! φ(σ) = σ^−½ is the half-inverse, φ(σ) = σ^−1 Gauss–Newton. The mean over the mini-batch enters g before the
 //! inversion and J is not scaled, so the filter decides how the batch size acts on the step.
 //!
-//! Costs one simulation with its blocks ∂y/∂z, and one spectral update. The defaults are the paper's for the
-//! oscillators.
+//! `rate = "fixed"` takes η as it is, the paper's way; what it means then changes with the units of the loss, with the
+//! mini-batch and from problem to problem. `rate = "model"` takes η in units of the step that the mini-batch's quadratic model
+//! likes best, gᵀJΔ/(h|JΔ|²)·Δ with h the [curvature](crate::objective::Curvature): η = 1 is then the longest step that is
+//! reasonable, on every problem.
+//!
+//! Costs one simulation with its blocks ∂y/∂z, one spectral update and a product with J, or two. The defaults are the paper's
+//! for the oscillators.
 //!
 //! Source: Schnell, Holl, Thuerey, *Half-Inverse Gradients for Physical Deep Learning*, ICLR 2022.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Numbers, Optimizer, Setup, Sizes, StepReport, Stores, descend};
+use super::{
+    Context, Notice, Numbers, Optimizer, Retreat, Setup, Sizes, State, StateError, StepReport, Stores,
+    descend,
+};
 use crate::error::SettingError;
 use crate::fault::StepError;
+use crate::linear::Jacobian;
 use crate::linear::threads::par;
-use crate::problem::Problem;
+use crate::linear::vectors::{dot_over, norm, norm_over};
+use crate::problem::{At, Problem};
 use crate::spectral::{Filter, Options, Shape, Solver, Spectral};
 
 /// Settings of [`HalfInverse`] with the filter σ^−κ.
@@ -23,6 +33,8 @@ use crate::spectral::{Filter, Options, Shape, Solver, Spectral};
 pub struct HalfInverseSettings {
     /// Learning rate η.
     pub learning_rate: f64,
+    /// What η is a multiple of.
+    pub rate: Rate,
     /// Exponent κ of the inverted singular values, from −1 (gradient descent) to 1 (Gauss–Newton).
     pub kappa: f64,
     /// Truncation τ: singular values at or below τ·σ_max are dropped.
@@ -36,8 +48,26 @@ pub struct HalfInverseSettings {
 impl Default for HalfInverseSettings {
     fn default() -> Self {
         let gram_tolerance = Options::default().gram_tolerance;
-        Self { learning_rate: 1.0, kappa: 0.5, truncation: 1e-6, solver: Solver::Auto, gram_tolerance }
+        Self {
+            learning_rate: 1.0,
+            rate: Rate::Fixed,
+            kappa: 0.5,
+            truncation: 1e-6,
+            solver: Solver::Auto,
+            gram_tolerance,
+        }
     }
+}
+
+/// What a learning rate is a multiple of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Rate {
+    /// Δ itself.
+    #[default]
+    Fixed,
+    /// The multiple of Δ that minimizes the mini-batch's quadratic model.
+    Model,
 }
 
 /// Settings of Gauss–Newton: [`HalfInverse`] with κ = 1.
@@ -46,6 +76,8 @@ impl Default for HalfInverseSettings {
 pub struct GaussNewtonSettings {
     /// Learning rate η.
     pub learning_rate: f64,
+    /// What η is a multiple of.
+    pub rate: Rate,
     /// Truncation τ: singular values at or below τ·σ_max are dropped.
     pub truncation: f64,
     /// How the update is evaluated.
@@ -56,16 +88,16 @@ pub struct GaussNewtonSettings {
 
 impl Default for GaussNewtonSettings {
     fn default() -> Self {
-        let HalfInverseSettings { learning_rate, truncation, solver, gram_tolerance, .. } =
+        let HalfInverseSettings { learning_rate, rate, truncation, solver, gram_tolerance, .. } =
             HalfInverseSettings::default();
-        Self { learning_rate, truncation, solver, gram_tolerance }
+        Self { learning_rate, rate, truncation, solver, gram_tolerance }
     }
 }
 
 impl From<GaussNewtonSettings> for HalfInverseSettings {
     fn from(settings: GaussNewtonSettings) -> Self {
-        let GaussNewtonSettings { learning_rate, truncation, solver, gram_tolerance } = settings;
-        Self { learning_rate, kappa: 1.0, truncation, solver, gram_tolerance }
+        let GaussNewtonSettings { learning_rate, rate, truncation, solver, gram_tolerance } = settings;
+        Self { learning_rate, rate, kappa: 1.0, truncation, solver, gram_tolerance }
     }
 }
 
@@ -127,7 +159,7 @@ pub(super) fn spectral_numbers(solver: Solver, truncation: f64, sizes: &Sizes) -
         Solver::Gram | Solver::Auto => 4.0 * small * small + if p < n { n * p } else { 0.0 },
         Solver::Krylov { vectors } => (vectors as f64).min(small) * (n + p),
     };
-    Numbers { working: spectral + 3.0 * p, saved: 2.0 * p, stores: Stores::Rows, solver: Some(solver) }
+    Numbers { working: spectral + 4.0 * p, saved: 2.0 * p, stores: Stores::Rows, solver: Some(solver) }
 }
 
 /// Evaluation of a spectral optimizer, checked.
@@ -142,10 +174,19 @@ pub(super) fn options(solver: Solver, gram_tolerance: f64) -> Result<Options, Se
 #[derive(Debug, Clone)]
 pub struct HalfInverse {
     learning_rate: f64,
+    rate: Rate,
     filter: Filter,
     spectral: Spectral,
+    retreat: Retreat,
+    /// Vectors that a step works in: Δ, Jᵀg, J Δ.
     delta: Vec<f64>,
+    gradient: Vec<f64>,
+    product: Vec<f64>,
 }
+
+/// Columns of J whose lengths differ by more than this are worth a word where a fit has more rows than parameters: with
+/// the default truncation of 1e-6 the shortest ones hardly move.
+const COLUMNS_DIFFER: f64 = 1e5;
 
 impl HalfInverse {
     /// With these settings, on one thread.
@@ -164,7 +205,8 @@ impl HalfInverse {
     pub fn new(settings: impl Into<HalfInverseSettings>) -> Result<Self, SettingError> {
         let settings = settings.into();
         let filter = Filter::power(settings.kappa, settings.truncation)?;
-        Self::with_filter(settings.learning_rate, filter, options(settings.solver, settings.gram_tolerance)?)
+        let options = options(settings.solver, settings.gram_tolerance)?;
+        Ok(Self { rate: settings.rate, ..Self::with_filter(settings.learning_rate, filter, options)? })
     }
 
     /// With any filter φ.
@@ -173,7 +215,16 @@ impl HalfInverse {
     /// When η is not positive and finite.
     pub fn with_filter(learning_rate: f64, filter: Filter, options: Options) -> Result<Self, SettingError> {
         SettingError::check_positive("learning_rate", learning_rate)?;
-        Ok(Self { learning_rate, filter, spectral: Spectral::new(options), delta: Vec::new() })
+        Ok(Self {
+            learning_rate,
+            rate: Rate::Fixed,
+            filter,
+            spectral: Spectral::new(options),
+            retreat: Retreat::default(),
+            delta: Vec::new(),
+            gradient: Vec::new(),
+            product: Vec::new(),
+        })
     }
 
     /// The same, its linear algebra on so many threads of the current rayon pool.
@@ -182,28 +233,90 @@ impl HalfInverse {
         let options = Options { par: par(threads), ..self.spectral.options() };
         Self { spectral: Spectral::new(options), ..self }
     }
+
+    /// Δ and what is reported of it, the step itself left out.
+    fn propose(&mut self, at: &mut At<'_>, first: bool) -> Result<StepReport, StepError> {
+        let jacobian = &mut *at.jacobian;
+        let report = self.spectral.update(jacobian, at.gradient, &self.filter, &mut self.delta)?;
+        jacobian.apply_transpose(at.gradient, &mut self.gradient)?;
+        jacobian.sum(&mut self.gradient);
+        let gradient = norm(&self.gradient);
+        let sum = |partial: &mut [f64]| jacobian.sum(partial);
+        let vanishes = gradient <= report.noise(jacobian.shape()) * norm_over(at.gradient, &sum);
+        let mut notice = if vanishes { Notice::stationary(at.loss) } else { None };
+        if first && notice.is_none() {
+            notice = columns_differ(jacobian, &mut self.gradient)?;
+        }
+        let (mut learning_rate, mut step_length) = (self.learning_rate, None);
+        if self.rate == Rate::Model {
+            jacobian.apply(&self.delta, &mut self.product)?;
+            let sum = |partial: &mut [f64]| jacobian.sum(partial);
+            let slope = dot_over(at.gradient, &self.product, &sum);
+            let curvature = at.curvature * norm_over(&self.product, &sum).powi(2);
+            step_length = Some(self.learning_rate);
+            learning_rate *= if curvature > 0.0 { slope / curvature } else { 0.0 };
+        }
+        Ok(StepReport {
+            learning_rate: Some(learning_rate),
+            step_length,
+            kappa: match self.filter.shape() {
+                Shape::Power { kappa } => Some(kappa),
+                Shape::Damped { .. } => None,
+            },
+            gradient_norm: Some(gradient),
+            notice,
+            spectral: Some(report),
+            ..StepReport::default()
+        })
+    }
+
+    fn attempt(&mut self, problem: &mut dyn Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
+        let weight = problem.weight();
+        for vector in [&mut self.delta, &mut self.gradient] {
+            vector.resize(theta.len(), 0.0);
+        }
+        let mut at = problem.linearize(theta)?;
+        self.product.resize(at.gradient.len(), 0.0);
+        let loss = at.loss / weight;
+        let report = self.propose(&mut at, self.retreat.is_empty())?;
+        drop(at);
+        let rate = report.learning_rate.unwrap_or(self.learning_rate);
+        let update_norm = descend(theta, &self.delta, rate, &mut self.retreat)?;
+        let gradient_norm = report.gradient_norm.map(|norm| norm / weight);
+        Ok(StepReport { loss, update_norm, gradient_norm, ..report })
+    }
+}
+
+/// Says so where columns of J (n ≥ P) differ much in length. `squares` (P) is overwritten.
+fn columns_differ(jacobian: &mut dyn Jacobian, squares: &mut [f64]) -> Result<Option<Notice>, StepError> {
+    let (rows, columns) = jacobian.shape();
+    if rows < columns {
+        return Ok(None);
+    }
+    jacobian.column_squares(squares)?;
+    // A column of 0 moves nothing, whatever its unit.
+    let lengths = squares.iter().filter(|&&square| square > 0.0).map(|square| square.sqrt());
+    let (least, most) = lengths.fold((f64::INFINITY, 0.0), |(least, most): (f64, f64), length| {
+        (least.min(length), most.max(length))
+    });
+    let ratio = most / least;
+    Ok((ratio > COLUMNS_DIFFER).then_some(Notice::ColumnScales { ratio }))
 }
 
 impl Optimizer for HalfInverse {
     fn step(&mut self, problem: &mut dyn Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
-        self.delta.resize(theta.len(), 0.0);
-        let weight = problem.weight();
-        let mut at = problem.linearize(theta)?;
-        let report = self.spectral.update(&mut *at.jacobian, at.gradient, &self.filter, &mut self.delta)?;
-        let loss = at.loss / weight;
-        drop(at);
-        let update_norm = descend(theta, &self.delta, self.learning_rate)?;
-        let kappa = match self.filter.shape() {
-            Shape::Power { kappa } => Some(kappa),
-            Shape::Damped { .. } => None,
-        };
-        Ok(StepReport {
-            loss,
-            update_norm,
-            learning_rate: Some(self.learning_rate),
-            kappa,
-            spectral: Some(report),
-            ..StepReport::default()
-        })
+        let report = self.attempt(problem, theta);
+        if report.is_err() {
+            self.retreat.take_back(theta);
+        }
+        report
+    }
+
+    fn save(&self) -> State {
+        self.retreat.save()
+    }
+
+    fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {
+        self.retreat.restore(state, parameters)
     }
 }

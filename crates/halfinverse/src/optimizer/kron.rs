@@ -23,8 +23,8 @@
 //!
 //! **What adapts.** a falls as 1/age, and a step gone wrong halves the age and slows its growth. Damping, √λ times the
 //! mean eigenvalue of each factor, so that λ has no units, rises where the loss falls by less than a quarter of what
-//! the model foretold, and sinks back to `damping`. A mini-batch's loss far above the lowest recent level takes ϑ back
-//! to θ. Factors forget all but the last quarter of what they saw, and are refreshed at growing distances.
+//! the model foretold, and sinks back to `damping`. A mini-batch's loss far above the lowest recent level, and above its loss at
+//! θ, takes ϑ back to θ. Factors forget all but the last quarter of what they saw, and are refreshed at growing distances.
 //!
 //! Costs a gradient (6bP), 2Σ in·out·(in+out) for d, a quarter of 2bP for J d, every eighth step 2bP and 2bΣ(in²+out²)
 //! for the factors; their eigenvalues at a refresh. Memory: 5P, and four times the factors.
@@ -45,7 +45,9 @@ use serde::{Deserialize, Serialize};
 use self::factors::{Factors, draw_signs};
 use self::ratio::Ratio;
 use super::first_order::check_gradient;
-use super::{Context, Numbers, Optimizer, Setup, Sizes, State, StateError, StepReport, update_not_finite};
+use super::{
+    Context, Notice, Numbers, Optimizer, Setup, Sizes, State, StateError, StepReport, update_not_finite,
+};
 use crate::error::{SettingError, ShapeError};
 use crate::fault::StepError;
 use crate::linear::columns::vectorized;
@@ -171,6 +173,14 @@ struct Motion {
 /// A mini-batch's loss this many times the level is a step gone wrong, and so is a mean loss of CREEP times it.
 const RUNAWAY: f64 = 3.0;
 const CREEP: f64 = 1.5;
+/// The largest λ: factors are then nearly multiples of the identity, and steps along the gradient.
+const MOST_DAMPING: f64 = 1e4;
+/// The least λ that is accepted: at 1e-6 some of the five tasks already train badly, below it all do.
+const LEAST_DAMPING: f64 = 1e-6;
+/// The least part of η, and of the age's growth, that steps gone wrong leave.
+const LEAST_CAUTION: f64 = 1e-3;
+/// A fall of the loss relative to it that is round-off.
+const ROUND_OFF: f64 = 16.0 * f64::EPSILON;
 /// What the level rises by in a step at most.
 const RISE: f64 = 1.001;
 /// Steps between measurements of the reduction ratio.
@@ -210,9 +220,9 @@ impl Memory {
             vector.fill(0.0);
         }
         self.momentum.age *= 0.5;
-        self.momentum.growth *= 0.5;
-        self.caution *= 0.5;
-        self.lambda *= 4.0;
+        self.momentum.growth = (0.5 * self.momentum.growth).max(LEAST_CAUTION);
+        self.caution = (0.5 * self.caution).max(LEAST_CAUTION);
+        self.lambda = (4.0 * self.lambda).min(MOST_DAMPING);
         self.clock.refresh = 0;
         self.level.lowest *= 1.25;
         self.level.recent = self.level.lowest;
@@ -263,7 +273,7 @@ impl Kron {
     /// With these settings, on one thread.
     ///
     /// # Errors
-    /// When η or λ is not positive and finite, or κ is outside its range.
+    /// When η is not positive and finite, λ is not from 1e-6 to 1e4, or κ is outside its range.
     ///
     /// # Example
     /// ```
@@ -273,7 +283,11 @@ impl Kron {
     /// ```
     pub fn new(settings: KronSettings) -> Result<Self, SettingError> {
         SettingError::check_positive("learning_rate", settings.learning_rate)?;
-        SettingError::check_positive("damping", settings.damping)?;
+        if !(LEAST_DAMPING..=MOST_DAMPING).contains(&settings.damping) {
+            let expected =
+                format!("from {LEAST_DAMPING:e} to {MOST_DAMPING:e}: below, noise in the factors decides");
+            return Err(SettingError::new("damping", settings.damping, expected));
+        }
         Filter::power(settings.kappa, 0.0)?;
         Ok(Self {
             memory: Memory::new(settings.damping),
@@ -391,11 +405,16 @@ impl Kron {
         along(&motion.iterate, alpha, &motion.direction, &mut self.trial);
         // Where the simulator fails the step would go too far.
         let after = problem.loss(&self.trial).unwrap_or(f64::INFINITY);
-        *reduction = if foretold > 0.0 { (loss - after) / foretold } else { 1.0 };
+        // A fall below round-off cannot be measured, and says nothing.
+        let measurable = foretold > ROUND_OFF * loss;
+        *reduction = if measurable { (loss - after) / foretold } else { 1.0 };
+        if !measurable {
+            return;
+        }
         if *reduction > 0.75 {
             *lambda = (0.5 * *lambda).max(self.settings.damping);
         } else if *reduction < 0.25 || reduction.is_nan() {
-            *lambda *= 2.0;
+            *lambda = (2.0 * *lambda).min(MOST_DAMPING);
         }
     }
 
@@ -431,11 +450,23 @@ impl Optimizer for Kron {
         let Memory { clock, motion, .. } = &mut self.memory;
         let own = dot(&motion.gradient, &motion.direction);
         clock.started += 1;
-        let found = problem.gradient(&motion.iterate, &mut motion.gradient);
+        let mut found = problem.gradient(&motion.iterate, &mut motion.gradient);
+        let mut accepted = found.as_ref().is_ok_and(|&loss| self.memory.accepts(loss / weight));
+        if let Ok(loss) = found
+            && !accepted
+        {
+            // A mini-batch that is as hard at θ says nothing against ϑ.
+            accepted = loss <= CREEP * problem.loss(theta).unwrap_or(0.0);
+            if accepted {
+                let motion = &mut self.memory.motion;
+                found = problem.gradient(&motion.iterate, &mut motion.gradient);
+            }
+        }
+        let motion = &mut self.memory.motion;
         let found = found.and_then(|loss| check_gradient(&motion.gradient).map(|()| loss));
         let next = dot(&motion.gradient, &motion.direction);
         let loss = match found {
-            Ok(loss) if self.memory.accepts(loss / weight) => loss,
+            Ok(loss) if accepted => loss,
             Err(error) if self.memory.motion.iterate == theta => {
                 self.memory.motion.gradient.fill(0.0);
                 return Err(error);
@@ -458,10 +489,16 @@ impl Optimizer for Kron {
                 return Err(error);
             }
         };
+        let gradient_norm = norm(&self.memory.motion.gradient) / weight;
         let update_norm = self.take_into(theta, part);
         self.memory.advance(alpha, nu);
+        let at_bound = Notice::AtBound { what: "damping".to_owned(), value: MOST_DAMPING };
+        let damped_out = (self.memory.lambda >= MOST_DAMPING).then_some(at_bound);
+        let stationary = if gradient_norm == 0.0 { Notice::stationary(loss / weight) } else { None };
         Ok(StepReport {
             loss: loss / weight,
+            gradient_norm: Some(gradient_norm),
+            notice: stationary.or(damped_out),
             update_norm,
             learning_rate: Some(self.memory.caution * self.settings.learning_rate),
             step_length: Some(nu),

@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use super::first_order::check_gradient;
-use super::{Context, Numbers, Optimizer, Setup, Sizes, State, StateError, StepReport, descend};
+use super::{Context, Numbers, Optimizer, Setup, Sizes, State, StateError, StepReport, update_not_finite};
 use crate::error::SettingError;
 use crate::fault::StepError;
 use crate::linear::vectors::{add, dot, norm};
@@ -144,7 +144,11 @@ impl Optimizer for Lbfgs {
         self.before.clear();
         self.before.extend_from_slice(theta);
         for _ in 0..=HALVINGS {
-            let update_norm = descend(theta, &self.delta, rate)?;
+            let update_norm = rate * norm(&self.delta);
+            if !update_norm.is_finite() {
+                return Err(update_not_finite(&self.delta));
+            }
+            add(theta, -rate, &self.delta);
             // Where the simulator fails the step went too far.
             let after = problem.loss(theta).unwrap_or(f64::INFINITY);
             if after <= loss - SUFFICIENT * rate * slope {

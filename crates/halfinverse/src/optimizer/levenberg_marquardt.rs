@@ -1,25 +1,37 @@
 //! Levenberg–Marquardt on mini-batches, with a damping that follows what its steps achieve.
 //!
 //! Δ = η·V φ(Σ) Uᵀ g/h with φ(σ) = σ/(σ² + λ), h the [curvature](crate::objective::Curvature) of the
-//! loss: the minimizer of the model L − gᵀJΔ + ½h(|JΔ|² + λ|Δ|²). A step is kept if the mini-batch's loss falls. With ρ
-//! the fall over the fall that the model foretold,
+//! loss: the minimizer of the model L − gᵀJΔ + ½h(|JΔ|² + λ|Δ|²). With `scaling = "columns"` J is J D^−1 and Δ is D Δ, where
+//! Dⱼ is the longest that column j of J has been: steps then do not depend on the units of the parameters.
 //!
-//! kept: λ ← λ·max(1/3, 1 − (2ρ−1)³), ν ← 2;   not kept: θ as it was, λ ← νλ, ν ← 2ν.
+//! **Acceptance.** A step is kept if its mini-batch's loss falls. With fewer rows than parameters a mini-batch can be
+//! fitted to any precision at the others' cost, so that the next one has a say too: if the step has raised its
+//! loss by more than 30 %, or made it impossible to evaluate, it is taken back. With ρ the fall over the fall that the model foretold,
 //!
-//! λ starts at `damping` times gᵀJJᵀJJᵀg/|Jᵀg|², an estimate of σ_max². Costs one spectral step, one product with J and
-//! one simulation.
+//! kept: λ ← λ·max(1/3, 1 − (2ρ−1)³), ν ← 2;   not kept: θ as it was, λ ← νλ, ν ← 2ν;   taken back: λ ← 2λ.
+//!
+//! ν doubles on the same mini-batch only, and λ stays between 1e-16 σ_max² and 1e8 σ_max²: at the first J alone decides, at
+//! the second the step is 1e-8 of a gradient step. λ begins anew where it is at its upper bound and the mini-batch is another
+//! one. Nothing is tried where the model foretells no fall above round-off.
+//!
+//! λ starts at `damping` times σ_max². Costs one spectral step, two products with J and two simulations; columns' lengths
+//! are 2bP operations more where layers have Kronecker factors, and n rows of J where not.
 //!
 //! Source: Levenberg, 1944; Marquardt, 1963; the rule for λ: Nielsen, *Damping Parameter in Marquardt's Method*,
-//! IMM-REP-1999-05, with his 1e-3 for `damping`.
+//! IMM-REP-1999-05, with his 1e-3 for `damping`; D: Moré, *The Levenberg–Marquardt Algorithm: Implementation and Theory*, 1978;
+//! gain ratio and stops: Madsen, Nielsen, Tingleff, *Methods for Non-linear Least Squares Problems*, 2004.
 
 use serde::{Deserialize, Serialize};
 
 use super::half_inverse::{options, spectral_numbers, spectral_passes};
-use super::{Context, Numbers, Optimizer, Setup, Sizes, State, StateError, StepReport, descend};
+use super::{
+    Context, Notice, Numbers, Optimizer, Setup, Sizes, State, StateError, StepReport, update_not_finite,
+};
 use crate::error::SettingError;
 use crate::fault::StepError;
 use crate::linear::threads::par;
-use crate::linear::vectors::{dot_over, norm, norm_over};
+use crate::linear::vectors::{along, dot_over, norm, norm_over};
+use crate::linear::{Jacobian, ScaledColumns};
 use crate::problem::{At, Problem};
 use crate::spectral::{Filter, Options, Report, Solver, Spectral};
 
@@ -31,16 +43,35 @@ pub struct LevenbergMarquardtSettings {
     pub learning_rate: f64,
     /// λ at the start, relative to σ_max².
     pub damping: f64,
+    /// The units in which parameters are damped.
+    pub scaling: Scaling,
     /// How the update is evaluated.
     pub solver: Solver,
     /// Relative error bound of the update above which `gram` gives way to `svd`.
     pub gram_tolerance: f64,
 }
 
+/// The units in which [`LevenbergMarquardt`] damps parameters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Scaling {
+    /// Their own: for networks.
+    #[default]
+    None,
+    /// Those that make all columns of J equally long: for fits whose parameters have units. Gram matrices then need J.
+    Columns,
+}
+
 impl Default for LevenbergMarquardtSettings {
     fn default() -> Self {
         let gram_tolerance = Options::default().gram_tolerance;
-        Self { learning_rate: 1.0, damping: 1e-3, solver: Solver::Auto, gram_tolerance }
+        Self {
+            learning_rate: 1.0,
+            damping: 1e-3,
+            scaling: Scaling::None,
+            solver: Solver::Auto,
+            gram_tolerance,
+        }
     }
 }
 
@@ -54,11 +85,13 @@ impl Setup for LevenbergMarquardtSettings {
     }
 
     fn passes(&self, sizes: &Sizes) -> f64 {
-        spectral_passes(self.solver, sizes)
+        1.0 + spectral_passes(self.solver, sizes)
     }
 
     fn numbers(&self, sizes: &Sizes) -> Numbers {
-        spectral_numbers(self.solver, 0.0, sizes)
+        let p = sizes.parameters as f64;
+        let numbers = spectral_numbers(self.solver, 0.0, sizes);
+        Numbers { working: numbers.working + 3.0 * p, ..numbers }
     }
 }
 
@@ -67,27 +100,67 @@ impl Setup for LevenbergMarquardtSettings {
 pub struct LevenbergMarquardt {
     settings: LevenbergMarquardtSettings,
     spectral: Spectral,
-    damping: Damping,
-    before: Vec<f64>,
+    memory: Memory,
+    /// Vectors that a step works in: η·Δ, Jᵀg, θ − η·Δ, g/h, J Δ, the diagonal of D^−1.
     delta: Vec<f64>,
+    gradient: Vec<f64>,
+    trial: Vec<f64>,
     scaled: Vec<f64>,
     product: Vec<f64>,
+    inverse: Vec<f64>,
 }
 
-/// What the damping has come to.
+/// What the next step depends on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Damping {
+struct Memory {
     /// λ; unknown before the first step.
     lambda: Option<f64>,
     /// ν.
     growth: f64,
+    /// Mean loss of the mini-batch before a step that was not kept.
+    stuck_at: Option<f64>,
+    /// θ before the last step that was kept.
+    before: Vec<f64>,
+    /// D², for `scaling = "columns"`.
+    squares: Vec<f64>,
+}
+
+impl Memory {
+    /// θ is to be as it was before the last step that was kept, which went too far.
+    fn take_back(&mut self) {
+        self.before.clear();
+        self.lambda = self.lambda.map(|lambda| (GROWTH * lambda).min(f64::MAX));
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { lambda: None, growth: GROWTH, stuck_at: None, before: Vec::new(), squares: Vec::new() }
+    }
 }
 
 /// What λ grows by after a first step that is not kept (Nielsen).
 const GROWTH: f64 = 2.0;
+/// λ relative to σ_max², the least and the most.
+const LEAST: f64 = 1e-16;
+const MOST: f64 = 1e8;
+/// A step is taken back if it has multiplied the loss of the mini-batch after its own by more than this: less is noise.
+const WORSE: f64 = 1.3;
+/// A fall that the model foretells, relative to the loss, below which it is round-off.
+const ROUND_OFF: f64 = 4.0 * f64::EPSILON;
+/// What the model says of the step in `delta`.
+struct Proposal {
+    report: Report,
+    lambda: f64,
+    /// The fall of the loss.
+    foretold: f64,
+    /// |Jᵀg|, and whether it is round-off.
+    gradient: f64,
+    vanishes: bool,
+}
 
 impl LevenbergMarquardt {
-    /// With these settings, on one thread.
+    /// With these settings, on one thread. Steps are judged by their mini-batch alone, as is right where it is all data.
     ///
     /// # Errors
     /// When η, the damping or the tolerance is not positive and finite.
@@ -97,11 +170,13 @@ impl LevenbergMarquardt {
         Ok(Self {
             spectral: Spectral::new(options(settings.solver, settings.gram_tolerance)?),
             settings,
-            damping: Damping { lambda: None, growth: GROWTH },
-            before: Vec::new(),
+            memory: Memory::default(),
             delta: Vec::new(),
+            gradient: Vec::new(),
+            trial: Vec::new(),
             scaled: Vec::new(),
             product: Vec::new(),
+            inverse: Vec::new(),
         })
     }
 
@@ -112,94 +187,162 @@ impl LevenbergMarquardt {
         Self { spectral: Spectral::new(options), ..self }
     }
 
-    /// The damping after a step with gain ratio ρ, None if the loss did not fall.
-    fn adapt(&mut self, lambda: f64, ratio: Option<f64>) {
-        let factor = if let Some(ratio) = ratio {
-            self.damping.growth = GROWTH;
-            (1.0 - (2.0 * ratio - 1.0).powi(3)).clamp(1.0 / 3.0, GROWTH)
-        } else {
-            self.damping.growth *= 2.0;
-            0.5 * self.damping.growth
-        };
-        self.damping.lambda = Some((lambda * factor).clamp(f64::MIN_POSITIVE, f64::MAX));
-    }
-
     /// λ, estimated where there is none yet.
-    fn lambda(&mut self, at: &mut At<'_>) -> Result<f64, StepError> {
-        if let Some(lambda) = self.damping.lambda {
+    fn lambda(&mut self, jacobian: &mut dyn Jacobian) -> Result<f64, StepError> {
+        if let Some(lambda) = self.memory.lambda {
             return Ok(lambda);
         }
-        at.jacobian.apply_transpose(at.gradient, &mut self.delta)?;
-        at.jacobian.sum(&mut self.delta);
-        at.jacobian.apply(&self.delta, &mut self.product)?;
-        let length = norm_over(&self.product, &|partial| at.jacobian.sum(partial));
-        let estimate = (length / norm(&self.delta)).powi(2);
+        jacobian.apply(&self.gradient, &mut self.product)?;
+        let length = norm_over(&self.product, &|partial| jacobian.sum(partial));
+        let estimate = (length / norm(&self.gradient)).powi(2);
         Ok(self.settings.damping * if estimate > 0.0 && estimate.is_finite() { estimate } else { 1.0 })
     }
 
-    /// η·Δ into `delta`; returns the report, and the fall of the loss that the model foretells.
-    fn propose(&mut self, at: &mut At<'_>, lambda: f64) -> Result<(Report, f64), StepError> {
+    /// D^−1, with what this J adds to D.
+    fn measure_columns(&mut self, jacobian: &mut dyn Jacobian) -> Result<(), StepError> {
+        let squares = &mut self.memory.squares;
+        squares.resize(self.delta.len(), 0.0);
+        jacobian.column_squares(&mut self.delta)?;
+        squares.iter_mut().zip(&self.delta).for_each(|(square, now)| *square = square.max(*now));
+        self.inverse.clear();
+        // A column that has always been 0 moves nothing, whatever its unit.
+        let inverse = |&square: &f64| if square > 0.0 { 1.0 / square.sqrt() } else { 1.0 };
+        self.inverse.extend(squares.iter().map(inverse));
+        Ok(())
+    }
+
+    /// η·Δ into `delta`.
+    fn propose(&mut self, at: &mut At<'_>) -> Result<Proposal, StepError> {
         let h = at.curvature;
-        self.scaled.clear();
-        self.scaled.extend(at.gradient.iter().map(|g| g / h));
-        let filter = Filter::damped(lambda, 0.0).expect("λ stays positive and finite");
-        let report = self.spectral.update(&mut *at.jacobian, &self.scaled, &filter, &mut self.delta)?;
-        for delta in &mut self.delta {
-            *delta *= self.settings.learning_rate;
+        if self.settings.scaling == Scaling::None {
+            return self.propose_for(&mut *at.jacobian, at.gradient, h);
         }
-        at.jacobian.apply(&self.delta, &mut self.product)?;
-        let sum = |partial: &mut [f64]| at.jacobian.sum(partial);
-        let slope = dot_over(at.gradient, &self.product, &sum);
-        Ok((report, slope - 0.5 * h * norm_over(&self.product, &sum).powi(2)))
+        self.measure_columns(&mut *at.jacobian)?;
+        let inverse = std::mem::take(&mut self.inverse);
+        let proposal = self.propose_for(&mut ScaledColumns::new(&mut *at.jacobian, &inverse), at.gradient, h);
+        self.delta.iter_mut().zip(&inverse).for_each(|(delta, inverse)| *delta *= inverse);
+        self.inverse = inverse;
+        proposal
+    }
+
+    /// The same in the units of this J.
+    fn propose_for(&mut self, jacobian: &mut dyn Jacobian, g: &[f64], h: f64) -> Result<Proposal, StepError> {
+        jacobian.apply_transpose(g, &mut self.gradient)?;
+        jacobian.sum(&mut self.gradient);
+        let lambda = self.lambda(jacobian)?;
+        self.scaled.clear();
+        self.scaled.extend(g.iter().map(|g| g / h));
+        let filter = Filter::damped(lambda, 0.0).expect("λ stays positive and finite");
+        let report = self.spectral.update(jacobian, &self.scaled, &filter, &mut self.delta)?;
+        self.delta.iter_mut().for_each(|delta| *delta *= self.settings.learning_rate);
+        jacobian.apply(&self.delta, &mut self.product)?;
+        let sum = |partial: &mut [f64]| jacobian.sum(partial);
+        let slope = dot_over(g, &self.product, &sum);
+        let foretold = slope - 0.5 * h * norm_over(&self.product, &sum).powi(2);
+        let gradient = norm(&self.gradient);
+        let vanishes = gradient <= report.noise(jacobian.shape()) * norm_over(g, &sum);
+        Ok(Proposal { report, lambda, foretold, gradient, vanishes })
+    }
+
+    /// λ and ν after a step with gain ratio ρ, None where it was not kept; returns λ's bound where it was reached.
+    fn adapt(&mut self, loss: f64, proposal: &Proposal, ratio: Option<f64>) -> Option<f64> {
+        let memory = &mut self.memory;
+        let square = proposal.report.sigma_max.powi(2).clamp(f64::MIN_POSITIVE / LEAST, f64::MAX / MOST);
+        let (least, most) = (LEAST * square, MOST * square);
+        let factor = if let Some(ratio) = ratio {
+            (memory.growth, memory.stuck_at) = (GROWTH, None);
+            (1.0 - (2.0 * ratio - 1.0).powi(3)).clamp(1.0 / 3.0, GROWTH)
+        } else {
+            let other = memory.stuck_at.is_some_and(|stuck_at| stuck_at != loss);
+            memory.stuck_at = Some(loss);
+            if other {
+                memory.growth = GROWTH;
+                if proposal.lambda >= most {
+                    memory.lambda = None;
+                    return Some(most);
+                }
+            }
+            memory.growth *= 2.0;
+            0.5 * memory.growth
+        };
+        let lambda = (proposal.lambda * factor).clamp(least, most);
+        memory.lambda = Some(lambda);
+        (ratio.is_none() && lambda >= most).then_some(most)
     }
 }
 
 impl Optimizer for LevenbergMarquardt {
     fn step(&mut self, problem: &mut dyn Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
         let weight = problem.weight();
-        let mut at = problem.linearize(theta)?;
-        self.delta.resize(theta.len(), 0.0);
+        for vector in [&mut self.delta, &mut self.gradient, &mut self.trial] {
+            vector.resize(theta.len(), 0.0);
+        }
+        let before = &self.memory.before;
+        let stepped = before.len() == theta.len();
+        let reference = if stepped { problem.loss(before).unwrap_or(f64::INFINITY) } else { f64::INFINITY };
+        let attempt = problem.linearize(theta);
+        let mut at = if !stepped || attempt.as_ref().is_ok_and(|at| at.loss <= WORSE * reference) {
+            attempt?
+        } else {
+            drop(attempt);
+            theta.copy_from_slice(&self.memory.before);
+            self.memory.take_back();
+            problem.linearize(theta)?
+        };
         self.product.resize(at.gradient.len(), 0.0);
         let loss = at.loss;
-        let lambda = self.lambda(&mut at)?;
-        let (report, foretold) = self.propose(&mut at, lambda)?;
+        let proposal = self.propose(&mut at)?;
         drop(at);
-
-        self.before.clear();
-        self.before.extend_from_slice(theta);
-        let mut update_norm = descend(theta, &self.delta, 1.0)?;
-        // Where the simulator fails the step went too far.
-        let after = problem.loss(theta).unwrap_or(f64::INFINITY);
-        let kept = after < loss;
-        self.adapt(lambda, kept.then(|| (loss - after) / foretold.max(f64::MIN_POSITIVE)));
-        if !kept {
-            theta.copy_from_slice(&self.before);
-            update_norm = 0.0;
-        }
-        Ok(StepReport {
+        let Proposal { lambda, foretold, gradient, .. } = proposal;
+        let mut report = StepReport {
             loss: loss / weight,
-            update_norm,
             learning_rate: Some(self.settings.learning_rate),
             lambda: Some(lambda),
-            rejected: !kept,
-            spectral: Some(report),
+            gradient_norm: Some(gradient / weight),
+            rejected: true,
             ..StepReport::default()
-        })
+        };
+        if proposal.vanishes {
+            report.notice = Notice::stationary(report.loss);
+        }
+        if foretold > ROUND_OFF * loss {
+            along(theta, -1.0, &self.delta, &mut self.trial);
+            report.update_norm = norm(&self.delta);
+            if !report.update_norm.is_finite() {
+                return Err(update_not_finite(&self.delta));
+            }
+            let after = problem.loss(&self.trial).unwrap_or(f64::INFINITY);
+            report.rejected = after.is_nan() || after >= loss;
+            let ratio = (loss - after) / foretold;
+            let bound = self.adapt(report.loss, &proposal, (!report.rejected).then_some(ratio));
+            let at_bound = |value| Notice::AtBound { what: "damping".to_owned(), value };
+            report.notice = report.notice.or(bound.map(at_bound));
+        }
+        if report.rejected {
+            report.update_norm = 0.0;
+        } else {
+            self.memory.before.clear();
+            self.memory.before.extend_from_slice(theta);
+            theta.copy_from_slice(&self.trial);
+        }
+        Ok(StepReport { spectral: Some(proposal.report), ..report })
     }
 
     fn save(&self) -> State {
-        State::of(&self.damping)
+        State::of(&self.memory)
     }
 
-    fn restore(&mut self, state: &State, _: usize) -> Result<(), StateError> {
-        let damping: Damping = state.read()?;
-        if damping.lambda.is_some_and(|lambda| !(lambda > 0.0 && lambda.is_finite())) {
+    fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {
+        let memory: Memory = state.read()?;
+        if memory.lambda.is_some_and(|lambda| !(lambda > 0.0 && lambda.is_finite())) {
             return Err(StateError::refused("lambda"));
         }
-        if damping.growth.is_nan() || damping.growth <= 0.0 {
+        if memory.growth.is_nan() || memory.growth <= 0.0 {
             return Err(StateError::refused("growth"));
         }
-        self.damping = damping;
+        StateError::check_length("before", &memory.before, parameters)?;
+        StateError::check_length("squares", &memory.squares, parameters)?;
+        self.memory = memory;
         Ok(())
     }
 }

@@ -16,6 +16,7 @@ pub mod levenberg_marquardt;
 pub mod momentum;
 pub mod nesterov;
 mod notice;
+mod retreat;
 pub mod rmsprop;
 pub mod scale_invariant;
 pub mod sgd;
@@ -46,6 +47,7 @@ use crate::fault::StepError;
 use crate::linear::vectors::norm;
 use crate::problem::Problem;
 use crate::spectral::Report;
+use retreat::Retreat;
 
 /// The entries of all optimizers here, in the order of the documentation.
 pub const ENTRIES: &[fn() -> Entry] = &[
@@ -128,7 +130,8 @@ impl std::fmt::Display for Way {
 /// }
 /// ```
 pub trait Optimizer: Send {
-    /// Makes one step; on an error θ is as it was. Mini-batches may differ in size from step to step.
+    /// Makes one step. On an error θ is as it was, or, where the step before may be to blame, as it was before that one.
+    /// Mini-batches may differ in size from step to step.
     ///
     /// # Errors
     /// When loss, derivatives or update are not finite, the outcomes cannot be computed, the spectral step fails, or
@@ -150,12 +153,18 @@ pub trait Optimizer: Send {
     }
 }
 
-/// θ ← θ − η·Δ; returns |η·Δ|. θ is left alone if Δ is not finite.
-fn descend(theta: &mut [f64], delta: &[f64], learning_rate: f64) -> Result<f64, StepError> {
+/// θ ← θ − η·Δ, and θ as it was remembered; returns |η·Δ|. θ is left alone if Δ is not finite.
+fn descend(
+    theta: &mut [f64],
+    delta: &[f64],
+    learning_rate: f64,
+    retreat: &mut Retreat,
+) -> Result<f64, StepError> {
     let norm = learning_rate * norm(delta);
     if !norm.is_finite() {
         return Err(update_not_finite(delta));
     }
+    retreat.remember(theta);
     for (theta, delta) in theta.iter_mut().zip(delta) {
         *theta -= learning_rate * delta;
     }

@@ -49,6 +49,12 @@ pub enum Notice {
 }
 
 impl Notice {
+    /// Of a vanishing gradient at this mean loss per sample; none where there is no loss left.
+    #[must_use]
+    pub fn stationary(loss: f64) -> Option<Self> {
+        (loss > 0.0).then_some(Self::Stationary { loss })
+    }
+
     /// The same for all notices of a kind, whatever their numbers; as in `metrics.csv`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -66,12 +72,10 @@ impl Notice {
 impl std::fmt::Display for Notice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Stationary { loss } => {
-                write!(
-                    f,
-                    "the gradient is 0 where the loss is {loss:.3e}: a stationary point, not a solution; start from other weights (--seed)"
-                )
-            }
+            Self::Stationary { loss } => write!(
+                f,
+                "the gradient is 0 to round-off at a loss of {loss:.3e}: a stationary point, which need not be a solution; other weights (--seed) start elsewhere"
+            ),
             Self::AtBound { what, value } => write!(f, "{what} is at its bound, {value:.1e}"),
             Self::WayOut { way, reason } => write!(f, "{way} steps are out of use: {reason}"),
             Self::ColumnScales { ratio } => {

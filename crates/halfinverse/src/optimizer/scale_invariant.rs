@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::first_order::check_gradient;
 use super::{
-    Adam, AdamSettings, Context, Numbers, Optimizer, Rule, Setup, Sizes, State, StateError, StepReport,
-    Stores, descend,
+    Adam, AdamSettings, Context, Numbers, Optimizer, Retreat, Rule, Setup, Sizes, State, StateError,
+    StepReport, Stores, descend,
 };
 use crate::error::SettingError;
 use crate::fault::StepError;
@@ -66,6 +66,7 @@ impl Setup for ScaleInvariantSettings {
 #[derive(Debug, Clone)]
 pub struct ScaleInvariant {
     adam: Adam,
+    retreat: Retreat,
     control_rate: f64,
     filter: Filter,
     gradient: Vec<f64>,
@@ -81,12 +82,19 @@ impl ScaleInvariant {
             settings;
         let adam = Adam::new(AdamSettings { learning_rate, beta1, beta2, epsilon })?;
         SettingError::check_positive("control_rate", control_rate)?;
-        Ok(Self { adam, control_rate, filter: Filter::power(1.0, truncation)?, gradient: Vec::new() })
+        let retreat = Retreat::default();
+        Ok(Self {
+            adam,
+            retreat,
+            control_rate,
+            filter: Filter::power(1.0, truncation)?,
+            gradient: Vec::new(),
+        })
     }
 }
 
-impl Optimizer for ScaleInvariant {
-    fn step(&mut self, problem: &mut dyn Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
+impl ScaleInvariant {
+    fn attempt(&mut self, problem: &mut dyn Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
         self.gradient.resize(theta.len(), 0.0);
         let weight = problem.weight();
         let layered = problem.layered().ok_or(StepError::Unsupported {
@@ -112,15 +120,29 @@ impl Optimizer for ScaleInvariant {
         check_gradient(&self.gradient)?;
         self.adam.direct(theta, &mut self.gradient);
         let learning_rate = self.adam.learning_rate();
-        let update_norm = descend(theta, &self.gradient, learning_rate)?;
+        let update_norm = descend(theta, &self.gradient, learning_rate, &mut self.retreat)?;
         Ok(StepReport { loss, update_norm, learning_rate: Some(learning_rate), ..StepReport::default() })
+    }
+}
+
+impl Optimizer for ScaleInvariant {
+    fn step(&mut self, problem: &mut dyn Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
+        let report = self.attempt(problem, theta);
+        if report.is_err() {
+            self.retreat.take_back(theta);
+        }
+        report
     }
 
     fn save(&self) -> State {
-        self.adam.save()
+        State::of(&(self.adam.save(), &self.retreat))
     }
 
     fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {
-        self.adam.restore(state, parameters)
+        let (adam, retreat): (State, Retreat) = state.read()?;
+        retreat.check(parameters)?;
+        self.adam.restore(&adam, parameters)?;
+        self.retreat = retreat;
+        Ok(())
     }
 }

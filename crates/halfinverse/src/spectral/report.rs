@@ -24,15 +24,19 @@ pub struct Report {
 }
 
 impl Report {
-    /// Relative error that round-off of size 8ε√(n+P)·σ_max in J (n × P) can make in an update of length `length`: the
+    /// Relative error that [round-off](Self::noise) in J (n × P) can make in an update of length `length`: the
     /// component of g outside the kept singular vectors leaks in with φ(σ)/σ, which is largest at σ_min.
     pub(super) fn round_off(&self, shape: (usize, usize), filter: &Filter, g: f64, length: f64) -> f64 {
         if self.rank == 0 || length == 0.0 {
             return 0.0;
         }
-        let noise = 8.0 * f64::EPSILON * ((shape.0 + shape.1) as f64).sqrt();
         let phi = filter.evaluate(self.sigma_min, self.sigma_max);
-        noise * (self.sigma_max / self.sigma_min) * (phi * g / length)
+        self.noise(shape) / self.sigma_min * (phi * g / length)
+    }
+
+    /// Round-off in products with J (n × P), for vectors of length 1.
+    pub(crate) fn noise(&self, shape: (usize, usize)) -> f64 {
+        8.0 * f64::EPSILON * ((shape.0 + shape.1) as f64).sqrt() * self.sigma_max
     }
 
     /// σ_max/σ_min of what was kept; 1 if nothing was.
