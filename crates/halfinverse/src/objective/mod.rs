@@ -1,5 +1,7 @@
 //! Objectives: the loss L(y, target) of a sample, its gradient g = ∂L/∂y, and its curvature.
 
+mod cauchy;
+mod huber;
 mod over_outcomes;
 mod overlap;
 mod relative_error;
@@ -11,6 +13,8 @@ use faer::{MatMut, MatRef};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use cauchy::{Cauchy, CauchySettings};
+pub use huber::{Huber, HuberSettings};
 pub use over_outcomes::{OutcomeLoss, Weighted};
 pub use overlap::{Overlap, OverlapSettings};
 pub use relative_error::{RelativeError, RelativeErrorSettings};

@@ -21,7 +21,8 @@ use crate::network::{
     UnitsSettings,
 };
 use crate::objective::{
-    Objective, OverlapSettings, RelativeErrorSettings, Setup as ObjectiveSetup, SquaredErrorSettings,
+    CauchySettings, HuberSettings, Objective, OverlapSettings, RelativeErrorSettings, Setup as ObjectiveSetup,
+    SquaredErrorSettings,
 };
 use crate::optimizer::{ENTRIES, Entry, Setup as OptimizerSetup};
 use crate::simulator::{
@@ -82,6 +83,8 @@ impl Registry {
             .objective::<SquaredErrorSettings>()
             .objective::<OverlapSettings>()
             .objective::<RelativeErrorSettings>()
+            .objective::<HuberSettings>()
+            .objective::<CauchySettings>()
             .data::<data::UniformSettings>()
             .data::<data::EigenstatesSettings>()
             .data::<data::LaplacianOfNoiseSettings>()
