@@ -56,7 +56,7 @@ pub(crate) fn schema<T: JsonSchema>() -> serde_json::Value {
 /// Refuses a value that a schema does not allow, by its dotted name.
 ///
 /// Of JSON Schema it reads what settings use: `type`, `properties`, `additionalProperties`, `items`, `minimum`, `enum`,
-/// `const`, `oneOf` of words or of tables told apart by one of them, and `anyOf` of something and `null`.
+/// `const`, `oneOf` of words or of tables told apart by one of them, and `anyOf`.
 pub(crate) fn check(schema: &serde_json::Value, value: &Value, path: &str) -> Result<(), SettingError> {
     let refuse = |expected: String| Err(SettingError::new(path, value, expected));
     if let Some(choices) = choices(schema) {
@@ -70,9 +70,11 @@ pub(crate) fn check(schema: &serde_json::Value, value: &Value, path: &str) -> Re
         };
     }
     if let Some(any) = schema.get("anyOf").and_then(|any| any.as_array()) {
-        // An optional part is this or null, which TOML does not have.
-        let some = any.iter().find(|part| part.get("type").is_none_or(|kind| kind != "null"));
-        return some.map_or(Ok(()), |part| check(part, value, path));
+        // An optional part is this or null, which TOML does not have. What is none of several is told of the first.
+        let some = any.iter().filter(|part| part.get("type").is_none_or(|kind| kind != "null"));
+        let tried: Vec<_> = some.map(|part| check(part, value, path)).collect();
+        let good = tried.iter().any(Result::is_ok);
+        return tried.into_iter().find(|_| !good).unwrap_or(Ok(()));
     }
     if let Some(kinds) = schema.get("oneOf").and_then(|kinds| kinds.as_array()) {
         return check_kind(kinds, value, path);
