@@ -70,11 +70,17 @@ pub(crate) fn check(schema: &serde_json::Value, value: &Value, path: &str) -> Re
         };
     }
     if let Some(any) = schema.get("anyOf").and_then(|any| any.as_array()) {
-        // An optional part is this or null, which TOML does not have. What is none of several is told of the first.
-        let some = any.iter().filter(|part| part.get("type").is_none_or(|kind| kind != "null"));
-        let tried: Vec<_> = some.map(|part| check(part, value, path)).collect();
-        let good = tried.iter().any(Result::is_ok);
-        return tried.into_iter().find(|_| !good).unwrap_or(Ok(()));
+        // An optional part is this or null, which TOML does not have.
+        let mut faults = Vec::new();
+        for part in any.iter().filter(|part| part.get("type").is_none_or(|kind| kind != "null")) {
+            match check(part, value, path) {
+                Ok(()) => return Ok(()),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        // The part that was meant is the one that the value fits furthest.
+        let depth = |fault: &SettingError| fault.key().matches('.').count();
+        return faults.into_iter().rev().max_by_key(depth).map_or(Ok(()), Err);
     }
     if let Some(kinds) = schema.get("oneOf").and_then(|kinds| kinds.as_array()) {
         return check_kind(kinds, value, path);

@@ -118,7 +118,8 @@ impl Bound {
         // Halved first: the width of the widest interval is beyond the largest number.
         let (middle, half) = (0.5 * low + 0.5 * high, 0.5 * high - 0.5 * low);
         match (low > f64::NEG_INFINITY, high < f64::INFINITY) {
-            _ if low.is_nan() || high.is_nan() || half < f64::MIN_POSITIVE => {
+            // NaN where a bound is, or both are ∞.
+            _ if half.is_nan() || half < f64::MIN_POSITIVE => {
                 Err(SettingError::new(key, format!("{limits:?}"), "a lower bound and a larger upper one"))
             }
             (true, true) => Ok(Self::Both { limits, middle, half }),

@@ -6,7 +6,7 @@
 //! second derivative, which is negative beyond δ. The parabola of curvature h touches the loss at r and at −r and lies
 //! nowhere below it (ρ is concave), so a step that minimizes it does not raise the loss of a linear model.
 //!
-//! Source: Triggs, McLauchlan, Hartley, Fitzgibbon, *Bundle Adjustment: A Modern Synthesis*, 2000, §4.3; ρ as Ceres'
+//! Source: Triggs, McLauchlan, Hartley, Fitzgibbon, *Bundle Adjustment: A Modern Synthesis*, 2000; ρ as Ceres'
 //! `CauchyLoss`.
 
 use std::sync::Arc;

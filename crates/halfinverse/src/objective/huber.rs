@@ -1,6 +1,6 @@
 //! L = factor · Σ w_c ρ(r_c²) per sample, with r = y − t and ρ(r²) = r² where |r| ≤ δ, else 2δ|r| − δ²: the squared error
-//! near the target, and a pull of constant size far from it, so that an outlier pulls no harder than an
-//! error of δ. Convex.
+//! near the target, and beyond δ a pull of constant size, so that an outlier pulls no harder than an error of δ.
+//! Convex.
 //!
 //! Gauss–Newton's h is 2·factor·ρ′, the weight of iteratively reweighted least squares, and not the second derivative
 //! 2·factor·(ρ′ + 2r²ρ″): that is 0 beyond δ, where g is not. The parabola of curvature h touches the loss at r and
@@ -8,7 +8,7 @@
 //! model.
 //!
 //! Source: Huber, *Robust Estimation of a Location Parameter*, Ann. Math. Statist. 35(1), 1964; h as in Triggs,
-//! McLauchlan, Hartley, Fitzgibbon, *Bundle Adjustment: A Modern Synthesis*, 2000, §4.3, and as Ceres has it where its
+//! McLauchlan, Hartley, Fitzgibbon, *Bundle Adjustment: A Modern Synthesis*, 2000, and as Ceres has it where its
 //! second-order correction is left out.
 
 use std::sync::Arc;

@@ -15,7 +15,7 @@ pub trait OutcomeLoss: Send + Sync {
     /// ℓ.
     fn value(&self, outcome: f64, target: f64) -> f64;
 
-    /// h > 0, with ∂ℓ/∂y = h·(y − t).
+    /// h, at least 0, with ∂ℓ/∂y = h·(y − t).
     fn h(&self, outcome: f64, target: f64) -> f64;
 
     /// h, where it is the same for all outcomes and targets.
@@ -94,7 +94,7 @@ impl<L: OutcomeLoss> Objective for Weighted<L> {
 
     fn check(&self, outcomes: usize) -> Result<(), ShapeError> {
         let expected = if self.weights.is_empty() { 0 } else { outcomes };
-        ShapeError::check("the list of an objective's weights", "weights", expected, self.weights.len())
+        ShapeError::check("the objective", "weights", expected, self.weights.len())
     }
 }
 

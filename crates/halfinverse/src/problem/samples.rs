@@ -67,7 +67,7 @@ impl Samples {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn with_weights(self, weights: &[f64]) -> Result<Self, WeightError> {
-        ShapeError::check("the list of weights", "weights", self.len(), weights.len())?;
+        ShapeError::check("the samples", "weights", self.len(), weights.len())?;
         let refused = |weight: &f64| !(*weight >= 0.0 && weight.is_finite());
         if let Some(sample) = weights.iter().position(refused) {
             return Err(WeightError::Value { sample, weight: weights[sample] });
