@@ -32,7 +32,8 @@ pub struct LayerUnits {
     pub dead: f64,
 }
 
-/// The hidden layers of a problem's network, first to last, at its last evaluation.
+/// The hidden layers of a problem's network, first to last, at its last evaluation; its controls too where they have
+/// bounds.
 #[must_use]
 pub fn hidden_units(problem: &NetworkProblem) -> Vec<LayerUnits> {
     problem.units().into_iter().map(|[units, slopes]| layer_units(units, slopes)).collect()

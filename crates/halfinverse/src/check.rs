@@ -81,7 +81,7 @@ pub fn simulator(
 
 /// Objective, gradient and Jacobian of a whole model on its mini-batch: J v, Jᵀu, rows and both Gram matrices.
 ///
-/// Where the objective's curvature differs from outcome to outcome, J is that of the weighted outcomes; it is then
+/// Where the curvature differs between outcomes, or samples have weights, J is that of the weighted outcomes; it is then
 /// compared with itself only.
 ///
 /// # Errors
@@ -103,7 +103,8 @@ pub fn model(problem: &mut NetworkProblem, theta: &[f64], seed: u64) -> Result<V
     problem.gradient(theta, &mut gradient)?;
     let along = dot(&gradient, &v);
     let size = norm(&gradient);
-    let uniform = matches!(problem.model().objective().curvature(), Curvature::Uniform(_));
+    let uniform = matches!(problem.model().objective().curvature(), Curvature::Uniform(_))
+        && problem.mini_batch().weights().is_none();
     let mut at = problem.linearize_layers(theta)?;
     let mut g = Mat::zeros(b, m);
     from_rows(at.gradient, g.as_mut());

@@ -1,9 +1,11 @@
 //! Settings as tables: between TOML and typed structs, with errors that name the setting.
 
+use std::collections::BTreeSet;
+use std::slice::from_ref;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
 use toml::{Table, Value};
 
 use crate::error::{SettingError, nearest};
@@ -56,7 +58,7 @@ pub(crate) fn schema<T: JsonSchema>() -> serde_json::Value {
 /// Refuses a value that a schema does not allow, by its dotted name.
 ///
 /// Of JSON Schema it reads what settings use: `type`, `properties`, `additionalProperties`, `items`, `minimum`, `enum`,
-/// `const`, `oneOf` of words or of tables told apart by one of them, and `anyOf` of something and `null`.
+/// `const`, `oneOf` of words or of tables told apart by one of them, and `anyOf`.
 pub(crate) fn check(schema: &serde_json::Value, value: &Value, path: &str) -> Result<(), SettingError> {
     let refuse = |expected: String| Err(SettingError::new(path, value, expected));
     if let Some(choices) = choices(schema) {
@@ -71,8 +73,16 @@ pub(crate) fn check(schema: &serde_json::Value, value: &Value, path: &str) -> Re
     }
     if let Some(any) = schema.get("anyOf").and_then(|any| any.as_array()) {
         // An optional part is this or null, which TOML does not have.
-        let some = any.iter().find(|part| part.get("type").is_none_or(|kind| kind != "null"));
-        return some.map_or(Ok(()), |part| check(part, value, path));
+        let mut faults = Vec::new();
+        for part in any.iter().filter(|part| part.get("type").is_none_or(|kind| kind != "null")) {
+            match check(part, value, path) {
+                Ok(()) => return Ok(()),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        // The part that was meant is the one that the value fits furthest.
+        let depth = |fault: &SettingError| fault.key().matches('.').count();
+        return faults.into_iter().rev().max_by_key(depth).map_or(Ok(()), Err);
     }
     if let Some(kinds) = schema.get("oneOf").and_then(|kinds| kinds.as_array()) {
         return check_kind(kinds, value, path);
@@ -93,7 +103,7 @@ pub(crate) fn check(schema: &serde_json::Value, value: &Value, path: &str) -> Re
             None => Ok(()),
         },
         (Some("array"), _) => refuse(array_of(schema)),
-        (Some("object"), Value::Table(table)) => check_table(schema, table, path),
+        (Some("object"), Value::Table(table)) => check_table(from_ref(schema), table, path),
         (Some("object"), _) => refuse("a table".to_owned()),
         _ => Ok(()),
     }
@@ -113,27 +123,27 @@ fn check_kind(kinds: &[serde_json::Value], value: &Value, path: &str) -> Result<
     let tags: Vec<(String, String)> = kinds.iter().filter_map(tag).collect();
     let Some((key, _)) = tags.first() else { return Ok(()) };
     let Some(given) = table.get(key).map(text_of) else {
-        let properties = |kind: &serde_json::Value| kind.get("properties")?.as_object().cloned();
-        let all: serde_json::Map<_, _> = kinds.iter().rev().filter_map(properties).flatten().collect();
-        return check_table(&json!({ "properties": all, "additionalProperties": false }), table, path);
+        return check_table(kinds, table, path);
     };
     let Some(kind) = tags.iter().position(|(_, word)| *word == given) else {
         let words = tags.iter().map(|(_, word)| word.as_str());
         return Err(SettingError::unknown_kind(&join(path, key), &given, words));
     };
-    check_table(&kinds[kind], table, path)
+    check_table(&kinds[kind..=kind], table, path)
 }
 
-fn check_table(schema: &serde_json::Value, table: &Table, path: &str) -> Result<(), SettingError> {
-    let empty = serde_json::Map::new();
-    let properties = schema.get("properties").and_then(|properties| properties.as_object()).unwrap_or(&empty);
-    let closed = schema.get("additionalProperties") == Some(&serde_json::Value::Bool(false));
+/// Checks each setting of a table against the first of the schemas that has one of its name.
+fn check_table(schemas: &[serde_json::Value], table: &Table, path: &str) -> Result<(), SettingError> {
+    let properties = || schemas.iter().filter_map(|schema| schema.get("properties")?.as_object());
+    let no_other = Some(&serde_json::Value::Bool(false));
+    let closed = schemas.iter().all(|schema| schema.get("additionalProperties") == no_other);
     for (key, value) in table {
         let name = join(path, key);
-        match properties.get(key) {
+        match properties().find_map(|properties| properties.get(key)) {
             Some(schema) => check(schema, value, &name)?,
             None if closed => {
-                let names = properties.keys().map(|known| join(path, known)).collect::<Vec<_>>();
+                let names: BTreeSet<String> =
+                    properties().flat_map(serde_json::Map::keys).map(|known| join(path, known)).collect();
                 return Err(SettingError::unknown(&name, names.iter().map(String::as_str)));
             }
             None => {}

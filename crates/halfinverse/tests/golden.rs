@@ -24,11 +24,8 @@ struct Case {
 }
 
 fn samples(golden: &Golden, count: usize) -> Samples {
-    Samples {
-        input: golden.matrix("target", count),
-        initial: golden.matrix("initial_state", count),
-        target: golden.matrix("target", count),
-    }
+    let [input, initial, target] = ["target", "initial_state", "target"].map(|key| golden.matrix(key, count));
+    Samples::new(input, initial, target).unwrap()
 }
 
 fn oscillators() -> Case {
@@ -60,7 +57,8 @@ fn poisson() -> Case {
     let simulator = Poisson::new(PoissonSettings::default()).unwrap();
     let objective = SquaredError { factor: 0.5 };
     let model = Model::new(network, simulator, objective).unwrap().reduced_by(Reduction::Sum);
-    let samples = Samples { initial: faer::Mat::zeros(4, 0), ..samples(&golden, 4) };
+    let mut samples = samples(&golden, 4);
+    samples.initial = faer::Mat::zeros(4, 0);
     let problem = NetworkProblem::new(&model, samples, 1).unwrap();
     let solvers = &[Solver::Svd, Solver::Gram, Solver::Krylov { vectors: 256 }];
     Case { golden, theta, problem, update: TIGHT, solvers }

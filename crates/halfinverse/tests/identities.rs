@@ -128,11 +128,9 @@ impl Case {
         let mut rng = self.rng();
         let network = self.network(simulator.controls());
         let theta = network.initialize(Init::FanInUniform, &mut rng);
-        let samples = Samples {
-            input: random(self.samples, self.inputs, &mut rng),
-            initial: random(self.samples, simulator.initials(), &mut rng),
-            target: random(self.samples, simulator.outcomes(), &mut rng),
-        };
+        let mut random = |columns: usize| random(self.samples, columns, &mut rng);
+        let (input, initial) = (random(self.inputs), random(simulator.initials()));
+        let samples = Samples::new(input, initial, random(simulator.outcomes())).unwrap();
         let objective = SquaredError { factor: 0.5 };
         let model = Model::new(network, simulator, objective).unwrap();
         (NetworkProblem::new(&model, samples, 1).unwrap(), theta)

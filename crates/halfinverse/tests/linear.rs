@@ -31,7 +31,7 @@ fn problem(
     for j in 0..2 * masses {
         states.col_as_slice_mut(j).fill_with(|| rng.random::<f64>());
     }
-    let data = Samples { input: states.clone(), initial: states.clone(), target: states };
+    let data = Samples::new(states.clone(), states.clone(), states).unwrap();
     let objective = SquaredError { factor: 0.5 };
     let model = Model::new(network, simulator, objective).unwrap();
     (NetworkProblem::new(&model, data, 1).unwrap(), theta)

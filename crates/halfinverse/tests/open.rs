@@ -7,9 +7,7 @@ use std::sync::Arc;
 use halfinverse::check::{self, Comparison, TOLERANCE};
 use halfinverse::faer::{Mat, MatMut, MatRef, Par};
 use halfinverse::network::{self, Dense, Init, Inner, Layer, Network, Place, Record, Tensor};
-use halfinverse::objective::{
-    self, Curvature, Objective, Overlap, RelativeError, RelativeErrorSettings, SquaredError,
-};
+use halfinverse::objective::{self, Curvature, Objective, Overlap, RelativeError, SquaredError};
 use halfinverse::optimizer::{
     AdamSettings, AutoSettings, Context, FirstOrder, HalfInverse, HalfInverseSettings,
     LevenbergMarquardtSettings, Optimizer, Rule, Setup, State, StateError, StepReport,
@@ -123,18 +121,24 @@ impl objective::Setup for LogCosh {
 }
 
 impl Objective for LogCosh {
-    fn sum(&self, y: MatRef<'_, f64>, t: MatRef<'_, f64>, mut gradient: Option<MatMut<'_, f64>>) -> f64 {
-        let mut sum = 0.0;
+    fn losses(
+        &self,
+        y: MatRef<'_, f64>,
+        t: MatRef<'_, f64>,
+        losses: &mut [f64],
+        mut gradient: Option<MatMut<'_, f64>>,
+    ) {
+        losses.fill(0.0);
         for c in 0..y.ncols() {
             for s in 0..y.nrows() {
                 let r = (y[(s, c)] - t[(s, c)]) / self.scale;
-                sum += r.abs() + (-2.0 * r.abs()).exp().ln_1p() - std::f64::consts::LN_2;
+                let log_cosh = r.abs() + (-2.0 * r.abs()).exp().ln_1p() - std::f64::consts::LN_2;
+                losses[s] += self.scale.powi(2) * log_cosh;
                 if let Some(gradient) = &mut gradient {
                     gradient[(s, c)] = self.slip * self.scale * r.tanh();
                 }
             }
         }
-        self.scale.powi(2) * sum
     }
 
     fn curvature(&self) -> Curvature<'_> {
@@ -283,7 +287,7 @@ impl Generator for Waves {
             if c == 0 { 1.0 + 0.5 * (3.0 * x).sin() } else { 0.8 * (2.0 * x).cos() }
         });
         self.simulate(initial.as_ref(), control.as_ref(), target.as_mut(), None).expect("within the limit");
-        Samples { input, initial, target }
+        Samples::new(input, initial, target).expect("as many of each")
     }
 }
 
@@ -410,8 +414,7 @@ fn relative_errors_train() {
     let lm = LevenbergMarquardtSettings::default();
     // Seen: 1.6e7 and 1.3e7.
     for (name, stage) in [("hig", Stage::of(hig, 32)), ("lm", Stage::of(lm, 32))] {
-        let settings = RelativeErrorSettings { floor: 0.1, ..RelativeErrorSettings::default() };
-        let (parts, theta) = parts(RelativeError::new(settings).unwrap(), stage, 100);
+        let (parts, theta) = parts(RelativeError::new(1.0, 0.1).unwrap(), stage, 100);
         let [before, after] = train(parts, theta);
         assert!(5e6 * after < before, "{name}: {before} to {after}");
     }
@@ -703,7 +706,8 @@ fn parts_that_do_not_fit_are_refused() {
     let model = Model::new(gated(GateSettings::default()).0, Waves::default(), LogCosh::default()).unwrap();
     says(NetworkProblem::new(&model, samples(0), 1), "expected 1 sample or more");
     says(Evaluator::new(&model, samples(0), 1), "expected 1 sample or more");
-    let narrow = Samples { target: Mat::zeros(4, 1), ..samples(4) };
+    let mut narrow = samples(4);
+    narrow.target = Mat::zeros(4, 1);
     says(NetworkProblem::new(&model, narrow, 1), "a sample's target");
     let mut problem = NetworkProblem::new(&model, samples(4), 1).unwrap();
     says(problem.take(&samples(4), &[]), "expected 1 sample or more");
@@ -739,7 +743,11 @@ fn runs_that_cannot_be_are_refused_and_those_that_fail_end_with_what_failed() {
     says(changed(|parts, _| parts.options.stop.steps = Some(0)), "`stop.steps` is 0");
     says(changed(|parts, _| parts.data.train = Arc::new(samples(0))), "at least one sample each");
     says(changed(|parts, _| parts.data.test = Arc::new(samples(0))), "at least one sample each");
-    let ragged = || Arc::new(Samples { target: Mat::zeros(20, 2), ..samples(256) });
+    let ragged = || {
+        let mut samples = samples(256);
+        samples.target = Mat::zeros(20, 2);
+        Arc::new(samples)
+    };
     says(changed(|parts, _| parts.data.train = ragged()), "the targets: expected 256 samples, found 20");
     says(changed(|parts, _| parts.data.test = ragged()), "the targets: expected 256 samples, found 20");
     says(changed(|parts, _| parts.data.fresh = Some(Arc::new(|_, _| samples(0)))), "1 sample or more");

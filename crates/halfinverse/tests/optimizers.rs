@@ -22,7 +22,7 @@ fn problem(x: Mat<f64>, target: Mat<f64>, hidden: &[usize], lambda: f64) -> Netw
     let objective = SquaredError { factor: 0.5 };
     let model = Model::new(network, Scaling::new(vec![1.0, lambda]), objective).unwrap();
     let initial = Mat::zeros(x.nrows(), 0);
-    NetworkProblem::new(&model, Samples { input: x, initial, target }, 1).unwrap()
+    NetworkProblem::new(&model, Samples::new(x, initial, target).unwrap(), 1).unwrap()
 }
 
 /// A line each for the two outcomes, which a network without hidden layers fits exactly.

@@ -90,7 +90,7 @@ impl Activation {
 }
 
 #[inline(always)]
-fn apply_with(x: &[f64], values: &mut [f64], slopes: &mut [f64], f: impl Fn(f64) -> (f64, f64)) {
+pub(super) fn apply_with(x: &[f64], values: &mut [f64], slopes: &mut [f64], f: impl Fn(f64) -> (f64, f64)) {
     for ((x, value), slope) in x.iter().zip(values).zip(slopes) {
         (*value, *slope) = f(*x);
     }
@@ -133,8 +133,17 @@ impl Units {
     }
 }
 
-fn slopes(record: &Record) -> &Mat<f64> {
+/// The slopes (b × width) in an activation's record.
+pub(super) fn slopes(record: &Record) -> &Mat<f64> {
     record.downcast_ref().expect("`forward` has left the slopes")
+}
+
+/// The same, to be written.
+pub(super) fn slopes_mut(record: &mut Record, shape: (usize, usize)) -> &mut Mat<f64> {
+    if record.downcast_ref::<Mat<f64>>().is_none_or(|slopes| slopes.shape() != shape) {
+        *record = Box::new(Mat::<f64>::zeros(shape.0, shape.1));
+    }
+    record.downcast_mut().expect("made above")
 }
 
 impl Layer for Units {
@@ -158,10 +167,7 @@ impl Layer for Units {
         mut output: MatMut<'_, f64>,
         _: Par,
     ) {
-        if record.downcast_ref::<Mat<f64>>().is_none_or(|slopes| slopes.shape() != input.shape()) {
-            *record = Box::new(Mat::<f64>::zeros(input.nrows(), input.ncols()));
-        }
-        let slopes: &mut Mat<f64> = record.downcast_mut().expect("made above");
+        let slopes = slopes_mut(record, input.shape());
         for j in 0..input.ncols() {
             let values = column_mut(output.rb_mut(), j);
             self.activation.apply(column(input, j), values, slopes.col_as_slice_mut(j));
@@ -196,7 +202,7 @@ impl Layer for Units {
 /// With e^2|x| − 1 = 2ᵏ(eʳ − 1) + (2ᵏ − 1) for 2|x| = k·ln 2 + r, |r| ≤ ½ ln 2, and the Taylor polynomial of eʳ − 1,
 /// tanh|x| = (e^2|x| − 1)/(e^2|x| + 1). No small difference of large numbers occurs.
 #[inline(always)]
-fn tanh(x: f64) -> f64 {
+pub(super) fn tanh(x: f64) -> f64 {
     /// 1/n! for n = 13 down to 2.
     const COEFFICIENTS: [f64; 12] = [
         1.0 / 6_227_020_800.0,
@@ -233,7 +239,7 @@ fn tanh(x: f64) -> f64 {
 }
 
 /// 1 / (1 + e^−x) without overflow for any x.
-fn sigmoid(x: f64) -> f64 {
+pub(super) fn sigmoid(x: f64) -> f64 {
     if x >= 0.0 {
         1.0 / (1.0 + (-x).exp())
     } else {

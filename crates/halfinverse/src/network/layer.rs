@@ -176,7 +176,7 @@ pub trait Layer: Debug + Send + Sync {
         false
     }
 
-    /// σ′ of every unit and sample (b × outputs), where the layer is an activation.
+    /// σ′ of every unit and sample (b × outputs), where the layer is an activation or bounds its input.
     fn slopes<'a>(&self, record: &'a Record) -> Option<MatRef<'a, f64>> {
         let _ = record;
         None

@@ -1,6 +1,7 @@
 //! Networks z = f(x; θ): layers behind one trait, chains of them, and their derivatives with respect to θ.
 
 mod activation;
+mod bounds;
 mod chain;
 mod dense;
 pub mod init;
@@ -8,6 +9,7 @@ mod layer;
 mod residual;
 
 pub use activation::{Activation, Units, UnitsSettings};
+pub use bounds::{Bounds, BoundsSettings, Limits};
 pub use chain::Network;
 pub(crate) use chain::Pass;
 pub use dense::{Dense, DenseSettings};

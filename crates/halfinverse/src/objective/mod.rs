@@ -1,22 +1,26 @@
 //! Objectives: the loss L(y, target) of a sample, its gradient g = ∂L/∂y, and its curvature.
 
+mod cauchy;
+mod huber;
+mod over_outcomes;
 mod overlap;
 mod relative_error;
 mod squared_error;
 
 use std::sync::Arc;
 
-use faer::prelude::ReborrowMut;
 use faer::{MatMut, MatRef};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use cauchy::{Cauchy, CauchySettings};
+pub use huber::{Huber, HuberSettings};
+pub use over_outcomes::{OutcomeLoss, Weighted};
 pub use overlap::{Overlap, OverlapSettings};
 pub use relative_error::{RelativeError, RelativeErrorSettings};
 pub use squared_error::{SquaredError, SquaredErrorSettings};
 
 use crate::error::{SettingError, ShapeError};
-use crate::linear::columns::{column, column_mut};
 
 /// Settings of an objective, by which a task file makes it. The type's own defaults stand for what a file leaves out.
 ///
@@ -76,45 +80,58 @@ pub enum Curvature<'a> {
     PerOutcome(Box<PerOutcome<'a>>),
 }
 
-/// The loss of each sample, with its gradient with respect to the outcome.
+/// The loss of each sample, with its gradient with respect to the outcome. A loss that is a sum over outcomes is given
+/// in two lines by [`OutcomeLoss`].
 ///
 /// # Example
-/// The fourth power of the distance, whose curvature depends on the outcome:
+/// The square of the squared distance, which is no sum over outcomes:
 /// ```
 /// use faer::{MatMut, MatRef};
 /// use halfinverse::objective::{Curvature, Objective};
 /// struct FourthPower;
+/// impl FourthPower {
+///     fn square(y: MatRef<'_, f64>, target: MatRef<'_, f64>, s: usize) -> f64 {
+///         (0..y.ncols()).map(|c| (y[(s, c)] - target[(s, c)]).powi(2)).sum()
+///     }
+/// }
 /// impl Objective for FourthPower {
-///     fn sum(&self, y: MatRef<'_, f64>, target: MatRef<'_, f64>, gradient: Option<MatMut<'_, f64>>) -> f64 {
-///         if let Some(mut gradient) = gradient {
-///             for c in 0..y.ncols() {
-///                 for s in 0..y.nrows() {
-///                     gradient[(s, c)] = 4.0 * (y[(s, c)] - target[(s, c)]).powi(3);
+///     fn losses(
+///         &self,
+///         y: MatRef<'_, f64>,
+///         target: MatRef<'_, f64>,
+///         losses: &mut [f64],
+///         mut gradient: Option<MatMut<'_, f64>>,
+///     ) {
+///         for (s, loss) in losses.iter_mut().enumerate() {
+///             let square = Self::square(y, target, s);
+///             *loss = square.powi(2);
+///             if let Some(gradient) = &mut gradient {
+///                 for c in 0..y.ncols() {
+///                     gradient[(s, c)] = 4.0 * square * (y[(s, c)] - target[(s, c)]);
 ///                 }
 ///             }
 ///         }
-///         (0..y.ncols()).flat_map(|c| (0..y.nrows()).map(move |s| (y[(s, c)] - target[(s, c)]).powi(4))).sum()
 ///     }
 ///     fn curvature(&self) -> Curvature<'_> {
 ///         Curvature::PerOutcome(Box::new(|y, target, mut h| {
-///             for c in 0..y.ncols() {
-///                 for s in 0..y.nrows() {
-///                     h[(s, c)] = 12.0 * (y[(s, c)] - target[(s, c)]).powi(2);
-///                 }
+///             for s in 0..y.nrows() {
+///                 let square = Self::square(y, target, s);
+///                 (0..y.ncols()).for_each(|c| h[(s, c)] = 4.0 * square);
 ///             }
 ///         }))
 ///     }
 /// }
 /// ```
 pub trait Objective: Send + Sync {
-    /// Sum of the samples' losses for y and target (b × m each); overwrites `gradient` (b × m) with its gradient where
-    /// there is one. [`sum_over_outcomes`] does both for a loss that is a sum over outcomes.
-    fn sum(
+    /// The loss of each sample into `losses` (b), for y and target (b × m each); overwrites `gradient` (b × m) with
+    /// ∂L/∂y of each sample's loss where there is one.
+    fn losses(
         &self,
         outcome: MatRef<'_, f64>,
         target: MatRef<'_, f64>,
+        losses: &mut [f64],
         gradient: Option<MatMut<'_, f64>>,
-    ) -> f64;
+    );
 
     /// h of one sample's loss.
     fn curvature(&self) -> Curvature<'_>;
@@ -127,26 +144,4 @@ pub trait Objective: Send + Sync {
         let _ = outcomes;
         Ok(())
     }
-}
-
-/// [`Objective::sum`] of a loss that is itself a sum over outcomes: `loss` and its derivative `slope`, of one outcome y and
-/// its target.
-pub fn sum_over_outcomes(
-    outcome: MatRef<'_, f64>,
-    target: MatRef<'_, f64>,
-    mut gradient: Option<MatMut<'_, f64>>,
-    loss: impl Fn(f64, f64) -> f64,
-    slope: impl Fn(f64, f64) -> f64,
-) -> f64 {
-    let mut sum = 0.0;
-    for c in 0..outcome.ncols() {
-        let pairs = column(outcome, c).iter().zip(column(target, c));
-        sum += pairs.clone().map(|(&y, &t)| loss(y, t)).sum::<f64>();
-        if let Some(gradient) = &mut gradient {
-            for (g, (&y, &t)) in column_mut(gradient.rb_mut(), c).iter_mut().zip(pairs) {
-                *g = slope(y, t);
-            }
-        }
-    }
-    sum
 }

@@ -42,14 +42,14 @@ impl Objective for Overlap {
         ShapeError::check("the overlap's outcome", "components", outcomes.next_multiple_of(2), outcomes)
     }
 
-    fn sum(
+    fn losses(
         &self,
         outcome: MatRef<'_, f64>,
         target: MatRef<'_, f64>,
+        losses: &mut [f64],
         mut gradient: Option<MatMut<'_, f64>>,
-    ) -> f64 {
-        let mut sum = 0.0;
-        for s in 0..outcome.nrows() {
+    ) {
+        for (s, loss) in losses.iter_mut().enumerate() {
             let at = |matrix: MatRef<'_, f64>, c: usize| column(matrix, c)[s];
             let (mut a, mut b) = (0.0, 0.0);
             for re in (0..outcome.ncols()).step_by(2) {
@@ -57,7 +57,7 @@ impl Objective for Overlap {
                 a += t.0 * y.0 + t.1 * y.1;
                 b += t.0 * y.1 - t.1 * y.0;
             }
-            sum += 1.0 - a * a - b * b;
+            *loss = 1.0 - a * a - b * b;
             if let Some(gradient) = &mut gradient {
                 for re in (0..outcome.ncols()).step_by(2) {
                     let t = (at(target, re), at(target, re + 1));
@@ -66,6 +66,5 @@ impl Objective for Overlap {
                 }
             }
         }
-        sum
     }
 }

@@ -1,16 +1,13 @@
-//! L = factor · Σ (y − t)²/(t² + f²) per sample: squared errors relative to the targets, down to a floor f.
+//! L = factor · Σ w_c (y_c − t_c)²/(t_c² + f²) per sample: squared errors relative to the targets, down to a floor f.
 //!
 //! The curvature 2·factor/(t² + f²) differs from outcome to outcome, so that the Gauss–Newton model is exact.
 
 use std::sync::Arc;
 
-use faer::prelude::ReborrowMut;
-use faer::{MatMut, MatRef};
 use serde::{Deserialize, Serialize};
 
-use super::{Curvature, Objective, Setup, sum_over_outcomes};
+use super::{Objective, OutcomeLoss, Setup, Weighted};
 use crate::error::SettingError;
-use crate::linear::columns::{column, column_mut};
 
 /// Settings of [`RelativeError`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -20,11 +17,13 @@ pub struct RelativeErrorSettings {
     pub factor: f64,
     /// The size f of targets below which errors count as absolute ones.
     pub floor: f64,
+    /// Weight of each outcome; all are 1 where the list is empty.
+    pub weights: Vec<f64>,
 }
 
 impl Default for RelativeErrorSettings {
     fn default() -> Self {
-        Self { factor: 1.0, floor: 1e-3 }
+        Self { factor: 1.0, floor: 1e-3, weights: Vec::new() }
     }
 }
 
@@ -32,53 +31,41 @@ impl Setup for RelativeErrorSettings {
     const KIND: &'static str = "relative-error";
 
     fn build(self) -> Result<Arc<dyn Objective>, SettingError> {
-        Ok(Arc::new(RelativeError::new(self)?))
+        let Self { factor, floor, weights } = self;
+        Ok(Arc::new(Weighted::new(RelativeError::new(factor, floor)?, weights)?))
     }
 }
 
 /// Squared distance of the outcome from its target, relative to the target.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RelativeError {
-    settings: RelativeErrorSettings,
+    factor: f64,
+    floor: f64,
 }
 
 impl RelativeError {
-    /// With these settings.
+    /// With this factor of the squares, and errors that count as absolute ones where targets are below `floor`.
     ///
     /// # Errors
     /// When factor or floor is not positive and finite.
-    pub fn new(settings: RelativeErrorSettings) -> Result<Self, SettingError> {
-        SettingError::check_positive("factor", settings.factor)?;
-        SettingError::check_positive("floor", settings.floor)?;
-        Ok(Self { settings })
+    pub fn new(factor: f64, floor: f64) -> Result<Self, SettingError> {
+        SettingError::check_positive("factor", factor)?;
+        SettingError::check_positive("floor", floor)?;
+        Ok(Self { factor, floor })
     }
 
-    /// ½h of one outcome.
-    fn weight(&self, target: f64) -> f64 {
-        let RelativeErrorSettings { factor, floor } = self.settings;
-        factor / (target * target + floor * floor)
+    /// ½h.
+    fn weight(&self, t: f64) -> f64 {
+        self.factor / (t * t + self.floor * self.floor)
     }
 }
 
-impl Objective for RelativeError {
-    fn sum(
-        &self,
-        outcome: MatRef<'_, f64>,
-        target: MatRef<'_, f64>,
-        gradient: Option<MatMut<'_, f64>>,
-    ) -> f64 {
-        let loss = |y, t| self.weight(t) * (y - t) * (y - t);
-        let slope = |y, t| 2.0 * self.weight(t) * (y - t);
-        sum_over_outcomes(outcome, target, gradient, loss, slope)
+impl OutcomeLoss for RelativeError {
+    fn value(&self, y: f64, t: f64) -> f64 {
+        self.weight(t) * (y - t) * (y - t)
     }
 
-    fn curvature(&self) -> Curvature<'_> {
-        Curvature::PerOutcome(Box::new(|_, target, mut h| {
-            for c in 0..target.ncols() {
-                for (h, t) in column_mut(h.rb_mut(), c).iter_mut().zip(column(target, c)) {
-                    *h = 2.0 * self.weight(*t);
-                }
-            }
-        }))
+    fn h(&self, _: f64, t: f64) -> f64 {
+        2.0 * self.weight(t)
     }
 }

@@ -1,11 +1,10 @@
-//! L = factor · Σ (y − t)² per sample.
+//! L = factor · Σ w_c (y_c − t_c)² per sample. The Gauss–Newton model is exact: the loss is quadratic in y.
 
 use std::sync::Arc;
 
-use faer::{MatMut, MatRef};
 use serde::{Deserialize, Serialize};
 
-use super::{Curvature, Objective, Setup, sum_over_outcomes};
+use super::{Objective, OutcomeLoss, Setup, Weighted};
 use crate::error::SettingError;
 
 /// Settings of [`SquaredError`].
@@ -14,11 +13,13 @@ use crate::error::SettingError;
 pub struct SquaredErrorSettings {
     /// Factor of the squared distance.
     pub factor: f64,
+    /// Weight of each outcome; all are 1 where the list is empty.
+    pub weights: Vec<f64>,
 }
 
 impl Default for SquaredErrorSettings {
     fn default() -> Self {
-        Self { factor: 1.0 }
+        Self { factor: 1.0, weights: Vec::new() }
     }
 }
 
@@ -27,30 +28,27 @@ impl Setup for SquaredErrorSettings {
 
     fn build(self) -> Result<Arc<dyn Objective>, SettingError> {
         SettingError::check_positive("factor", self.factor)?;
-        Ok(Arc::new(SquaredError { factor: self.factor }))
+        Ok(Arc::new(Weighted::new(SquaredError { factor: self.factor }, self.weights)?))
     }
 }
 
-/// Weighted squared distance of the outcome from its target.
+/// Squared distance of the outcome from its target.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SquaredError {
     /// Factor of the squared distance: 1, or ½.
     pub factor: f64,
 }
 
-impl Objective for SquaredError {
-    /// Exact: the loss is quadratic in y.
-    fn curvature(&self) -> Curvature<'_> {
-        Curvature::Uniform(2.0 * self.factor)
+impl OutcomeLoss for SquaredError {
+    fn value(&self, y: f64, t: f64) -> f64 {
+        self.factor * ((y - t) * (y - t))
     }
 
-    fn sum(
-        &self,
-        outcome: MatRef<'_, f64>,
-        target: MatRef<'_, f64>,
-        gradient: Option<MatMut<'_, f64>>,
-    ) -> f64 {
-        let slope = |y, t| 2.0 * self.factor * (y - t);
-        self.factor * sum_over_outcomes(outcome, target, gradient, |y, t| (y - t) * (y - t), slope)
+    fn h(&self, _: f64, _: f64) -> f64 {
+        2.0 * self.factor
+    }
+
+    fn constant_h(&self) -> Option<f64> {
+        Some(2.0 * self.factor)
     }
 }

@@ -1,8 +1,8 @@
 //! Scale-invariant physics: a Gauss–Newton step in control space per sample, which the network then fits with Adam.
 //!
 //! With B = ∂y/∂z of a sample and h the [curvature](crate::objective::Curvature) of the loss, the sample's control
-//! should become z* = z − ζ·B⁺g/h. The network's loss is the mean of ½|z − z*|² over the mini-batch; its gradient at z
-//! is ∂θ = J_networkᵀ (ζ·B⁺g/h)/b, and Adam makes the step of it. The simulator's scaling is gone from it, the
+//! should become z* = z − ζ·B⁺g/h. The network's loss is the mean of ½|z − z*|² over the mini-batch, times the samples'
+//! weights where they have some; its gradient at z is ∂θ = J_networkᵀ (ζ·B⁺g/h)/b, and Adam makes the step of it. The simulator's scaling is gone from it, the
 //! network's is not.
 //!
 //! Costs one simulation with its blocks, one pseudo-inverse of m × q per sample, one sweep through the network.
@@ -20,7 +20,7 @@ use super::{
 use crate::error::SettingError;
 use crate::fault::StepError;
 use crate::linear::DenseJacobian;
-use crate::problem::Problem;
+use crate::problem::{Problem, Samples};
 use crate::spectral::{Filter, Options, Solver, update};
 
 /// Settings of [`ScaleInvariant`].
@@ -97,6 +97,8 @@ impl ScaleInvariant {
     fn attempt(&mut self, problem: &mut dyn Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
         self.gradient.resize(theta.len(), 0.0);
         let weight = problem.weight();
+        // Numerator and denominator of g/h have them alike.
+        let weights = problem.samples().and_then(Samples::weights).map(<[f64]>::to_vec);
         let layered = problem.layered().ok_or(StepError::Unsupported {
             optimizer: ScaleInvariantSettings::NAME,
             needs: "the simulator's blocks and the network behind it",
@@ -111,8 +113,9 @@ impl ScaleInvariant {
             let mut block = DenseJacobian::new(Mat::from_fn(m, q, |c, j| at.blocks[(s, j * m + c)]));
             let g: Vec<f64> = at.gradient[s * m..][..m].iter().map(|g| g / h).collect();
             update(&mut block, &g, &self.filter, &options, &mut step)?;
+            let rate = weights.as_ref().map_or(self.control_rate, |weights| weights[s] * self.control_rate);
             for (j, step) in step.iter().enumerate() {
-                wanted[(s, j)] = self.control_rate * step / b as f64;
+                wanted[(s, j)] = rate * step / b as f64;
             }
         }
         let loss = at.loss / weight;

@@ -32,7 +32,7 @@ impl Evaluator {
         Ok(Self { problem: source.problem(samples.first(size), threads)?, samples, indices: Vec::new() })
     }
 
-    /// Mean loss per sample at θ.
+    /// Mean loss per sample at θ; where samples have weights Σ wₛLₛ over their number.
     ///
     /// # Errors
     /// When the outcomes cannot be computed.

@@ -25,7 +25,7 @@ pub use model::Model;
 pub use network::{Linearization, NetworkProblem};
 pub use opaque::{FunctionError, Opaque, OpaqueProblem};
 pub use predictor::Predictor;
-pub use samples::Samples;
+pub use samples::{Samples, WeightError};
 
 use crate::error::ShapeError;
 use crate::fault::StepError;
@@ -95,7 +95,7 @@ pub trait Problem {
 
 /// A problem at one θ: L(θ − Δ) ≈ L − gᵀJΔ + ½h|JΔ|².
 ///
-/// Where the objective's curvature differs from outcome to outcome, hᵢ = wᵢ²h with h their mean, J and g are those of
+/// Where the curvature differs between outcomes, or samples have weights, hᵢ = wᵢ²h with h their mean, J and g are those of
 /// the outcomes times wᵢ: rows of J times wᵢ, g over wᵢ. So the model is the same, and so is every update that depends
 /// on Jᵀg.
 pub struct At<'a> {

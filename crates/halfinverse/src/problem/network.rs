@@ -97,7 +97,7 @@ impl NetworkProblem {
             outcome: Mat::zeros(b, m),
             gradient: Mat::zeros(b, m),
             control: Mat::zeros(b, q),
-            weights: Weights::new(model.objective()),
+            weights: Weights::new(b),
             rows: Vec::new(),
             trial: Vec::new(),
             base: Mat::new(),
@@ -175,12 +175,10 @@ impl NetworkProblem {
     /// z, y, g and the weights; keeps what the derivatives need.
     fn forward(&mut self, theta: &[f64]) -> Result<f64, StepError> {
         self.simulate(theta, true)?;
-        let gradient = self.gradient.as_mut();
-        let (outcome, target) = (self.outcome.as_ref(), self.samples.target.as_ref());
-        let sum = self.model.objective().sum(outcome, target, Some(gradient));
+        let (objective, outcome) = (self.model.objective(), self.outcome.as_ref());
+        let sum = self.weights.forward(objective, outcome, &self.samples, self.gradient.as_mut());
         let factor = self.factor();
         self.gradient *= faer::Scale(factor);
-        self.weights.update(self.model.objective(), outcome, target);
         let loss = factor * sum;
         if loss.is_finite() {
             Ok(loss)
@@ -242,8 +240,9 @@ impl Problem for NetworkProblem {
 
     fn loss(&mut self, theta: &[f64]) -> Result<f64, StepError> {
         self.simulate(theta, false)?;
-        let (outcome, target) = (self.outcome.as_ref(), self.samples.target.as_ref());
-        Ok(self.factor() * self.model.objective().sum(outcome, target, None))
+        let (objective, outcome) = (self.model.objective(), self.outcome.as_ref());
+        let sum = self.weights.loss(objective, outcome, &self.samples);
+        Ok(self.factor() * sum)
     }
 
     fn gradient(&mut self, theta: &[f64], gradient: &mut [f64]) -> Result<f64, StepError> {
@@ -309,7 +308,7 @@ impl Problem for NetworkProblem {
             .map_err(|error| SimulatorError { sample: error.sample.map(|sample| sample % b), ..error })?;
         for (i, loss) in losses.iter_mut().enumerate() {
             let outcome = stack.outcome.as_ref().subrows(i * b, b);
-            let sum = self.model.objective().sum(outcome, self.samples.target.as_ref(), None);
+            let sum = self.weights.loss(self.model.objective(), outcome, &self.samples);
             *loss = self.factor() * sum;
         }
         self.stack = Some(stack);

@@ -159,7 +159,7 @@ impl OpaqueProblem {
         Ok(Self {
             outcome: Mat::zeros(b, m),
             gradient: Mat::zeros(b, m),
-            weights: Weights::new(&*source.objective),
+            weights: Weights::new(b),
             rows: vec![0.0; b * m],
             source: source.clone(),
             samples,
@@ -183,10 +183,9 @@ impl OpaqueProblem {
     fn forward(&mut self, theta: &[f64]) -> Result<f64, StepError> {
         self.evaluate(theta)?;
         let factor = self.source.reduction.factor(self.samples.len());
-        let (outcome, target) = (self.outcome.as_ref(), self.samples.target.as_ref());
-        let sum = self.source.objective.sum(outcome, target, Some(self.gradient.as_mut()));
+        let (objective, outcome) = (&*self.source.objective, self.outcome.as_ref());
+        let sum = self.weights.forward(objective, outcome, &self.samples, self.gradient.as_mut());
         self.gradient *= faer::Scale(factor);
-        self.weights.update(&*self.source.objective, outcome, target);
         let loss = factor * sum;
         if loss.is_finite() { Ok(loss) } else { Err(StepError::LossNotFinite { loss, culprit: None }) }
     }
@@ -266,8 +265,7 @@ impl Problem for OpaqueProblem {
     fn loss(&mut self, theta: &[f64]) -> Result<f64, StepError> {
         self.evaluate(theta)?;
         let factor = self.source.reduction.factor(self.samples.len());
-        let (outcome, target) = (self.outcome.as_ref(), self.samples.target.as_ref());
-        Ok(factor * self.source.objective.sum(outcome, target, None))
+        Ok(factor * self.weights.loss(&*self.source.objective, self.outcome.as_ref(), &self.samples))
     }
 
     fn gradient(&mut self, theta: &[f64], gradient: &mut [f64]) -> Result<f64, StepError> {

@@ -4,6 +4,22 @@ use faer::Mat;
 
 use crate::error::ShapeError;
 
+/// Weights that samples cannot have.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum WeightError {
+    /// There are more or fewer than samples.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// One is negative, NaN or infinite.
+    #[error("the weight of sample {sample} is {weight}, but must be positive or 0, and finite")]
+    Value {
+        /// Position of the sample.
+        sample: usize,
+        /// The value found.
+        weight: f64,
+    },
+}
+
 /// Samples in batch layout: one row per sample, the samples of a component contiguous.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Samples {
@@ -13,6 +29,8 @@ pub struct Samples {
     pub initial: Mat<f64>,
     /// What the outcomes should be.
     pub target: Mat<f64>,
+    /// Weight w of each sample's loss (b × 1); b × 0 where all are 1.
+    pub(crate) weight: Mat<f64>,
 }
 
 impl Samples {
@@ -21,14 +39,52 @@ impl Samples {
     /// # Errors
     /// When one of them has another number of samples.
     pub fn new(input: Mat<f64>, initial: Mat<f64>, target: Mat<f64>) -> Result<Self, ShapeError> {
-        let samples = Self { input, initial, target };
+        let samples = Self::unweighted(input, initial, target);
         samples.check_rows()?;
         Ok(samples)
     }
 
+    /// As [`Self::new`], of as many inputs, initial states and targets.
+    pub(crate) fn unweighted(input: Mat<f64>, initial: Mat<f64>, target: Mat<f64>) -> Self {
+        let weight = Mat::zeros(input.nrows(), 0);
+        Self { input, initial, target, weight }
+    }
+
+    /// The same samples, each with a weight w of its own: the loss of a mini-batch is then the reduction's factor times
+    /// Σ wₛLₛ. A mean still divides by the number of samples b and not by Σ wₛ, so that a sample of weight 1 counts the
+    /// same whatever mini-batch it is in; weights whose mean is 1 keep the size of the loss.
+    ///
+    /// # Errors
+    /// When there are more or fewer weights than samples, or one is negative or not finite.
+    ///
+    /// # Example
+    /// ```
+    /// use halfinverse::{Samples, faer::Mat};
+    /// let samples = Samples::new(Mat::zeros(3, 1), Mat::zeros(3, 0), Mat::zeros(3, 2))?;
+    /// assert_eq!(samples.weights(), None);
+    /// let samples = samples.with_weights(&[1.0, 0.5, 2.0])?;
+    /// assert_eq!(samples.range(1, 2).weights(), Some(&[0.5, 2.0][..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn with_weights(self, weights: &[f64]) -> Result<Self, WeightError> {
+        ShapeError::check("the samples", "weights", self.len(), weights.len())?;
+        let refused = |weight: &f64| !(*weight >= 0.0 && weight.is_finite());
+        if let Some(sample) = weights.iter().position(refused) {
+            return Err(WeightError::Value { sample, weight: weights[sample] });
+        }
+        Ok(Self { weight: Mat::from_fn(weights.len(), 1, |s, _| weights[s]), ..self })
+    }
+
+    /// The samples' weights, where they have some.
+    #[must_use]
+    pub fn weights(&self) -> Option<&[f64]> {
+        (self.weight.ncols() > 0).then(|| self.weight.col_as_slice(0))
+    }
+
     fn check_rows(&self) -> Result<(), ShapeError> {
         ShapeError::check("the initial states", "samples", self.len(), self.initial.nrows())?;
-        ShapeError::check("the targets", "samples", self.len(), self.target.nrows())
+        ShapeError::check("the targets", "samples", self.len(), self.target.nrows())?;
+        ShapeError::check("the weights", "samples", self.len(), self.weight.nrows())
     }
 
     /// Number of samples.
@@ -43,19 +99,28 @@ impl Samples {
         self.len() == 0
     }
 
-    /// So many samples of the same kind, all 0.
+    /// So many samples of the same kind, all 0, weights too.
     #[must_use]
     pub fn zeros_like(&self, count: usize) -> Self {
-        let zeros = |matrix: &Mat<f64>| Mat::zeros(count, matrix.ncols());
-        Self { input: zeros(&self.input), initial: zeros(&self.initial), target: zeros(&self.target) }
+        self.map(|matrix| Mat::zeros(count, matrix.ncols()))
     }
 
-    /// The three matrices of these samples beside those of others.
-    fn pairs<'a>(&'a self, other: &'a mut Self) -> [(&'a Mat<f64>, &'a mut Mat<f64>); 3] {
+    fn map(&self, of: impl Fn(&Mat<f64>) -> Mat<f64>) -> Self {
+        Self {
+            input: of(&self.input),
+            initial: of(&self.initial),
+            target: of(&self.target),
+            weight: of(&self.weight),
+        }
+    }
+
+    /// The matrices of these samples beside those of others; the weights last.
+    fn pairs<'a>(&'a self, other: &'a mut Self) -> [(&'a Mat<f64>, &'a mut Mat<f64>); 4] {
         [
             (&self.input, &mut other.input),
             (&self.initial, &mut other.initial),
             (&self.target, &mut other.target),
+            (&self.weight, &mut other.weight),
         ]
     }
 
@@ -72,7 +137,8 @@ impl Samples {
             return Err(ShapeError::new("the data", "samples or more", index + 1, self.len()));
         }
         for (from, to) in self.pairs(batch) {
-            if to.nrows() != indices.len() {
+            // Samples have weights or not, as those have that they come from.
+            if to.shape() != (indices.len(), from.ncols()) {
                 *to = Mat::zeros(indices.len(), from.ncols());
             }
             for j in 0..from.ncols() {
@@ -88,6 +154,12 @@ impl Samples {
     /// Copies all samples of `batch` to `first` and on, from the end to the start again.
     pub(crate) fn put(&mut self, batch: &Self, first: usize) {
         let count = self.len();
+        if self.weight.ncols() < batch.weight.ncols() {
+            self.weight = Mat::full(count, 1, 1.0);
+        }
+        if self.weight.ncols() > batch.weight.ncols() {
+            (0..batch.len()).for_each(|i| self.weight[((first + i) % count, 0)] = 1.0);
+        }
         for (from, to) in batch.pairs(self) {
             for j in 0..from.ncols().min(to.ncols()) {
                 let to = to.col_as_slice_mut(j);
@@ -107,11 +179,10 @@ impl Samples {
     /// `count` samples from `start` on, or fewer at the end.
     #[must_use]
     pub fn range(&self, start: usize, count: usize) -> Self {
-        let part = |matrix: &Mat<f64>| {
+        self.map(|matrix| {
             let start = start.min(matrix.nrows());
             matrix.subrows(start, count.min(matrix.nrows() - start)).to_owned()
-        };
-        Self { input: part(&self.input), initial: part(&self.initial), target: part(&self.target) }
+        })
     }
 
     /// Refuses samples that have other numbers of components than these, or none at all.

@@ -1,43 +1,83 @@
-//! The objective's curvature over a mini-batch: one number h, and where it differs from outcome to outcome the weights
-//! wᵢ = √(hᵢ/h) with h the mean of all hᵢ, by which rows of J are multiplied and g is divided.
+//! What objective and samples make of a mini-batch's outcomes: Σ wₛLₛ with its gradient, and its curvature.
+//!
+//! The curvature is one number h, and where it differs from outcome to outcome or from sample to sample the weights
+//! wᵢ = √(hᵢ/h) with h the mean of all hᵢ, by which rows of J are multiplied and g is divided. A sample's own weight is
+//! a factor of its hᵢ, as it is of its loss.
 
 use faer::prelude::ReborrowMut;
 use faer::{Mat, MatMut, MatRef};
 
+use super::Samples;
 use crate::linear::columns::{column, column_mut};
 use crate::objective::{Curvature, Objective};
 
-/// Curvature of a mini-batch at the last outcomes that it was told of.
+/// Loss and curvature of a mini-batch, the reduction's factor left out.
 #[derive(Debug, Clone)]
 pub(super) struct Weights {
-    /// h, the reduction's factor left out.
+    /// h at the last outcomes that it was told of.
     pub(super) mean: f64,
-    /// w (b × m), where the curvature is not the same for all.
+    /// wᵢ (b × m), where the curvature is not the same for all.
     each: Option<Mat<f64>>,
+    /// Lₛ.
+    losses: Vec<f64>,
 }
 
 impl Weights {
-    pub(super) fn new(objective: &dyn Objective) -> Self {
-        match objective.curvature() {
-            Curvature::Uniform(mean) => Self { mean, each: None },
-            Curvature::PerOutcome(_) => Self { mean: 1.0, each: Some(Mat::new()) },
-        }
+    pub(super) fn new(samples: usize) -> Self {
+        Self { mean: 1.0, each: None, losses: vec![0.0; samples] }
     }
 
-    /// Takes in the outcomes of an evaluation.
-    pub(super) fn update(
+    /// Σ wₛLₛ for the outcomes of these samples.
+    pub(super) fn loss(
         &mut self,
         objective: &dyn Objective,
         outcome: MatRef<'_, f64>,
-        target: MatRef<'_, f64>,
-    ) {
-        let (Some(each), Curvature::PerOutcome(curvature)) = (&mut self.each, objective.curvature()) else {
+        samples: &Samples,
+    ) -> f64 {
+        objective.losses(outcome, samples.target.as_ref(), &mut self.losses, None);
+        self.sum(samples)
+    }
+
+    /// The same, its gradient into `gradient` (b × m); takes in the curvature.
+    pub(super) fn forward(
+        &mut self,
+        objective: &dyn Objective,
+        outcome: MatRef<'_, f64>,
+        samples: &Samples,
+        mut gradient: MatMut<'_, f64>,
+    ) -> f64 {
+        let target = samples.target.as_ref();
+        objective.losses(outcome, target, &mut self.losses, Some(gradient.rb_mut()));
+        if let Some(weights) = samples.weights() {
+            (0..gradient.ncols()).for_each(|c| scale(column_mut(gradient.rb_mut(), c), weights));
+        }
+        self.update(objective.curvature(), outcome, samples);
+        self.sum(samples)
+    }
+
+    fn sum(&self, samples: &Samples) -> f64 {
+        match samples.weights() {
+            Some(weights) => self.losses.iter().zip(weights).map(|(loss, weight)| loss * weight).sum(),
+            None => self.losses.iter().sum(),
+        }
+    }
+
+    fn update(&mut self, curvature: Curvature<'_>, outcome: MatRef<'_, f64>, samples: &Samples) {
+        if let (Curvature::Uniform(h), None) = (&curvature, samples.weights()) {
+            (self.mean, self.each) = (*h, None);
             return;
-        };
+        }
+        let each = self.each.get_or_insert_with(Mat::new);
         if each.shape() != outcome.shape() {
             *each = Mat::zeros(outcome.nrows(), outcome.ncols());
         }
-        curvature(outcome, target, each.as_mut());
+        match curvature {
+            Curvature::Uniform(h) => each.fill(h),
+            Curvature::PerOutcome(h) => h(outcome, samples.target.as_ref(), each.as_mut()),
+        }
+        if let Some(weights) = samples.weights() {
+            (0..each.ncols()).for_each(|c| scale(each.col_as_slice_mut(c), weights));
+        }
         let sum: f64 = (0..each.ncols()).flat_map(|c| each.col_as_slice(c)).sum();
         let mean = sum / (each.nrows() * each.ncols()) as f64;
         self.mean = if mean > 0.0 && mean.is_finite() { mean } else { 1.0 };

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use faer::Mat;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use toml::Value;
 
 pub use data::Generator;
 pub use forecast::{Forecast, Part};
@@ -68,9 +69,11 @@ impl Named {
             let found = format!("{:?}", settings.network.hidden);
             return Err(SettingError::new("network.hidden", found, expected));
         }
+        let weights = objective.settings.get("weights").and_then(Value::as_array);
+        let key = if weights.is_some_and(|list| !list.is_empty()) { "weights" } else { "kind" };
         let objective = registry.build_objective(&objective.kind, &objective.settings)?;
         let model = Model::of(network, simulator, objective)
-            .map_err(|error| SettingError::misfit("objective.kind", error))?
+            .map_err(|error| SettingError::misfit(key, error).within("objective"))?
             .reduced_by(settings.objective.reduction);
         let named = Self { model, generator };
         for i in 0..=settings.before.len() {
@@ -124,11 +127,12 @@ impl Named {
 
     fn no_samples(&self) -> Samples {
         let simulator = self.model.simulator();
-        Samples {
-            input: Mat::zeros(0, self.generator.inputs()),
-            initial: Mat::zeros(0, simulator.initials()),
-            target: Mat::zeros(0, simulator.outcomes()),
-        }
+        let none = |columns: usize| Mat::zeros(0, columns);
+        Samples::unweighted(
+            none(self.generator.inputs()),
+            none(simulator.initials()),
+            none(simulator.outcomes()),
+        )
     }
 
     fn sizes(&self, batch: usize) -> Sizes {

@@ -17,11 +17,12 @@ use super::data::{self, Generator};
 use super::settings::{NetworkSettings, Settings};
 use crate::error::SettingError;
 use crate::network::{
-    Dense, DenseSettings, Layer, Network, NetworkError, ResidualSettings, Setup as LayerSetup, Units,
-    UnitsSettings,
+    Bounds, BoundsSettings, Dense, DenseSettings, Layer, Network, NetworkError, ResidualSettings,
+    Setup as LayerSetup, Units, UnitsSettings,
 };
 use crate::objective::{
-    Objective, OverlapSettings, RelativeErrorSettings, Setup as ObjectiveSetup, SquaredErrorSettings,
+    CauchySettings, HuberSettings, Objective, OverlapSettings, RelativeErrorSettings,
+    Setup as ObjectiveSetup, SquaredErrorSettings,
 };
 use crate::optimizer::{ENTRIES, Entry, Setup as OptimizerSetup};
 use crate::simulator::{
@@ -82,6 +83,8 @@ impl Registry {
             .objective::<SquaredErrorSettings>()
             .objective::<OverlapSettings>()
             .objective::<RelativeErrorSettings>()
+            .objective::<HuberSettings>()
+            .objective::<CauchySettings>()
             .data::<data::UniformSettings>()
             .data::<data::EigenstatesSettings>()
             .data::<data::LaplacianOfNoiseSettings>()
@@ -89,7 +92,8 @@ impl Registry {
             .data::<data::BumpSettings>()
             .layer::<DenseSettings>()
             .layer::<UnitsSettings>()
-            .layer::<ResidualSettings>();
+            .layer::<ResidualSettings>()
+            .layer::<BoundsSettings>();
         registry.optimizers.extend(ENTRIES.iter().map(|entry| entry()));
         for text in TASKS {
             registry = registry.task(text).expect("the crate's own task files");
@@ -307,7 +311,7 @@ impl Registry {
     }
 
     /// The network between so many inputs and controls: hidden layers with their activation, or the layers listed; and
-    /// a dense layer to the controls.
+    /// a dense layer to the controls, which has the bounds.
     pub(super) fn build_network(
         &self,
         settings: &NetworkSettings,
@@ -336,6 +340,10 @@ impl Registry {
             ));
         }
         layers.push(Box::new(Dense::new(width, controls).map_err(refuse)?));
+        if !settings.bounds.is_empty() {
+            let bounds = Bounds::new(&settings.bounds, controls);
+            layers.push(Box::new(bounds.map_err(|error| error.within("network"))?));
+        }
         Network::new(layers).map_err(refuse)
     }
 

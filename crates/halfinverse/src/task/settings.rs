@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::error::SettingError;
-use crate::network::{Activation, Init};
+use crate::network::{Activation, Init, Limits};
 use crate::objective::Reduction;
 use crate::spectral::Solver;
 use crate::tables;
@@ -87,6 +87,9 @@ pub struct NetworkSettings {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
     pub layers: Vec<Table>,
+    /// Lower and upper bound of all controls, or a list of such pairs, one for each; -inf and inf where there is none.
+    #[serde(default = "Limits::none")]
+    pub bounds: Limits,
 }
 
 /// The data by their kind.
@@ -209,6 +212,7 @@ impl Settings {
                 activation: Activation::Tanh,
                 init: Init::GlorotUniform,
                 layers: Vec::new(),
+                bounds: Limits::none(),
             },
             objective: ObjectiveSettings::default(),
             data: DataSettings { train: 4096, test: 1024, ..DataSettings::default() },

@@ -26,13 +26,15 @@ pub(super) struct Supply {
 pub(super) struct Kept {
     /// Where the family is in a large mini-batch, or the next sample goes in the matrices.
     position: usize,
-    /// Samples of the last mini-batches, where these are small: inputs, initial states, targets.
+    /// Samples of the last mini-batches, where these are small: inputs, initial states, targets, weights.
     #[serde(with = "matrix")]
     input: faer::Mat<f64>,
     #[serde(with = "matrix")]
     initial: faer::Mat<f64>,
     #[serde(with = "matrix")]
     target: faer::Mat<f64>,
+    #[serde(with = "matrix")]
+    weight: faer::Mat<f64>,
 }
 
 impl Supply {
@@ -43,13 +45,13 @@ impl Supply {
         (wanted, probed): (usize, usize),
         threads: usize,
     ) -> Result<Self, ShapeError> {
-        let Samples { input, initial, target } = like.zeros_like(0);
+        let Samples { input, initial, target, weight } = like.zeros_like(0);
         Ok(Self {
             wanted,
             probed,
             problem: source.problem(like.zeros_like(wanted), threads)?,
             probe: source.problem(like.zeros_like(2 * probed), threads)?,
-            kept: Kept { position: 0, input, initial, target },
+            kept: Kept { position: 0, input, initial, target, weight },
         })
     }
 
@@ -102,11 +104,13 @@ impl Kept {
             input: take(&mut self.input),
             initial: take(&mut self.initial),
             target: take(&mut self.target),
+            weight: take(&mut self.weight),
         }
     }
 
     fn put_back(&mut self, samples: Samples) {
-        Samples { input: self.input, initial: self.initial, target: self.target } = samples;
+        Samples { input: self.input, initial: self.initial, target: self.target, weight: self.weight } =
+            samples;
     }
 
     /// Whether this can have been kept by a supply like the other.
@@ -118,5 +122,6 @@ impl Kept {
             && alike(&self.input, &other.input)
             && alike(&self.initial, &other.initial)
             && alike(&self.target, &other.target)
+            && alike(&self.weight, &other.weight)
     }
 }

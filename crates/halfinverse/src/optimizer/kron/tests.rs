@@ -15,7 +15,7 @@ fn problem(hidden: &[usize], shift: f64) -> NetworkProblem {
     let input = Mat::from_fn(16, 2, |s, j| (1.7 * s as f64 + 2.9 * j as f64 + shift).sin());
     let target = Mat::from_fn(16, 3, |s, c| factors[c] * (input[(s, 0)] + c as f64 * input[(s, 1)] - 0.3));
     let initial = Mat::zeros(16, 0);
-    NetworkProblem::new(&model, Samples { input, initial, target }, 1).unwrap()
+    NetworkProblem::new(&model, Samples::unweighted(input, initial, target), 1).unwrap()
 }
 
 fn start(problem: &NetworkProblem) -> Vec<f64> {

@@ -50,6 +50,6 @@ impl Generator for Eigenstates {
                     states.iter().zip(&weights).map(|(state, w)| state[j] * w / length).sum();
             }
         }
-        Samples { input: target.clone(), initial, target }
+        Samples::unweighted(target.clone(), initial, target)
     }
 }

@@ -68,6 +68,6 @@ impl Generator for LaplacianOfNoise {
         }
         let mut target = Mat::zeros(count, width * height);
         self.poisson.laplacian(noise.as_ref(), target.as_mut());
-        Samples { input: target.clone(), initial: Mat::zeros(count, 0), target }
+        Samples::unweighted(target.clone(), Mat::zeros(count, 0), target)
     }
 }

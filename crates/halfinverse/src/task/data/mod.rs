@@ -77,11 +77,8 @@ fn settings_of<S: crate::simulator::Setup>(context: Context<'_>, own: &str) -> R
 /// Points uniform on [−1, 1), and a function of them.
 fn function(count: usize, rng: &mut dyn Rng, f: impl Fn(f64) -> Vec<f64>) -> Samples {
     let outputs = f(0.0).len();
-    let mut samples = Samples {
-        input: Mat::zeros(count, 1),
-        initial: Mat::zeros(count, 0),
-        target: Mat::zeros(count, outputs),
-    };
+    let mut samples =
+        Samples::unweighted(Mat::zeros(count, 1), Mat::zeros(count, 0), Mat::zeros(count, outputs));
     for s in 0..count {
         let x = 2.0 * rng.random::<f64>() - 1.0;
         samples.input[(s, 0)] = x;

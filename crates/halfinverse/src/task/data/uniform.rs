@@ -75,6 +75,6 @@ impl Generator for Uniform {
             Some(target) => Mat::from_fn(count, target.len(), |_, c| target[c]),
             None => states.clone(),
         };
-        Samples { input: states.clone(), initial: states, target }
+        Samples::unweighted(states.clone(), states, target)
     }
 }
