@@ -2,7 +2,7 @@
 
 use super::{Optimizer, State, StateError, StepReport, descend};
 use crate::fault::StepError;
-use crate::linear::vectors::dot;
+use crate::linear::vectors::{dot, norm};
 use crate::problem::Problem;
 
 /// What makes a direction of a gradient.
@@ -54,12 +54,15 @@ impl<R: Rule> FirstOrder<R> {
 impl<R: Rule> Optimizer for FirstOrder<R> {
     fn step(&mut self, problem: &mut dyn Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
         self.gradient.resize(theta.len(), 0.0);
-        let loss = problem.gradient(theta, &mut self.gradient)? / problem.weight();
+        let weight = problem.weight();
+        let loss = problem.gradient(theta, &mut self.gradient)? / weight;
         check_gradient(&self.gradient)?;
+        let gradient_norm = Some(norm(&self.gradient) / weight);
         self.rule.direct(theta, &mut self.gradient);
         let learning_rate = self.rule.learning_rate();
         let update_norm = descend(theta, &self.gradient, learning_rate)?;
-        Ok(StepReport { loss, update_norm, learning_rate: Some(learning_rate), ..StepReport::default() })
+        let learning_rate = Some(learning_rate);
+        Ok(StepReport { loss, update_norm, learning_rate, gradient_norm, ..StepReport::default() })
     }
 
     fn save(&self) -> State {

@@ -31,8 +31,7 @@
 //!
 //! Source: Martens, Grosse, *Optimizing Neural Networks with Kronecker-factored Approximate Curvature*, ICML 2015; the
 //! momentum: Liu, Belkin, *Accelerating SGD with Momentum for Over-parameterized Learning*, ICLR 2020; the mean:
-//! Shamir, Zhang,
-//! *Stochastic Gradient Descent for Non-smooth Optimization*, ICML 2013.
+//! Shamir, Zhang, *Stochastic Gradient Descent for Non-smooth Optimization*, ICML 2013.
 
 mod factors;
 mod ratio;
@@ -467,6 +466,7 @@ impl Optimizer for Kron {
             step_length: Some(nu),
             kappa: Some(self.settings.kappa),
             lambda: Some(self.memory.lambda),
+            gradient_norm: Some(norm(&self.memory.motion.gradient) / weight),
             ..StepReport::default()
         })
     }

@@ -129,6 +129,7 @@ impl Optimizer for Lbfgs {
         let weight = problem.weight();
         let loss = problem.gradient(theta, &mut self.gradient)?;
         check_gradient(&self.gradient)?;
+        let gradient_norm = Some(norm(&self.gradient) / weight);
         self.delta.clone_from(&self.gradient);
         self.apply_inverse();
         let mut slope = dot(&self.gradient, &self.delta);
@@ -157,6 +158,7 @@ impl Optimizer for Lbfgs {
                         loss: loss / weight,
                         update_norm,
                         learning_rate: Some(rate),
+                        gradient_norm,
                         ..StepReport::default()
                     });
                 }
@@ -170,6 +172,7 @@ impl Optimizer for Lbfgs {
             loss: loss / weight,
             learning_rate: Some(rate),
             rejected: true,
+            gradient_norm,
             ..StepReport::default()
         })
     }
