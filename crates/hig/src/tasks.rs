@@ -89,7 +89,7 @@ fn text(registry: &Registry) -> Result<(), Failure> {
         "A run stops at the first of stop.steps, stop.epochs, stop.time (seconds), stop.target_loss (test loss);",
         "  stop.patience = n: n evaluations in a row without a new lowest test loss;",
         "  stop.relative_loss = x: the test loss changed by at most x of itself since the evaluation before, and a step moved the parameters;",
-        "  stop.step = x: a step moved the parameters by at most x(|parameters| + x), but not by 0;",
+        "  stop.step = x: a step moved the parameters by at most x(|parameters| + x), but above round-off;",
         "  stop.gradient = x: the mini-batch's gradient is at most x times as long as at the first step, with optimizers that tell it;",
         "  stop.still = n: n steps in a row did not change the parameters above round-off; 0 for never.",
     ] {

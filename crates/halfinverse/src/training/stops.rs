@@ -6,9 +6,11 @@
 //! | `target_loss` = x | test loss ≤ x | at rows |
 //! | `relative_loss` = x | the test loss changed by at most x of itself since the row before, and a step moved θ in between | at rows |
 //! | `patience` = n | n rows in a row brought no new lowest test loss | at rows |
-//! | `step` = x | 0 < \|Δθ\| ≤ x(\|θ\| + x) for a step that was kept | after every step |
+//! | `step` = x | \|Δθ\| ≤ x(\|θ\| + x), but above round-off, for a step that was kept | after every step |
 //! | `gradient` = x | \|∇L\| ≤ x times that of the run's first step, each on its own mini-batch | after every step |
 //! | `still` = n | n steps in a row left θ where it was, up to round-off | after every step |
+//!
+//! θ is where it was, up to round-off, when |Δθ| ≤ ε|θ|: a step that short has not converged, it stands still.
 //!
 //! Rows are those of the run's cadence; one that only the end called for does not count, so that a resumed run ends where
 //! one that was not stopped would have.
@@ -39,7 +41,7 @@ pub struct StopSettings {
     /// When the test loss changed by at most this part of itself since the evaluation before, and a step moved θ.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relative_loss: Option<f64>,
-    /// When a step moved θ by at most x(|θ| + x), but not by 0.
+    /// When a step moved θ by at most x(|θ| + x), but above round-off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step: Option<f64>,
     /// When a mini-batch's gradient is at most so long, relative to that of the run's first step.
@@ -211,7 +213,7 @@ pub(super) struct Standing {
     /// |∇L| at the run's first step that told it, and at the present optimizer's last one.
     first_gradient: Option<f64>,
     gradient: Option<f64>,
-    /// |Δθ| and |θ| of the last step, where it was kept and moved θ.
+    /// |Δθ| and |θ| of the last step, where it was kept and moved θ above round-off.
     step: Option<(f64, f64)>,
     /// Steps in a row that did not change θ above round-off.
     still: u64,
@@ -229,8 +231,8 @@ impl Standing {
             self.first_gradient.get_or_insert(norm);
             self.gradient = Some(norm);
         }
-        self.step = Some((moved, length)).filter(|_| !report.rejected && moved > 0.0);
         self.still = if moved > f64::EPSILON * length { 0 } else { self.still + 1 };
+        self.step = Some((moved, length)).filter(|_| !report.rejected && self.still == 0);
         self.still
     }
 
