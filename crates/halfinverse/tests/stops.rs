@@ -190,6 +190,7 @@ fn stops_that_no_run_can_reach_are_refused_and_one_new_stop_is_enough() {
         (StopSettings { patience: Some(0), ..none() }, "stop.patience"),
         (StopSettings { relative_loss: Some(0.0), ..none() }, "stop.relative_loss"),
         (StopSettings { step: Some(f64::NAN), ..none() }, "stop.step"),
+        (StopSettings { step: Some(3.0), ..none() }, "stop.step"),
         (StopSettings { gradient: Some(1.0), ..none() }, "stop.gradient"),
         (StopSettings { still: 5, ..none() }, "stop"),
     ] {

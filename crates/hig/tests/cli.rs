@@ -346,7 +346,7 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["train", "oscillators", "--target-loss", "-1"], &["positive"]),
     (&["train", "oscillators", "--patience", "0"], &["`stop.patience` is 0", "--patience"]),
     (&["train", "oscillators", "--set", "stop.gradient=2"], &["`stop.gradient` is 2", "below 1"]),
-    (&["train", "oscillators", "--set", "stop.relative_loss=-1"], &["`stop.relative_loss`", "positive"]),
+    (&["train", "oscillators", "--set", "stop.relative_loss=-1"], &["`stop.relative_loss`", "above 0"]),
     (&["train", "oscillators", "--steps", "5", "--set", "stop.steps=6"], &["given twice", "keep one"]),
     (&["train", "oscillators", "--optimizer", "adam", "--kappa", "0.5"], &["no setting of adam", "beta1"]),
     (&["train", "oscillators", "--out", "full"], &["not empty", "--out"]),

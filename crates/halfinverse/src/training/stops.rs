@@ -95,21 +95,21 @@ impl StopSettings {
                 return Err(SettingError::new(key, 0, "at least 1"));
             }
         }
-        for (key, value) in [
-            ("time", self.time),
-            ("target_loss", self.target_loss),
-            ("relative_loss", self.relative_loss),
-            ("step", self.step),
-            ("gradient", self.gradient),
-        ] {
+        for (key, value) in [("time", self.time), ("target_loss", self.target_loss)] {
             if let Some(value) = value {
                 SettingError::check_positive(key, value)?;
             }
         }
-        match self.gradient.filter(|&part| part >= 1.0) {
-            Some(part) => Err(SettingError::new("gradient", part, "below 1, a part of the first gradient")),
-            None => Ok(()),
+        for (key, part, of) in [
+            ("relative_loss", self.relative_loss, "the test loss"),
+            ("step", self.step, "|θ|; a number of steps to end after is `stop.steps`"),
+            ("gradient", self.gradient, "the first gradient"),
+        ] {
+            if let Some(part) = part.filter(|part| !(*part > 0.0 && *part < 1.0)) {
+                return Err(SettingError::new(key, part, format!("above 0 and below 1, a part of {of}")));
+            }
         }
+        Ok(())
     }
 }
 

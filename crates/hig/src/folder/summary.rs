@@ -36,7 +36,7 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    /// None where the text is none. Beside the text, at most 24 bytes for each of its bytes and 4 KiB.
+    /// None where the text is none. Beside the text, at most 32 bytes for each of its bytes and 4 KiB.
     pub(super) fn from_json(text: &[u8]) -> Option<Self> {
         serde_json::from_slice(text).ok()
     }
