@@ -70,7 +70,7 @@ pub(crate) struct SettingArguments {
     /// Seed of initial weights and shuffling
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(crate) seed: Option<String>,
-    /// Threads; 0 for all cores
+    /// Threads, at most as many as there are cores; 0 for all of them
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(crate) threads: Option<String>,
     /// What is done about a step that fails or a loss that blows up: stop, roll-back or skip
@@ -102,6 +102,9 @@ pub(crate) struct BudgetArguments {
     /// Stop at this test loss
     #[arg(long, value_name = "X", allow_hyphen_values = true)]
     pub(crate) target_loss: Option<String>,
+    /// Stop after so many evaluations in a row without a new lowest test loss
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub(crate) patience: Option<String>,
 }
 
 /// What `compare` and `ablate` share.
@@ -160,7 +163,7 @@ pub(crate) struct TrainArguments {
     pub(crate) settings: SettingArguments,
     #[command(flatten)]
     pub(crate) budget: BudgetArguments,
-    /// Start from the parameters of a checkpoint, or of a run's folder
+    /// Start from the parameters of a checkpoint, of a run's folder, or of its best.safetensors
     #[arg(long, value_name = "CHECKPOINT")]
     pub(crate) from: Option<PathBuf>,
     /// Folder for the run's files; default: the next free runs/TASK-OPTIMIZER-N

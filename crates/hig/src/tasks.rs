@@ -86,7 +86,12 @@ fn text(registry: &Registry) -> Result<(), Failure> {
     for line in [
         "Settings go behind --set, as in --set network.hidden=[32,32]; optimizer settings as optimizer.NAME.",
         "0 stands for all cores in training.threads, and for at most 5 % of the time in training.evaluate_every.",
-        "A run stops at the first of stop.steps, stop.epochs, stop.time (seconds) and stop.target_loss (test loss).",
+        "A run stops at the first of stop.steps, stop.epochs, stop.time (seconds), stop.target_loss (test loss);",
+        "  stop.patience = n: n evaluations in a row without a new lowest test loss;",
+        "  stop.relative_loss = x: the test loss changed by at most x of itself since the evaluation before, and a step moved the parameters;",
+        "  stop.step = x: a step moved the parameters by at most x(|parameters| + x), but above round-off;",
+        "  stop.gradient = x: the mini-batch's gradient is at most x times as long as at the first step, with optimizers that tell it;",
+        "  stop.still = n: n steps in a row did not change the parameters above round-off; 0 for never.",
     ] {
         put(line);
     }

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use halfinverse::task::{Registry, Settings, Task};
-use halfinverse::training::{Trainer, checkpoint_exists, resume as restore};
+use halfinverse::training::{StopReason, Trainer, checkpoint_exists, resume as restore, write_checkpoint};
 
 use crate::arguments::{ResumeArguments, TrainArguments};
 use crate::failure::Failure;
-use crate::folder::{CHECKPOINT, CONFIG, Folder, Metrics, REPORT, SUMMARY, Summary};
+use crate::folder::{BEST, CHECKPOINT, CONFIG, Folder, Metrics, REPORT, SUMMARY, Summary};
 use crate::picture::Pictures;
 use crate::run::{exit_code, spectrum, start};
 use crate::voice::{program, put, say};
@@ -91,12 +91,17 @@ pub(crate) fn resume(
     let mut trainer = restore(&task.parts(), &checkpoint)
         .map_err(|error| Failure::new(format!("cannot go on from the checkpoint: {error}")))?;
     let rows = folder.cut_metrics(trainer.rows())?;
+    if extended && trainer.restart_counts() {
+        // Before it is noted that there is more to do: a kill in between changes nothing.
+        write_checkpoint(&trainer, &checkpoint).map_err(|error| folder.stopped(&error.to_string()))?;
+    }
     put_in_order()?;
     let summary = summary.filter(|summary| summary.steps == trainer.steps());
     let (wall, elapsed) = clock(summary.as_ref(), &rows);
     trainer.set_clock(wall, elapsed);
     interrupt::listen()?;
-    let mut watcher = Watcher::after(&task, &folder, lock, rows, speech.quiet)?;
+    let shown = (rows, trainer.notices().len());
+    let mut watcher = Watcher::after(&task, &folder, lock, shown, speech.quiet)?;
     watcher.kept_mut().solver = summary.and_then(|summary| summary.solver);
     watcher.kept_mut().spectrum.start = folder.spectrum().unwrap_or_default().start;
     finish(&task, trainer, watcher, &folder, pictures, speech)
@@ -174,22 +179,22 @@ fn finish(
     if speech.json {
         put(summary.json());
     }
-    for line in closing_lines(&summary, &watcher.kept().rows, folder) {
+    for line in closing_lines(&summary, &reason, &watcher.kept().rows, folder) {
         say(speech.quiet, &line);
     }
     Ok(exit_code(&reason, task.settings(), &summary))
 }
 
-fn closing_lines(summary: &Summary, rows: &[Metrics], folder: &Folder) -> Vec<String> {
+fn closing_lines(summary: &Summary, reason: &StopReason, rows: &[Metrics], folder: &Folder) -> Vec<String> {
     let solver = summary.solver.as_ref().map_or_else(String::new, |solver| format!(" ({solver})"));
     let ms = summary.ms_per_step.map_or_else(String::new, |ms| format!(", {ms:.2} ms per step"));
     let loss = |loss: Option<f64>| loss.map_or_else(|| "not finite".to_owned(), |loss| format!("{loss:.3e}"));
     let first = rows.first().map(|row| row.test_loss).filter(|loss| loss.is_finite());
-    let best =
-        rows.iter().find(|row| Some(row.test_loss) == summary.best_test_loss).map_or(0, |row| row.step);
+    let best = summary.best_step.unwrap_or(0);
+    let seen = reason.seen().map_or_else(String::new, |seen| format!(": {seen}"));
     let mut lines = vec![
         format!(
-            "{}, {}{solver}, seed {}: {} steps in {:.1} s of training{ms}; stopped by {}",
+            "{}, {}{solver}, seed {}: {} steps in {:.1} s of training{ms}; stopped by {}{seen}",
             summary.task, summary.optimizer, summary.seed, summary.steps, summary.wall_s, summary.stop_reason
         ),
         format!(
@@ -199,6 +204,10 @@ fn closing_lines(summary: &Summary, rows: &[Metrics], folder: &Folder) -> Vec<St
             loss(summary.best_test_loss),
         ),
     ];
+    if summary.better_before().is_some() {
+        lines.push(format!("the parameters of step {best}: {}", folder.file(BEST).display()));
+    }
+    lines.extend(summary.notices.iter().cloned());
     let faults = rows.iter().map(|row| row.faults).sum::<u64>();
     if faults > 0 {
         lines.push(format!(

@@ -4,25 +4,32 @@ use std::fs::File;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
+use halfinverse::network::Tensor;
 use halfinverse::optimizer::StepReport;
+use halfinverse::problem::Source;
 use halfinverse::task::Task;
 use halfinverse::training::{
-    Flow, Observer, Progress, Row, StopReason, StopSettings, Trainer, TrainingError, write_checkpoint,
+    Best, Flow, Observer, Progress, Row, StopReason, StopSettings, Trainer, TrainingError, write_checkpoint,
+    write_parameters,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::failure::Failure;
 use crate::folder::{
-    CHECKPOINT, CONFIG, Folder, METRICS, Metrics, MetricsWriter, SUMMARY, Spectrum, Summary, peak_rss_bytes,
+    BEST, CHECKPOINT, CONFIG, Folder, METRICS, Metrics, MetricsWriter, SUMMARY, Spectrum, Summary,
+    peak_rss_bytes,
 };
 use crate::interrupt;
-use crate::voice::complain;
+use crate::voice::{complain, say};
 
 /// What is kept of a run, and where.
 pub(crate) struct Watcher {
     kept: Kept,
     home: Home,
     bar: Bar,
+    /// Notices that were said, and whether any are.
+    said: usize,
+    quiet: bool,
     /// Time between checkpoints, and when the next one comes.
     every: Duration,
     next: Instant,
@@ -43,6 +50,9 @@ struct Home {
     metrics: MetricsWriter,
     /// `config.toml`.
     config: String,
+    /// Names of the parameters, and the step of those that were last written as the best.
+    tensors: Vec<Tensor>,
+    best: Option<u64>,
     /// Whether the folder is another run's by now.
     ousted: bool,
 }
@@ -69,16 +79,16 @@ impl Watcher {
         Ok(Self::with(task, folder, lock, metrics, Vec::new(), quiet))
     }
 
-    /// Of a run that is resumed after these rows.
+    /// Of a run that is resumed after these rows, and has said so many notices.
     pub(crate) fn after(
         task: &Task,
         folder: &Folder,
         lock: File,
-        rows: Vec<Metrics>,
+        (rows, said): (Vec<Metrics>, usize),
         quiet: bool,
     ) -> Result<Self, Failure> {
         let metrics = MetricsWriter::append_to(&folder.file(METRICS))?;
-        Ok(Self::with(task, folder, lock, metrics, rows, quiet))
+        Ok(Self { said, ..Self::with(task, folder, lock, metrics, rows, quiet) })
     }
 
     fn with(
@@ -94,8 +104,18 @@ impl Watcher {
         let config = task.settings().to_toml();
         Self {
             kept: Kept { rows, spectrum: Spectrum::default(), solver: None },
-            home: Home { folder: folder.clone(), lock, metrics, config, ousted: false },
+            home: Home {
+                folder: folder.clone(),
+                lock,
+                metrics,
+                config,
+                tensors: task.model().tensors(),
+                best: None,
+                ousted: false,
+            },
             bar: Bar::new(task.settings().stop.clone(), quiet),
+            said: 0,
+            quiet,
             every,
             next: Instant::now() + every,
         }
@@ -132,13 +152,22 @@ impl Watcher {
     ) -> Result<Summary, Failure> {
         let path = self.home.folder.file(CHECKPOINT);
         let write = || write_checkpoint(trainer, &path).map_err(|error| error.to_string());
-        self.home.keep(&self.kept, &write).map_err(|error| {
+        self.home.keep(&self.kept, trainer.best(), &write).map_err(|error| {
             // There is no checkpoint of this run left to resume from.
             if self.home.ousted { Failure::of_writing(error) } else { self.home.folder.stopped(&error) }
         })?;
         let summary = self.summarize(task, trainer, reason);
         self.home.folder.write(SUMMARY, &(summary.json() + "\n"))?;
         Ok(summary)
+    }
+
+    /// Says each kind of notice once.
+    fn say_new(&mut self, progress: &Progress<'_>) {
+        for noted in progress.notices().get(self.said..).unwrap_or_default() {
+            let line = format!("step {}: {}", noted.first, noted.notice);
+            self.bar.shown.suspend(|| say(self.quiet, &line));
+        }
+        self.said = progress.notices().len();
     }
 
     /// A checkpoint if it is time for one.
@@ -149,7 +178,7 @@ impl Watcher {
         let begun = Instant::now();
         let path = self.home.folder.file(CHECKPOINT);
         let write = || progress.write_checkpoint(&path).map_err(|error| error.to_string());
-        if let Err(error) = self.home.keep(&self.kept, &write) {
+        if let Err(error) = self.home.keep(&self.kept, progress.best(), &write) {
             let then = if self.home.ousted { "" } else { "; training goes on" };
             complain(&format!("step {}: {error}{then}", progress.steps()));
         }
@@ -159,7 +188,7 @@ impl Watcher {
     fn summarize(&self, task: &Task, trainer: &Trainer, reason: &StopReason) -> Summary {
         let settings = task.settings();
         let Kept { rows, solver, .. } = &self.kept;
-        let last = rows.last();
+        let (last, best) = (rows.last(), trainer.best());
         let finite = |loss: f64| Some(loss).filter(|loss| loss.is_finite());
         Summary {
             task: settings.task.clone(),
@@ -173,11 +202,13 @@ impl Watcher {
             elapsed_s: last.map_or(0.0, |row| row.elapsed_s),
             train_loss: last.and_then(|row| row.train_loss),
             test_loss: last.and_then(|row| finite(row.test_loss)),
-            best_test_loss: rows.iter().filter_map(|row| finite(row.test_loss)).min_by(f64::total_cmp),
+            best_test_loss: finite(best.loss),
+            best_step: finite(best.loss).map(|_| best.step),
             ms_per_step: trainer.ms_per_step(),
             peak_rss_bytes: peak_rss_bytes(),
             faults: trainer.faults() + u64::from(matches!(reason, StopReason::Diverged(_))),
             stop_reason: reason.to_string(),
+            notices: trainer.notices().iter().map(ToString::to_string).collect(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
@@ -192,8 +223,13 @@ pub(crate) fn broken_off(error: TrainingError, folder: &Folder) -> Failure {
 }
 
 impl Home {
-    /// Writes a checkpoint, and the folder again where it is gone.
-    fn keep(&mut self, kept: &Kept, write: &dyn Fn() -> Result<(), String>) -> Result<(), String> {
+    /// Writes a checkpoint, the best parameters where they are other ones, and the folder again where it is gone.
+    fn keep(
+        &mut self,
+        kept: &Kept,
+        best: &Best,
+        write: &dyn Fn() -> Result<(), String>,
+    ) -> Result<(), String> {
         let keeps = self.folder.keeps(&self.lock);
         if keeps == Some(false) {
             return Err(self.oust());
@@ -211,6 +247,11 @@ impl Home {
             self.make_again(kept).map_err(|failure| failure.to_string())?;
         }
         self.metrics.sync().map_err(|error| format!("cannot keep the metrics: {error}"))?;
+        if best.loss.is_finite() && self.best != Some(best.step) {
+            write_parameters(&self.tensors, &best.theta, &self.folder.file(BEST))
+                .map_err(|error| format!("cannot keep the best parameters: {error}"))?;
+            self.best = Some(best.step);
+        }
         write().map_err(|error| format!("cannot keep a checkpoint: {error}"))
     }
 
@@ -233,7 +274,7 @@ impl Home {
             .iter()
             .try_for_each(|row| metrics.append(row))
             .map_err(|error| Failure::of_writing(format!("cannot make {} again: {error}", path.display())))?;
-        self.metrics = metrics;
+        (self.metrics, self.best) = (metrics, None);
         complain(&format!("files were missing from {}; they are made again", path.display()));
         Ok(())
     }
@@ -244,7 +285,8 @@ impl Bar {
         let shown = !quiet && std::io::stderr().is_terminal();
         let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(POSITIONS), target);
-        let style = ProgressStyle::with_template("{bar:30} {percent:>3}%  {msg}").expect("a valid template");
+        let style =
+            ProgressStyle::with_template("{bar:30} {percent:>3}%  {wide_msg}").expect("a valid template");
         bar.set_style(style.progress_chars("━━ "));
         Self { shown: bar, stop, moved: Instant::now() }
     }
@@ -270,7 +312,11 @@ impl Bar {
             if done > 0.0 { format!(", {:.0} s left", wall * (1.0 - done) / done) } else { String::new() };
         let rate = run.steps() as f64 / wall;
         self.shown.set_position((done * POSITIONS as f64) as u64);
-        self.shown.set_message(format!("{rate:.0} steps/s, train {train:.2e}, test {test:.2e}{left}"));
+        let notice = run.notices().iter().max_by_key(|noted| noted.last);
+        let notice =
+            notice.map_or_else(String::new, |noted| format!("; step {}: {}", noted.last, noted.notice));
+        self.shown
+            .set_message(format!("{rate:.0} steps/s, train {train:.2e}, test {test:.2e}{left}{notice}"));
     }
 }
 
@@ -279,6 +325,7 @@ impl Observer for Watcher {
         if self.kept.solver.is_none() {
             self.kept.solver = report.spectral.as_ref().map(|spectral| spectral.solver.to_string());
         }
+        self.say_new(progress);
         let test = self.kept.rows.last().map_or(f64::NAN, |row| row.test_loss);
         self.bar.redraw(progress, report.loss, test);
         // Where an evaluation is due, its row comes first.

@@ -31,8 +31,7 @@
 //!
 //! Source: Martens, Grosse, *Optimizing Neural Networks with Kronecker-factored Approximate Curvature*, ICML 2015; the
 //! momentum: Liu, Belkin, *Accelerating SGD with Momentum for Over-parameterized Learning*, ICLR 2020; the mean:
-//! Shamir, Zhang,
-//! *Stochastic Gradient Descent for Non-smooth Optimization*, ICML 2013.
+//! Shamir, Zhang, *Stochastic Gradient Descent for Non-smooth Optimization*, ICML 2013.
 
 mod factors;
 mod ratio;
@@ -418,6 +417,25 @@ impl Kron {
         }
     }
 
+    /// Loss and gradient at ϑ, and whether this mini-batch finds it no worse than those before.
+    fn look(&mut self, problem: &mut dyn Problem, theta: &[f64]) -> (Result<f64, StepError>, bool) {
+        let weight = problem.weight();
+        let gradient = |problem: &mut dyn Problem, motion: &mut Motion| {
+            let loss = problem.gradient(&motion.iterate, &mut motion.gradient)?;
+            check_gradient(&motion.gradient).map(|()| loss)
+        };
+        let found = gradient(problem, &mut self.memory.motion);
+        let Ok(loss) = found else { return (found, false) };
+        if self.memory.accepts(loss / weight) {
+            return (found, true);
+        }
+        // A mini-batch that is as hard at θ says nothing against ϑ.
+        if loss > CREEP * problem.loss(theta).unwrap_or(0.0) {
+            return (found, false);
+        }
+        (gradient(problem, &mut self.memory.motion), true)
+    }
+
     /// d for this mini-batch, α, and ν.
     fn aim(&mut self, problem: &mut dyn Problem, loss: f64) -> Result<(f64, f64), StepError> {
         let layered = layered(problem)?;
@@ -447,23 +465,11 @@ impl Optimizer for Kron {
     fn step(&mut self, problem: &mut dyn Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
         self.prepare(layered(problem)?, theta)?;
         let weight = problem.weight();
-        let Memory { clock, motion, .. } = &mut self.memory;
+        let motion = &self.memory.motion;
         let own = dot(&motion.gradient, &motion.direction);
-        clock.started += 1;
-        let mut found = problem.gradient(&motion.iterate, &mut motion.gradient);
-        let mut accepted = found.as_ref().is_ok_and(|&loss| self.memory.accepts(loss / weight));
-        if let Ok(loss) = found
-            && !accepted
-        {
-            // A mini-batch that is as hard at θ says nothing against ϑ.
-            accepted = loss <= CREEP * problem.loss(theta).unwrap_or(0.0);
-            if accepted {
-                let motion = &mut self.memory.motion;
-                found = problem.gradient(&motion.iterate, &mut motion.gradient);
-            }
-        }
-        let motion = &mut self.memory.motion;
-        let found = found.and_then(|loss| check_gradient(&motion.gradient).map(|()| loss));
+        self.memory.clock.started += 1;
+        let (found, accepted) = self.look(problem, theta);
+        let motion = &self.memory.motion;
         let next = dot(&motion.gradient, &motion.direction);
         let loss = match found {
             Ok(loss) if accepted => loss,

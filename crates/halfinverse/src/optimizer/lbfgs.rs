@@ -2,7 +2,7 @@
 //!
 //! Δ = H∇ by the two-loop recursion over pairs s = θ₊ − θ, y = ∇₊ − ∇, started from (sᵀy/yᵀy)·I. Both gradients of
 //! a pair are taken on the same mini-batch, so that y is curvature and not noise; a pair whose sᵀy is not positive is
-//! left out. The step is halved from η until L falls by 1e-4 of what the slope promises, at most 20 times, else not
+//! left out. The step is halved from η until L falls by 1e-4 of what the slope promises, at most 50 times, else not
 //! made. Without pairs the first trial step is η/|∇| times the gradient where |∇| > 1.
 //!
 //! Costs two gradients and at least one more simulation; memory 2·history·P.
@@ -15,7 +15,9 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use super::first_order::check_gradient;
-use super::{Context, Numbers, Optimizer, Setup, Sizes, State, StateError, StepReport, update_not_finite};
+use super::{
+    Context, Notice, Numbers, Optimizer, Setup, Sizes, State, StateError, StepReport, update_not_finite,
+};
 use crate::error::SettingError;
 use crate::fault::StepError;
 use crate::linear::vectors::{add, dot, norm};
@@ -74,8 +76,8 @@ struct Pair {
 
 /// Share of the slope's promise that a step must keep (Armijo).
 const SUFFICIENT: f64 = 1e-4;
-/// Halvings of the step before it is given up: a millionth of it.
-const HALVINGS: u32 = 20;
+/// Halvings of the step before it is given up: 1e-15 of it, since parameters of a fit may be as small as that.
+const HALVINGS: u32 = 50;
 /// sᵀy relative to |s||y| below which a pair is round-off and says nothing about curvature.
 const CURVED: f64 = 1e-10;
 
@@ -129,6 +131,9 @@ impl Optimizer for Lbfgs {
         let weight = problem.weight();
         let loss = problem.gradient(theta, &mut self.gradient)?;
         check_gradient(&self.gradient)?;
+        let gradient_norm = norm(&self.gradient) / weight;
+        let notice = if gradient_norm == 0.0 { Notice::stationary(loss / weight) } else { None };
+        let gradient_norm = Some(gradient_norm);
         self.delta.clone_from(&self.gradient);
         self.apply_inverse();
         let mut slope = dot(&self.gradient, &self.delta);
@@ -161,6 +166,8 @@ impl Optimizer for Lbfgs {
                         loss: loss / weight,
                         update_norm,
                         learning_rate: Some(rate),
+                        gradient_norm,
+                        notice,
                         ..StepReport::default()
                     });
                 }
@@ -174,6 +181,8 @@ impl Optimizer for Lbfgs {
             loss: loss / weight,
             learning_rate: Some(rate),
             rejected: true,
+            gradient_norm,
+            notice,
             ..StepReport::default()
         })
     }

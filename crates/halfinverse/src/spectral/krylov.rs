@@ -110,6 +110,12 @@ impl KrylovSpace {
         Ok(())
     }
 
+    /// |Jᵀg|.
+    #[must_use]
+    pub fn gradient_norm(&self) -> f64 {
+        self.gradient_norm
+    }
+
     /// k, the dimension reached.
     #[must_use]
     pub fn dimension(&self) -> usize {

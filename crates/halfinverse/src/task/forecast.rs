@@ -104,9 +104,10 @@ impl Forecast {
         let spectrum_rows = (settings.training.batch * simulator.outcomes()).min(SPECTRUM_ROWS) as f64;
         // Half as much again while they are drawn; and there is an order.
         let data = 1.5 * (train + test) * sample + train;
-        // The numbers, their bytes and the file's, once more for a state that is kept, and that state itself.
+        // The numbers, their bytes and the file's, once more for a state that is kept, and that state itself; the best
+        // parameters and theirs.
         let rolls_back = settings.training.on_fault == OnFault::RollBack;
-        let checkpoint = if rolls_back { 7.0 * saved } else { 3.0 * saved };
+        let checkpoint = if rolls_back { 7.0 * saved } else { 3.0 * saved } + 3.0 * p;
         let numbers = [
             (Part::Data, data),
             (Part::MiniBatch, batches),

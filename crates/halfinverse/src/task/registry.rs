@@ -246,8 +246,10 @@ impl Registry {
             overlay(&mut section, &defaults);
             all.insert(name.to_owned(), Value::Table(section));
         }
-        if file.contains_key("stop") {
-            all.remove("stop");
+        // What a file says of the end replaces the default one, but for `still`.
+        let ends = section(&file, "stop").keys().any(|key| key != "still");
+        if let Some(Value::Table(stop)) = all.get_mut("stop").filter(|_| ends) {
+            stop.retain(|key, _| key == "still");
         }
         lay_over(&mut all, &file);
         Ok(all)

@@ -250,9 +250,9 @@ impl Settings {
     }
 
     /// Tells apart settings that make different steps, or evaluate elsewhere: a CRC-32 of all but `training.from`,
-    /// `checkpoint_every`, `on_fault` and `blow_up`, and the ends of a run. Of these it has all where a schedule leads
-    /// to them, and whether they are [counted](Self::counts_steps) where that decides how an optimizer chooses its
-    /// steps (`counting`).
+    /// `checkpoint_every`, `on_fault` and `blow_up`, and the ends of a run. Of these it has steps and epochs where a
+    /// schedule leads to them, and whether they are [counted](Self::counts_steps) where that decides how an optimizer
+    /// chooses its steps (`counting`).
     ///
     /// # Panics
     /// Never: settings are plain values.
@@ -260,10 +260,12 @@ impl Settings {
     pub fn fingerprint(&self, counting: bool) -> u64 {
         let mut settings = self.clone();
         let training = &mut settings.training;
-        if training.schedule == Schedule::Constant {
-            let counted = counting && self.counts_steps();
-            settings.stop = StopSettings { steps: counted.then_some(1), ..StopSettings::default() };
-        }
+        let StopSettings { steps, epochs, .. } = self.stop;
+        let counted = counting && self.counts_steps();
+        settings.stop = match training.schedule {
+            Schedule::Constant => StopSettings { steps: counted.then_some(1), ..StopSettings::default() },
+            Schedule::Cosine => StopSettings { steps, epochs, ..StopSettings::default() },
+        };
         (training.from, training.checkpoint_every) = (None, 0.0);
         (training.on_fault, training.blow_up) = (OnFault::Stop, 0.0);
         let text = serde_json::to_vec(&settings).expect("settings are plain values");

@@ -5,7 +5,8 @@
 //! | `layers.i.weight`, `layers.i.bias`, … | \[out, in\], \[out\] | θ, by the names of its source |
 //! | `optimizer` | bytes | the optimizer's memory |
 //! | `training.step`, `training.seed` | \[1\], u64 | position in the data and random state, which follow from them |
-//! | `training` | bytes | the whole position, the fingerprint of the settings, what the next row of metrics needs, what is remembered of faults |
+//! | `training` | bytes | the whole position, the fingerprint of the settings, what the next row of metrics needs, what is remembered of faults and for the stops, the notices |
+//! | `best.parameters` | \[P\] | θ with the lowest test loss, where that is not the present one |
 //! | `good.parameters`, `good.optimizer` | | where a roll-back goes to, where one is wanted |
 //!
 //! Written beside the target, synced, and renamed; the file before it is kept as `checkpoint.previous.safetensors`.
@@ -21,8 +22,10 @@ use safetensors::{SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use super::faults::{self, Good};
+use super::notices::Notices;
 use super::pending::Pending;
-use super::{MOST_STEPS, Parts, Position, Trainer, TrainingError, Turn};
+use super::stops::Standing;
+use super::{Best, MOST_STEPS, Parts, Position, Trainer, TrainingError, Turn};
 use crate::network::Tensor;
 use crate::optimizer::State;
 
@@ -69,6 +72,10 @@ struct Loop {
     position: Position,
     pending: Pending,
     faults: faults::Memory,
+    standing: Standing,
+    notices: Notices,
+    /// Lowest test loss, and its step.
+    best: (f64, u64),
 }
 
 /// Writes the state of a run to `path`.
@@ -88,6 +95,9 @@ fn to_bytes(trainer: &Trainer) -> Result<Vec<u8>, SafeTensorError> {
         position: trainer.position,
         pending: trainer.pending.clone(),
         faults: trainer.faults.memory.clone(),
+        standing: trainer.standing.clone(),
+        notices: trainer.notices.clone(),
+        best: (trainer.best.loss, trainer.best.step),
     };
     let mut tensors = Vec::new();
     for tensor in trainer.parts.source.tensors() {
@@ -98,13 +108,11 @@ fn to_bytes(trainer: &Trainer) -> Result<Vec<u8>, SafeTensorError> {
         (OPTIMIZER.to_owned(), trainer.turn.optimizer.save().as_bytes().to_vec()),
         (LOOP.to_owned(), State::of(&state).as_bytes().to_vec()),
     ];
+    if trainer.best.step != trainer.position.step {
+        tensors.push(vector(BEST, &trainer.best.theta));
+    }
     if let Some(Good { theta, optimizer }) = &trainer.faults.good {
-        tensors.push((
-            GOOD.to_owned(),
-            Dtype::F64,
-            vec![theta.len()],
-            numbers(theta.iter().copied(), theta.len()),
-        ));
+        tensors.push(vector(GOOD, theta));
         blobs.push((GOOD_OPTIMIZER.to_owned(), optimizer.as_bytes().to_vec()));
     }
     tensors.extend(blobs.into_iter().map(|(name, bytes)| (name, Dtype::U8, vec![bytes.len()], bytes)));
@@ -125,6 +133,11 @@ fn numbers(values: impl Iterator<Item = f64>, count: usize) -> Vec<u8> {
 /// Name, type, shape and bytes.
 type Entry = (String, Dtype, Vec<usize>, Vec<u8>);
 
+/// Parameters in their own order.
+fn vector(name: &str, theta: &[f64]) -> Entry {
+    (name.to_owned(), Dtype::F64, vec![theta.len()], numbers(theta.iter().copied(), theta.len()))
+}
+
 /// Tensors as a file with their checksum.
 fn serialize(tensors: &[Entry]) -> Result<Vec<u8>, SafeTensorError> {
     let mut views = Vec::new();
@@ -138,7 +151,8 @@ fn serialize(tensors: &[Entry]) -> Result<Vec<u8>, SafeTensorError> {
     safetensors::serialize(views, Some(metadata))
 }
 
-/// Writes θ alone, by the names of its tensors: a file that PyTorch's `safetensors.torch.load_file` reads.
+/// Writes θ alone, by the names of its tensors: a file that PyTorch's `safetensors.torch.load_file` reads. It is written
+/// beside, synced, and renamed; a file that was there is replaced.
 ///
 /// # Errors
 /// When the file cannot be written, or θ is shorter than the tensors say.
@@ -154,16 +168,18 @@ pub fn write_parameters(tensors: &[Tensor], theta: &[f64], path: &Path) -> Resul
     };
     let entries: Vec<Entry> = tensors.iter().map(entry).collect();
     let bytes = serialize(&entries).map_err(|error| format(error.to_string()))?;
-    replace(path, &bytes).map_err(|source| CheckpointError::Io { path: path.to_owned(), source })
+    let put = || write_beside(path, &bytes).and_then(|beside| put_in_place(&beside, path));
+    put().map_err(|source| CheckpointError::Io { path: path.to_owned(), source })
 }
 
 /// The one entry of the metadata: the format's version, and a checksum of all tensors.
-const CHECKSUM: &str = "halfinverse 3, crc32";
+const CHECKSUM: &str = "halfinverse 4, crc32";
 
 const OPTIMIZER: &str = "optimizer";
 const LOOP: &str = "training";
 const STEP: &str = "training.step";
 const SEED: &str = "training.seed";
+const BEST: &str = "best.parameters";
 const GOOD: &str = "good.parameters";
 const GOOD_OPTIMIZER: &str = "good.optimizer";
 
@@ -182,17 +198,26 @@ fn checksum(mut parts: Vec<(&str, Dtype, &[usize], &[u8])>) -> String {
     format!("{:08x}", crc.finalize())
 }
 
-/// Writes beside `path`, syncs, renames.
+/// Writes beside `path`, syncs, renames; keeps what was there.
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let beside = path.with_extension("safetensors.new");
-    let mut file = File::create(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
+    let beside = write_beside(path, bytes)?;
     // At every moment one of the two names has a whole checkpoint.
     if path.exists() {
         fs::rename(path, previous(path))?;
     }
-    fs::rename(&beside, path)?;
+    put_in_place(&beside, path)
+}
+
+fn write_beside(path: &Path, bytes: &[u8]) -> std::io::Result<PathBuf> {
+    let beside = path.with_extension("safetensors.new");
+    let mut file = File::create(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    Ok(beside)
+}
+
+fn put_in_place(beside: &Path, path: &Path) -> std::io::Result<()> {
+    fs::rename(beside, path)?;
     // The names are safe only once the folder is.
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
@@ -296,6 +321,16 @@ impl<'a> Contents<'a> {
         Ok(u64::from_le_bytes(self.words(name, Dtype::U64, &[1])?[0]))
     }
 
+    /// Parameters in their own order.
+    fn vector(&self, name: &str, count: usize) -> Result<Vec<f64>, CheckpointError> {
+        let words = self.words(name, Dtype::F64, &[count])?;
+        let theta: Vec<f64> = words.iter().map(|&word| f64::from_le_bytes(word)).collect();
+        match theta.iter().find(|value| !value.is_finite()) {
+            Some(value) => Err(self.format(format!("a number of `{name}` is {value}"))),
+            None => Ok(theta),
+        }
+    }
+
     /// Bytes that an optimizer or the loop has saved.
     fn state(&self, name: &str) -> Result<State, CheckpointError> {
         let (dtype, shape, bytes) = self.tensor(name).ok_or_else(|| self.lacks(name))?;
@@ -365,7 +400,8 @@ fn restore(parts: &Parts, bytes: &[u8], path: &Path) -> Result<Trainer, Checkpoi
     if state.fingerprint != parts.options.fingerprint {
         return Err(contents.format("its run had other settings; put config.toml back, or start another run from its weights with --from"));
     }
-    if !state.pending.is_plausible() {
+    let step = state.position.step;
+    if !(state.pending.is_plausible() && state.standing.is_plausible() && state.notices.is_plausible(step)) {
         return Err(refused(LOOP, &"a count is too large"));
     }
     let fresh = |error: TrainingError| contents.format(error.to_string());
@@ -376,7 +412,9 @@ fn restore(parts: &Parts, bytes: &[u8], path: &Path) -> Result<Trainer, Checkpoi
     trainer.turn.optimizer.restore(&saved, count).map_err(|error| refused(OPTIMIZER, &error))?;
     trainer.faults.restore(state.faults).map_err(|error| refused(LOOP, &error))?;
     trainer.faults.good = good(parts, state.position.stage, count, &contents)?;
+    trainer.best = best(&trainer.theta, state.best, state.position.step, &contents)?;
     (trainer.position, trainer.pending) = (state.position, state.pending);
+    (trainer.standing, trainer.notices) = (state.standing, state.notices);
     trainer.clock.elapsed = Some(Duration::ZERO);
     let Position { step, stage_step, .. } = trainer.position;
     if step > stage_step {
@@ -405,6 +443,20 @@ fn check_position(
     Ok(())
 }
 
+/// The lowest test loss, its step, and its θ, which may be the present one.
+fn best(
+    theta: &[f64],
+    (loss, step): (f64, u64),
+    now: u64,
+    contents: &Contents<'_>,
+) -> Result<Best, CheckpointError> {
+    if loss.is_nan() || step > now {
+        return Err(contents.format(format!("its lowest test loss is {loss}, at step {step} of {now}")));
+    }
+    let theta = if step == now { theta.to_vec() } else { contents.vector(BEST, theta.len())? };
+    Ok(Best { theta, loss, step })
+}
+
 /// Where a roll-back goes to, where the run has such a state.
 fn good(
     parts: &Parts,
@@ -415,11 +467,7 @@ fn good(
     if contents.tensor(GOOD).is_none() {
         return Ok(None);
     }
-    let words = contents.words(GOOD, Dtype::F64, &[count])?;
-    let theta: Vec<f64> = words.iter().map(|&word| f64::from_le_bytes(word)).collect();
-    if let Some(value) = theta.iter().find(|value| !value.is_finite()) {
-        return Err(contents.format(format!("a number of `{GOOD}` is {value}")));
-    }
+    let theta = contents.vector(GOOD, count)?;
     let optimizer = contents.state(GOOD_OPTIMIZER)?;
     let mut turn = Turn::new(parts, stage).map_err(|error| contents.format(error.to_string()))?;
     turn.optimizer.restore(&optimizer, count).map_err(|error| {

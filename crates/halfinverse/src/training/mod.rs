@@ -3,25 +3,35 @@
 //! The loop prints and writes nothing; an [`Observer`] sees every step and every evaluation. The clock decides
 //! nothing but the stop by time, so two runs with the same seed and threads make the same steps and the same rows.
 
+mod best;
 pub mod checkpoint;
+mod clock;
 mod faults;
+mod notices;
 mod observer;
 mod order;
 mod parts;
 mod pending;
+mod stops;
 
 use std::time::{Duration, Instant};
 
+pub use best::Best;
 pub use checkpoint::{
     CheckpointError, checkpoint_exists, read_parameters, resume, write_checkpoint, write_parameters,
 };
+use clock::Clock;
 use faults::{Faults, Good, Remedy};
-pub use observer::{Flow, Observer, Progress, Row, StopReason};
+pub use notices::Noted;
+use notices::Notices;
+pub use observer::{Flow, Observer, Progress, Row};
 use order::Order;
 pub(crate) use parts::MOST_THREADS;
-pub use parts::{Cadence, Data, Draw, OnFault, Options, Parts, Schedule, Stage, StopSettings};
+pub use parts::{Cadence, Data, Draw, OnFault, Options, Parts, Schedule, Stage};
 use pending::Pending;
 use serde::{Deserialize, Serialize};
+use stops::Standing;
+pub use stops::{StopReason, StopSettings};
 
 use crate::anatomy::hidden_units;
 use crate::error::{SettingError, ShapeError};
@@ -68,6 +78,11 @@ pub struct Trainer {
     before: Vec<f64>,
     position: Position,
     pending: Pending,
+    standing: Standing,
+    notices: Notices,
+    best: Best,
+    /// The best where that is the end of a run which had no row of its own there.
+    best_end: Option<Best>,
     faults: Faults,
     clock: Clock,
 }
@@ -91,21 +106,6 @@ struct Position {
     rows: u64,
     test_loss: f64,
 }
-
-/// What a run has taken of time.
-#[derive(Debug, Clone, Copy, Default)]
-struct Clock {
-    /// Spent in steps.
-    wall: Duration,
-    /// Steps that `ms_per_step` leaves out, and the time spent in them.
-    warm_up: u64,
-    warm_up_wall: Duration,
-    /// Since the run began, up to the checkpoint that it was resumed from; none for a run that has not begun.
-    elapsed: Option<Duration>,
-}
-
-/// Steps that `ms_per_step` leaves out, while caches and buffers fill.
-const WARM_UP: u64 = 3;
 
 impl Turn {
     /// What the `stage`-th optimizer works with.
@@ -142,6 +142,8 @@ impl Trainer {
         Ok(Self {
             evaluator: Evaluator::new(&*parts.source, parts.data.test.clone(), threads)?,
             turn: Turn::new(&parts, 0)?,
+            best: Best::unknown(&theta),
+            best_end: None,
             theta,
             pool,
             before: Vec::new(),
@@ -154,6 +156,8 @@ impl Trainer {
                 test_loss: f64::INFINITY,
             },
             pending: Pending::default(),
+            standing: Standing::default(),
+            notices: Notices::default(),
             faults: Faults::new(parts.options.on_fault, parts.options.blow_up),
             clock: Clock::default(),
             parts,
@@ -215,19 +219,33 @@ impl Trainer {
         self.faults.memory.count
     }
 
+    /// What the run has said of itself so far: each kind of notice once, in the order of their first steps.
+    #[must_use]
+    pub fn notices(&self) -> &[Noted] {
+        self.notices.as_slice()
+    }
+
+    /// The parameters with the lowest test loss so far.
+    #[must_use]
+    pub fn best(&self) -> &Best {
+        self.best_end.as_ref().unwrap_or(&self.best)
+    }
+
+    /// Lets a run go on that `stop.patience` or `stop.still` has ended: what they count starts again. Tells whether one
+    /// of them had.
+    pub fn restart_counts(&mut self) -> bool {
+        self.standing.restart(&self.parts.options.stop)
+    }
+
     /// Sets the time spent in steps, and since the run began: a checkpoint holds nothing that differs from run to run.
     pub fn set_clock(&mut self, wall: Duration, elapsed: Duration) {
-        let warm_up = self.position.step;
-        self.clock = Clock { wall, warm_up, warm_up_wall: wall, elapsed: Some(elapsed) };
+        self.clock = Clock::resumed(self.position.step, wall, elapsed);
     }
 
     /// Mean milliseconds of a step, the first few left out where there are more.
     #[must_use]
     pub fn ms_per_step(&self) -> Option<f64> {
-        let (step, Clock { wall, warm_up, warm_up_wall, .. }) = (self.position.step, self.clock);
-        let (steps, wall) =
-            if step > warm_up { (step - warm_up, wall.saturating_sub(warm_up_wall)) } else { (step, wall) };
-        (steps > 0).then(|| 1e3 * wall.as_secs_f64() / steps as f64)
+        self.clock.ms_per_step(self.position.step)
     }
 
     /// Whether an evaluation is due after the steps made.
@@ -242,6 +260,7 @@ impl Trainer {
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<StopReason, TrainingError> {
         let begun = Instant::now();
         let mut evaluated = self.pending.is_empty();
+        self.best_end = None;
         if self.clock.elapsed.is_none() {
             self.evaluate(begun, observer)?;
             evaluated = true;
@@ -274,11 +293,13 @@ impl Trainer {
 
     /// A last row. A run that is resumed from here has no row here, unless this is where it would have had one.
     fn evaluate_end(&mut self, begun: Instant, observer: &mut dyn Observer) -> Result<(), TrainingError> {
-        let (pending, position) = (self.pending.clone(), self.position);
-        self.evaluate(begun, observer)?;
-        if !self.evaluates_here() {
-            (self.pending, self.position) = (pending, position);
+        if self.evaluates_here() {
+            return self.evaluate(begun, observer);
         }
+        let (pending, position, standing) = (self.pending.clone(), self.position, self.standing.clone());
+        self.best_end = Some(self.best.clone());
+        self.evaluate(begun, observer)?;
+        (self.pending, self.position, self.standing) = (pending, position, standing);
         Ok(())
     }
 
@@ -293,6 +314,7 @@ impl Trainer {
                     self.faults.good = Some(before);
                 }
                 self.pending.last = Some(report.clone());
+                self.check_gradient(&report)?;
                 return Ok(Ok(report));
             }
             Err(error) => error,
@@ -340,6 +362,7 @@ impl Trainer {
         self.position.stage_epochs = self.epochs();
         (self.position.stage, self.position.stage_step) = (stage + 1, step);
         self.faults.begin();
+        self.standing.begin();
         self.turn = Turn::new(&self.parts, stage + 1)?;
         Ok(())
     }
@@ -393,10 +416,9 @@ impl Trainer {
         report.update_norm *= part;
         report.learning_rate = report.learning_rate.map(|rate| rate * part);
         self.position.step += 1;
-        if self.position.step <= WARM_UP {
-            (self.clock.warm_up, self.clock.warm_up_wall) = (self.position.step, self.clock.wall);
-        }
+        self.clock.warm_up_to(self.position.step);
         self.pending.add(&report);
+        self.look_back(&report);
         Ok(report)
     }
 
@@ -428,26 +450,16 @@ impl Trainer {
             fallbacks,
             rejected,
             faults: pending.faults,
+            moved: pending.moved,
+            notice: pending.notice,
             last: pending.last,
         };
+        let best = self.best_end.as_mut().unwrap_or(&mut self.best);
+        let better = best.consider(&self.theta, row.test_loss, row.step);
+        self.standing.row(self.position.test_loss, row.test_loss, row.moved > 0, better);
         self.position.rows += 1;
         self.position.test_loss = row.test_loss;
         observer.row(&Progress(self), &row)?;
         Ok(())
-    }
-
-    fn stop(&self) -> Option<StopReason> {
-        let stop = &self.parts.options.stop;
-        if stop.target_loss.is_some_and(|target| self.position.test_loss <= target) {
-            Some(StopReason::TargetLoss)
-        } else if stop.steps.is_some_and(|steps| self.position.step >= steps) {
-            Some(StopReason::Steps)
-        } else if stop.epochs.is_some_and(|epochs| self.epochs() >= epochs as f64) {
-            Some(StopReason::Epochs)
-        } else if stop.time.is_some_and(|time| self.clock.wall.as_secs_f64() >= time) {
-            Some(StopReason::Time)
-        } else {
-            None
-        }
     }
 }

@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{CheckpointError, Trainer, write_checkpoint};
+use super::{Best, CheckpointError, Noted, Trainer, write_checkpoint};
 use crate::anatomy::LayerUnits;
-use crate::fault::StepError;
-use crate::optimizer::StepReport;
+use crate::optimizer::{Notice, StepReport};
 
 /// One evaluation: a row of `metrics.csv`.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +32,10 @@ pub struct Row {
     pub rejected: u64,
     /// Faults since the row before that the run survived.
     pub faults: u64,
+    /// Steps since the row before that changed θ above round-off: |Δθ| > ε|θ|.
+    pub moved: u64,
+    /// The last notice since the row before.
+    pub notice: Option<Notice>,
 }
 
 /// What an observer wants next.
@@ -70,6 +73,18 @@ impl Progress<'_> {
     #[must_use]
     pub fn wall(&self) -> Duration {
         self.0.wall()
+    }
+
+    /// What the run has said of itself so far.
+    #[must_use]
+    pub fn notices(&self) -> &[Noted] {
+        self.0.notices()
+    }
+
+    /// The parameters with the lowest test loss so far.
+    #[must_use]
+    pub fn best(&self) -> &Best {
+        self.0.best()
     }
 
     /// Whether an evaluation is due after the steps made. A row that only the end of a run called for is not one that a
@@ -124,34 +139,3 @@ pub trait Observer {
 }
 
 impl Observer for () {}
-
-/// Why a run ended.
-#[derive(Debug)]
-pub enum StopReason {
-    /// `stop.steps`.
-    Steps,
-    /// `stop.epochs`.
-    Epochs,
-    /// `stop.time`.
-    Time,
-    /// `stop.target_loss`.
-    TargetLoss,
-    /// The observer asked for it.
-    Interrupted,
-    /// A step failed, and θ is as it was before it; or the loss blew up.
-    Diverged(StepError),
-}
-
-impl std::fmt::Display for StopReason {
-    /// As in `summary.json`.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Steps => f.write_str("steps"),
-            Self::Epochs => f.write_str("epochs"),
-            Self::Time => f.write_str("time"),
-            Self::TargetLoss => f.write_str("target_loss"),
-            Self::Interrupted => f.write_str("interrupted"),
-            Self::Diverged(error) => write!(f, "diverged: {error}"),
-        }
-    }
-}

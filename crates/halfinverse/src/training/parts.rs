@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
+use super::StopSettings;
 use crate::error::SettingError;
 use crate::optimizer::{Context, Entry, Optimizer, Setup};
 use crate::problem::{Samples, Source};
@@ -133,6 +134,7 @@ type Build = dyn Fn(&Context) -> Result<Box<dyn Optimizer>, SettingError> + Send
 #[derive(Clone)]
 pub struct Stage {
     build: Arc<Build>,
+    name: &'static str,
     scales: bool,
     held_out: bool,
     /// Samples of a mini-batch.
@@ -150,21 +152,33 @@ impl Stage {
     #[must_use]
     pub fn of<S: Setup + Clone + Send + Sync + 'static>(settings: S, batch: usize) -> Self {
         let build = move |context: &Context| settings.clone().build(context);
-        Self { build: Arc::new(build), scales: S::SCALES, held_out: S::HELD_OUT, batch, steps: None }
+        Self {
+            build: Arc::new(build),
+            name: S::NAME,
+            scales: S::SCALES,
+            held_out: S::HELD_OUT,
+            batch,
+            steps: None,
+        }
     }
 
     /// The optimizer of an entry with these settings.
     #[must_use]
     pub fn of_entry(entry: Entry, settings: Table, batch: usize, steps: Option<u64>) -> Self {
-        let (scales, held_out) = (entry.scales, entry.held_out);
+        let Entry { name, scales, held_out, .. } = entry;
         let build = move |context: &Context| entry.build(&settings, context);
-        Self { build: Arc::new(build), scales, held_out, batch, steps }
+        Self { build: Arc::new(build), name, scales, held_out, batch, steps }
     }
 
     /// The same, for so many steps.
     #[must_use]
     pub fn for_steps(self, steps: u64) -> Self {
         Self { steps: Some(steps), ..self }
+    }
+
+    /// The optimizer's name.
+    pub(super) fn name(&self) -> &'static str {
+        self.name
     }
 
     /// Whether a part of a step is a smaller step of the same optimizer.
@@ -276,47 +290,6 @@ impl Cadence {
         let every = self.every.max(1);
         let octaves = step.is_power_of_two() || step.is_multiple_of(3) && (step / 3).is_power_of_two();
         step.is_multiple_of(every) || self.early && step < every && octaves
-    }
-}
-
-/// When training ends: whichever comes first.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct StopSettings {
-    /// After so many steps.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub steps: Option<u64>,
-    /// After so many passes through the training data.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub epochs: Option<u64>,
-    /// After so many seconds of training, evaluation excluded.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub time: Option<f64>,
-    /// When an evaluation finds a test loss at or below this.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub target_loss: Option<f64>,
-}
-
-impl StopSettings {
-    /// Whether a run ends after steps or epochs and not by time, which decides how some optimizers choose their steps.
-    #[must_use]
-    pub fn counted(&self) -> bool {
-        (self.steps.is_some() || self.epochs.is_some()) && self.time.is_none()
-    }
-
-    /// Refuses numbers that no run can reach.
-    pub(crate) fn check(&self) -> Result<(), SettingError> {
-        for (key, count) in [("steps", self.steps), ("epochs", self.epochs)] {
-            if count == Some(0) {
-                return Err(SettingError::new(key, 0, "at least 1"));
-            }
-        }
-        for (key, value) in [("time", self.time), ("target_loss", self.target_loss)] {
-            if let Some(value) = value {
-                SettingError::check_positive(key, value)?;
-            }
-        }
-        Ok(())
     }
 }
 

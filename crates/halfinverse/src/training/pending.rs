@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::optimizer::StepReport;
+use crate::optimizer::{Notice, StepReport};
 
 /// Sums and counts since the last row, and the last step.
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,6 +13,10 @@ pub(super) struct Pending {
     fallbacks: u64,
     rejected: u64,
     pub(super) faults: u64,
+    /// Steps that changed θ above round-off.
+    pub(super) moved: u64,
+    /// The last one.
+    pub(super) notice: Option<Notice>,
     pub(super) last: Option<StepReport>,
 }
 
@@ -50,6 +54,7 @@ impl Pending {
 
     /// Whether a run can have saved this.
     pub(super) fn is_plausible(&self) -> bool {
-        [u64::from(self.steps), self.fallbacks, self.rejected, self.faults].iter().all(|&count| count < MOST)
+        let counts = [u64::from(self.steps), self.fallbacks, self.rejected, self.faults, self.moved];
+        counts.iter().all(|&count| count < MOST)
     }
 }

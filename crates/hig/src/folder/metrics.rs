@@ -40,6 +40,12 @@ pub(crate) struct Metrics {
     /// Length of the last step in units of the one that its mini-batch's quadratic model likes best.
     #[serde(default)]
     pub(crate) step_length: Option<f64>,
+    /// Steps since the row before that changed θ above round-off.
+    #[serde(default)]
+    pub(crate) moved: Option<u64>,
+    /// The kind of the last notice since the row before.
+    #[serde(default)]
+    pub(crate) notice: Option<String>,
 }
 
 impl From<&Row> for Metrics {
@@ -74,11 +80,13 @@ impl From<&Row> for Metrics {
             dead: mean(|units| units.dead),
             faults: row.faults,
             step_length: last.and_then(|last| last.step_length),
+            moved: Some(row.moved),
+            notice: row.notice.as_ref().map(|notice| notice.kind().to_owned()),
         }
     }
 }
 
-/// The rows of a table whose first line names its columns; beside the text, at most 64 bytes for each of its bytes and
+/// The rows of a table whose first line names its columns; beside the text, at most 80 bytes for each of its bytes and
 /// 64 KiB.
 pub(super) fn from_csv<T: for<'a> Deserialize<'a>>(text: &[u8]) -> csv::Result<Vec<T>> {
     csv::Reader::from_reader(text).deserialize().collect()

@@ -22,6 +22,7 @@ pub(crate) const METRICS: &str = "metrics.csv";
 pub(crate) const SUMMARY: &str = "summary.json";
 pub(crate) const SPECTRUM: &str = "spectrum.csv";
 pub(crate) const CHECKPOINT: &str = "checkpoint.safetensors";
+pub(crate) const BEST: &str = "best.safetensors";
 pub(crate) const REPORT: &str = "report.html";
 /// What a spectrum has, and no other run.
 pub(crate) const SIGMAS: &str = "sigmas.csv";

@@ -20,17 +20,23 @@ pub(crate) struct Summary {
     pub(crate) train_loss: Option<f64>,
     pub(crate) test_loss: Option<f64>,
     pub(crate) best_test_loss: Option<f64>,
+    /// Steps that had been made there.
+    #[serde(default)]
+    pub(crate) best_step: Option<u64>,
     pub(crate) ms_per_step: Option<f64>,
     pub(crate) peak_rss_bytes: Option<u64>,
     /// Steps that failed, the one that ended the run included.
     #[serde(default)]
     pub(crate) faults: u64,
     pub(crate) stop_reason: String,
+    /// What the run said of itself, with the steps that did.
+    #[serde(default)]
+    pub(crate) notices: Vec<String>,
     pub(crate) version: String,
 }
 
 impl Summary {
-    /// None where the text is none. Beside the text, at most 4 bytes for each of its bytes and 4 KiB.
+    /// None where the text is none. Beside the text, at most 32 bytes for each of its bytes and 4 KiB.
     pub(super) fn from_json(text: &[u8]) -> Option<Self> {
         serde_json::from_slice(text).ok()
     }
@@ -48,6 +54,12 @@ impl Summary {
     /// Test loss at the end; infinite where the run diverged.
     pub(crate) fn final_loss(&self) -> f64 {
         self.test_loss.filter(|_| !self.diverged()).unwrap_or(f64::INFINITY)
+    }
+
+    /// The lowest test loss and its step, where that is lower than at the end.
+    pub(crate) fn better_before(&self) -> Option<(f64, u64)> {
+        let (loss, step) = self.best_test_loss.zip(self.best_step)?;
+        Some((loss, step)).filter(|_| self.test_loss.is_none_or(|end| loss < end))
     }
 
     pub(crate) fn json(&self) -> String {

@@ -1,7 +1,7 @@
 //! Files of a run's folder that were damaged, or made to do harm. How to fuzz for longer stands at the head of
 //! `halfinverse/src/training/checkpoint/tests.rs`.
 
-use halfinverse::optimizer::{StepReport, Way};
+use halfinverse::optimizer::{Notice, StepReport, Way};
 use halfinverse::training::Row;
 
 use super::metrics::{from_csv, whole_lines};
@@ -22,6 +22,8 @@ fn metrics() -> Vec<u8> {
         fallbacks: step,
         rejected: 0,
         faults: 0,
+        moved: step,
+        notice: (step > 20).then_some(Notice::Still { steps: 100 }),
     };
     let mut writer = csv::Writer::from_writer(Vec::new());
     (0..6).for_each(|step| writer.serialize(Metrics::from(&row(7 * step))).unwrap());
@@ -32,10 +34,10 @@ const SPECTRUM_FILE: &[u8] = b"index,start,end\n0,1.5e0,2e0\n1,1e-1,\n2,,3e-17\n
 
 const SUMMARY_FILE: &[u8] = br#"{"task":"oscillators","optimizer":"hig","solver":"krylov:16","seed":1,"threads":1,"steps":20,
 "epochs":2.5,"wall_s":0.1,"elapsed_s":0.2,"train_loss":null,"test_loss":0.5,"best_test_loss":1e-3,"ms_per_step":null,
-"peak_rss_bytes":1024,"stop_reason":"diverged: \"\u00e9\"","version":"0.1.0"}"#;
+"peak_rss_bytes":1024,"notices":["step 3: \u00e9","step 4: b"],"stop_reason":"diverged: \"\u00e9\"","version":"0.1.0"}"#;
 
 fn read_metrics(bytes: &[u8]) {
-    within(bytes, 64, 64 << 10, || drop(from_csv::<Metrics>(bytes)));
+    within(bytes, 80, 64 << 10, || drop(from_csv::<Metrics>(bytes)));
     let Ok(text) = str::from_utf8(bytes) else { return };
     let lines = whole_lines(text, 4);
     assert!(text.starts_with(lines) && (lines.is_empty() || lines.ends_with('\n')));
@@ -47,7 +49,7 @@ fn read_spectrum(bytes: &[u8]) {
 }
 
 fn read_summary(bytes: &[u8]) {
-    within(bytes, 4, 4 << 10, || drop(Summary::from_json(bytes)));
+    within(bytes, 32, 4 << 10, || drop(Summary::from_json(bytes)));
 }
 
 #[test]
@@ -91,6 +93,7 @@ fn what_takes_most_memory_stays_within_the_bounds() {
         format!("\"{}\"", "\"\"".repeat(size / 2)),
         format!("{names}\n{}", "0,0,0,0,0,0,0\n".repeat(16385)),
         format!("{names},way\n{}", "0,0,0,0,0,0,0,k\n".repeat(16385)),
+        format!("{names},notice\n{}", "0,0,0,0,0,0,0,k\n".repeat(16385)),
         format!("{names}\n0,0,0,0,0,0,{}", "0".repeat(size)),
         format!("index,start,end\n{}", "0,,\n".repeat(32769)),
         format!("index,start,end\n{}", "0,1,1\n".repeat(32769)),
@@ -101,6 +104,7 @@ fn what_takes_most_memory_stays_within_the_bounds() {
     for text in [
         "[".repeat(size),
         "{\"a\":".repeat(size / 5),
+        format!("{{\"notices\":[{}\"\"]}}", "\"\",".repeat(1 << 15)),
         format!("{{\"task\":\"{}\"}}", "x".repeat(size)),
         format!("{{\"task\":\"{}\"}}", "\\n".repeat(size / 2)),
         format!("{{\"seed\":{}}}", "9".repeat(size)),

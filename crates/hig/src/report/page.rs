@@ -3,7 +3,7 @@
 use halfinverse::task::Task;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::folder::{Folder, Summary};
+use crate::folder::{BEST, Folder, Summary};
 
 /// A picture with its file's name and its caption.
 pub(super) struct Figure {
@@ -34,6 +34,12 @@ pub(super) fn of_run(task: &Task, folder: &Folder, figures: &[Figure]) -> String
 fn ending(summary: &Summary) -> Markup {
     let number =
         |value: Option<f64>| value.map_or_else(|| "not finite".to_owned(), |value| format!("{value:.3e}"));
+    let best = match summary.better_before() {
+        Some((loss, step)) => {
+            format!("{loss:.3e} at step {step}, whose parameters are in {BEST}; drawn is the end")
+        }
+        None => number(summary.best_test_loss),
+    };
     let rows = [
         ("stopped by", summary.stop_reason.clone()),
         ("steps", summary.steps.to_string()),
@@ -42,7 +48,7 @@ fn ending(summary: &Summary) -> Markup {
         ("per step", summary.ms_per_step.map_or_else(String::new, |ms| format!("{ms:.2} ms"))),
         ("train loss", number(summary.train_loss)),
         ("test loss", number(summary.test_loss)),
-        ("best test loss", number(summary.best_test_loss)),
+        ("best test loss", best),
         ("solver", summary.solver.clone().unwrap_or_else(|| "none".to_owned())),
         (
             "peak memory",
@@ -54,6 +60,7 @@ fn ending(summary: &Summary) -> Markup {
             @for (name, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
                 tr { th { (name) } td { (value) } }
             }
+            @for notice in &summary.notices { tr { th { "notice" } td { (notice) } } }
         }
     }
 }

@@ -47,6 +47,7 @@ pub(super) fn add_budget(budget: &BudgetArguments, flags: &mut Givens) -> Result
         ("stop.steps", "--steps", &budget.steps),
         ("stop.epochs", "--epochs", &budget.epochs),
         ("stop.target_loss", "--target-loss", &budget.target_loss),
+        ("stop.patience", "--patience", &budget.patience),
     ] {
         if let Some(text) = text {
             flags.give(key, flag, parse(text))?;

@@ -29,12 +29,12 @@ pub(crate) fn for_training(registry: &Registry, arguments: &TrainArguments) -> R
         let full = std::path::absolute(path).unwrap_or_else(|_| path.clone());
         flags.give("training.from", "--from", Value::String(full.display().to_string()))?;
     }
-    resolve::task(registry, &arguments.settings, flags)
+    resolve::task(registry, &arguments.settings, flags, arguments.quiet)
 }
 
 /// The task that the arguments of any other command describe, checked.
 pub(crate) fn for_task(registry: &Registry, arguments: &SettingArguments) -> Result<Task, Failure> {
-    resolve::task(registry, arguments, flags::of_settings(arguments)?)
+    resolve::task(registry, arguments, flags::of_settings(arguments)?, false)
 }
 
 /// `config.toml` of a run's folder, before data are drawn.
@@ -64,7 +64,8 @@ pub(crate) fn on_fault(text: &str) -> Result<OnFault, Failure> {
     })
 }
 
-/// Replaces the ends of a resumed run by those that were given; says whether any was. `judges` tells whether an
+/// Replaces the ends of a resumed run by those that were given; says whether any was. What counts how long nothing gets
+/// better stays; levels of losses, gradients and steps go, since the run may be at them. `judges` tells whether an
 /// optimizer of the run chooses its steps by how the end is counted.
 pub(crate) fn extend(
     settings: &mut Settings,
@@ -86,7 +87,9 @@ pub(crate) fn extend(
         steps: count("--steps", arguments.steps.as_deref())?,
         epochs: count("--epochs", arguments.epochs.as_deref())?,
         time,
-        target_loss: None,
+        patience: settings.stop.patience,
+        still: settings.stop.still,
+        ..StopSettings::default()
     };
     if judges && settings.counts_steps() != counted {
         let (what, flags) = if counted { ("", "--steps or --epochs") } else { ("not ", "--time") };

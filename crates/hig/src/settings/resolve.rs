@@ -4,9 +4,11 @@
 //! task's default stops.
 
 use std::path::Path;
+use std::sync::Once;
 
 use halfinverse::SettingError;
 use halfinverse::task::{Forecast, Registry, Settings, Task, nearest};
+use halfinverse::training::Schedule;
 use toml::{Table, Value};
 
 use super::file;
@@ -14,7 +16,7 @@ use super::givens::{Given, Givens};
 use crate::arguments::SettingArguments;
 use crate::failure::{Failure, unknown_name};
 use crate::memory;
-use crate::voice::program;
+use crate::voice::{program, say};
 
 /// Optimizer where neither command line nor task names one: the one that needs no setting.
 const OPTIMIZER: &str = "hig-auto";
@@ -24,8 +26,10 @@ pub(super) fn task(
     registry: &Registry,
     arguments: &SettingArguments,
     flags: Givens,
+    quiet: bool,
 ) -> Result<Task, Failure> {
-    let resolved = settings(registry, arguments, flags)?;
+    let mut resolved = settings(registry, arguments, flags)?;
+    resolved.keep_to_cores(quiet);
     Task::with(resolved.settings, registry).map_err(|error| resolved.givens.placed(&error))
 }
 
@@ -33,6 +37,42 @@ pub(super) fn task(
 pub(super) struct Resolved {
     pub(super) settings: Settings,
     pub(super) givens: Givens,
+}
+
+impl Resolved {
+    /// Takes no more threads than the machine has cores; says so, once, where more were asked for.
+    pub(super) fn keep_to_cores(&mut self, quiet: bool) {
+        static SAID: Once = Once::new();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = self.settings.training.threads;
+        if threads <= cores {
+            return;
+        }
+        self.settings.training.threads = cores;
+        let place = self.givens.get("training.threads").map_or("", |given| &given.place);
+        let asked = match place {
+            "--threads" => format!("--threads {threads}"),
+            place => format!("training.threads = {threads} ({place})"),
+        };
+        let noun = if cores == 1 { "core" } else { "cores" };
+        SAID.call_once(|| say(quiet, &format!("{asked}: this machine has {cores} {noun}; taking {cores}")));
+    }
+
+    /// A refusal with its place, and the mend where that is another command's to tell.
+    fn refused(&self, error: &SettingError) -> Failure {
+        let failure = self.givens.placed(error);
+        let Settings { task, optimizer, stop, training, .. } = &self.settings;
+        let endless =
+            training.schedule != Schedule::Constant && stop.steps.is_none() && stop.epochs.is_none();
+        if error.key() != "training.schedule" || !endless {
+            return failure;
+        }
+        failure.with(&format!(
+            "or add --steps N; `{} bench {task} --optimizer {}` prints the milliseconds of a whole step, from which N follows",
+            program(),
+            optimizer.name
+        ))
+    }
 }
 
 /// The settings that were asked for, checked as far as can be before data are drawn.
@@ -59,8 +99,7 @@ pub(super) fn settings(
     let name = arguments.task.as_deref().filter(|_| own.is_none());
     let resolved = merge(registry, name, files, flags)?;
     // Before the data are drawn.
-    let forecast =
-        Forecast::new(&resolved.settings, registry).map_err(|error| resolved.givens.placed(&error))?;
+    let forecast = Forecast::new(&resolved.settings, registry).map_err(|error| resolved.refused(&error))?;
     memory::check(&forecast, arguments.memory_limit.as_deref())?;
     Ok(resolved)
 }
@@ -108,8 +147,9 @@ pub(super) fn merge(
     drop_other_kinds(&mut base, &over);
     let placed = |error: SettingError| refusal(registry, &givens, &optimizer, &error);
     let mut defaults = registry.defaults(&base, &optimizer).map_err(placed)?;
-    if givens.keys().any(|key| key.starts_with("stop.")) {
-        defaults.remove("stop");
+    let ends = givens.keys().any(|key| key.starts_with("stop.") && key != "stop.still");
+    if let Some(Value::Table(stop)) = defaults.get_mut("stop").filter(|_| ends) {
+        stop.retain(|key, _| key == "still");
     }
     defaults.insert("task".to_owned(), Value::String(name));
     let settings = registry.overlaid(&defaults, &over).map_err(placed)?;

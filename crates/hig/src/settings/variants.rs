@@ -25,6 +25,7 @@ pub(crate) fn for_study(
     arguments: &SettingArguments,
     budget: &BudgetArguments,
     variations: &[Variation],
+    quiet: bool,
 ) -> Result<Vec<(String, Settings)>, Failure> {
     if variations.is_empty() {
         return Err(Failure::new("there is nothing to compare; name something, as in --optimizers hig,adam"));
@@ -54,7 +55,9 @@ pub(crate) fn for_study(
             unused.clear();
         }
         vary(registry, arguments, variation, &mut flags)?;
-        variants.push((variation.label.clone(), resolve::settings(registry, arguments, flags)?.settings));
+        let mut resolved = resolve::settings(registry, arguments, flags)?;
+        resolved.keep_to_cores(quiet);
+        variants.push((variation.label.clone(), resolved.settings));
     }
     match unused.first() {
         Some(key) => Err(Failure::new(format!("none of these optimizers has the setting `{key}`"))),

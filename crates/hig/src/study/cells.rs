@@ -66,7 +66,8 @@ impl Cells<'_> {
             settings.optimizer.set_learning_rate(rate);
             settings.training.seed = plan.seeds[0];
             if variant.grid_time.is_some() {
-                settings.stop = StopSettings { time: variant.grid_time, ..StopSettings::default() };
+                let still = settings.stop.still;
+                settings.stop = StopSettings { time: variant.grid_time, still, ..StopSettings::default() };
             }
             let name = format!("tune-{}-{rate:e}", plain(&variant.label));
             let Some((summary, _)) = self.cell(settings, &name, Judged::Validation)? else {

@@ -41,7 +41,9 @@ pub(crate) fn compare(registry: &Registry, arguments: &CompareArguments) -> Resu
     };
     let variations: Vec<Variation> = names.iter().map(variation).collect();
     let mut variants = Vec::new();
-    for (label, settings) in settings::for_study(registry, &study.settings, &study.budget, &variations)? {
+    for (label, settings) in
+        settings::for_study(registry, &study.settings, &study.budget, &variations, study.quiet)?
+    {
         if grid_time.is_some() && settings.training.schedule != Schedule::Constant {
             return Err(Failure::new(
                 "a schedule leads to a number of steps, which --grid-time does not tell; leave it out",
@@ -73,7 +75,7 @@ pub(crate) fn ablate(registry: &Registry, arguments: &AblateArguments) -> Result
         sets: vec![(key.to_owned(), value.clone())],
     };
     let variations: Vec<Variation> = values.iter().map(variation).collect();
-    let settings = settings::for_study(registry, &study.settings, &study.budget, &variations)?;
+    let settings = settings::for_study(registry, &study.settings, &study.budget, &variations, study.quiet)?;
     let variant = |(label, settings)| Variant { label, settings, grid: Vec::new(), grid_time: None };
     let variants: Vec<Variant> = settings.into_iter().map(variant).collect();
     let title = format!("ablate {} {key}", variants[0].settings.task);

@@ -38,4 +38,6 @@ pub(crate) fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
 pub(crate) fn assert_same(one: &Path, other: &Path, what: &str) {
     assert_eq!(rows(one), rows(other), "{what}");
     assert!(contents(one) == contents(other), "{what}: checkpoints differ");
+    let best = |folder: &Path| fs::read(folder.join("best.safetensors")).unwrap();
+    assert!(best(one) == best(other), "{what}: the best parameters differ");
 }

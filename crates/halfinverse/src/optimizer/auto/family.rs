@@ -30,7 +30,7 @@ use super::supply::Supply;
 use crate::fault::StepError;
 use crate::linear::threads::par;
 use crate::linear::vectors::{add, norm};
-use crate::optimizer::{State, StateError, StepReport};
+use crate::optimizer::{Notice, State, StateError, StepReport};
 use crate::problem::Problem;
 use crate::spectral::{KrylovSpace, Report, Ritz, Solver};
 
@@ -165,10 +165,13 @@ impl Family {
     /// Makes the best step that it finds on the mini-batch and probe of the supply.
     pub(super) fn step(&mut self, supply: &mut Supply, theta: &mut [f64]) -> Result<StepReport, StepError> {
         let weight = supply.problem.weight();
-        let loss = self.build(&mut *supply.problem, theta)? / weight;
+        let (loss, h) = self.build(&mut *supply.problem, theta)?;
+        let loss = loss / weight;
+        let gradient_norm = Some(h * self.space.gradient_norm() / weight);
         let k = self.space.dimension();
         if k == 0 {
-            return Ok(StepReport { loss, rejected: true, ..StepReport::default() });
+            let notice = Notice::stationary(loss);
+            return Ok(StepReport { loss, rejected: true, gradient_norm, notice, ..StepReport::default() });
         }
         let candidates = self.candidates(k);
         let (whole, half) = (self.space.ritz(k)?, self.space.ritz((k / 2).max(1))?);
@@ -198,6 +201,7 @@ impl Family {
             kappa: Some(chosen.kappa),
             lambda: Some(chosen.damping * whole.largest().powi(2)),
             rejected,
+            gradient_norm,
             spectral: Some(Report {
                 solver: Solver::Krylov { vectors: k },
                 rank: k,
@@ -211,16 +215,16 @@ impl Family {
         })
     }
 
-    /// The Krylov space at θ; returns the loss there.
+    /// The Krylov space at θ; returns the loss there, and h.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "k is from 12 to 128")]
-    fn build(&mut self, problem: &mut dyn Problem, theta: &[f64]) -> Result<f64, StepError> {
+    fn build(&mut self, problem: &mut dyn Problem, theta: &[f64]) -> Result<(f64, f64), StepError> {
         let mut at = problem.linearize(theta)?;
         let h = at.curvature;
         self.scaled.clear();
         self.scaled.extend(at.gradient.iter().map(|g| g / h));
         let vectors = self.learnt.vectors.round() as usize;
         self.space.build(&mut *at.jacobian, &self.scaled, vectors, self.par)?;
-        Ok(at.loss)
+        Ok((at.loss, h))
     }
 
     fn stay(&mut self) -> f64 {

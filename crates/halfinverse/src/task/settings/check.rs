@@ -1,6 +1,6 @@
 //! The checks that need no more than the settings.
 
-use super::{Schedule, Settings, StopSettings};
+use super::{Schedule, Settings};
 use crate::error::SettingError;
 use crate::training::MOST_THREADS;
 
@@ -86,8 +86,8 @@ impl Settings {
 
     fn check_stops(&self) -> Result<(), SettingError> {
         self.stop.check().map_err(|error| error.within("stop"))?;
-        if self.stop == StopSettings::default() {
-            let expected = "at least one of steps, epochs, time and target_loss, or the run would never end";
+        if self.stop.is_endless() {
+            let expected = "at least one of steps, epochs, time, target_loss, patience, relative_loss, step and gradient, or the run would never end";
             return Err(SettingError::new("stop", "empty", expected));
         }
         Ok(())
