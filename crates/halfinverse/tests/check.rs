@@ -221,8 +221,8 @@ impl Smooth {
             let offset = if rng.random::<bool>() { largest * (rng.random::<f64>() - 0.5) } else { 0.0 };
             [10f64.powf(21.0 * rng.random::<f64>() - 9.0), offset]
         };
-        let controls: Vec<[f64; 2]> = (0..q).map(|_| scaled(100.0)).collect();
-        let outcomes = (0..m).map(|_| scaled(100.0)).collect();
+        let controls: Vec<[f64; 2]> = (0..q).map(|_| scaled(1e4)).collect();
+        let outcomes = (0..m).map(|_| scaled(1e4)).collect();
         let families = (0..m).map(|_| FAMILIES[rng.random_range(0..FAMILIES.len())]).collect();
         let mut signed = |low: f64, high: f64| {
             let size = low + (high - low) * rng.random::<f64>();
@@ -397,7 +397,8 @@ fn at_a_kink_what_lies_between_the_two_sides_is_right() {
     assert_eq!(at(1e-13, 1.0), (0, 0));
     assert_eq!(at(1e-13, 0.0), (3, 0));
     let floor = Example::new([1, 1], |z| vec![z[0].floor()], |_| vec![0.0]);
-    assert_eq!(wrong(&check(&floor, &Mat::from_fn(1, 1, |_, _| 2.0))).len(), 3, "a jump is no kink");
+    let comparisons = check(&floor, &Mat::from_fn(1, 1, |_, _| 2.0));
+    assert!(comparisons[0].resolution > 1.0 && !comparisons[0].kink, "a jump has no derivative");
 }
 
 #[test]
@@ -497,7 +498,8 @@ fn closures_are_checked_in_every_unit() {
         |slip, adds, theta: &[f64]| wrong(&check::opaque(&mut closures(slip, adds), theta, 1).unwrap());
     for theta in [[1.0, 2.0, 3.0], [1e-9, 1e12, 1.0], [1e6, 0.0, 1e-9]] {
         assert!(found(1.0, [false; 2], &theta).is_empty(), "{theta:?}: {:?}", found(1.0, [false; 2], &theta));
-        assert_eq!(found(1.001, [false; 2], &theta), ["problem: J v", "problem: J^T u"], "{theta:?}");
+        let slipped = found(1.001, [false; 2], &theta);
+        assert!(slipped.ends_with(&["problem: J v", "problem: J^T u"]), "{theta:?}: {slipped:?}");
         assert!(found(1.0, [true, false], &theta).contains(&"problem: J v, called again"));
         let adding = found(1.0, [false, true], &theta);
         assert_eq!(adding, ["problem: gradient, called again", "problem: J^T u, called again"]);

@@ -98,11 +98,10 @@ struct Table {
     at_rest: f64,
     /// Its last row: the central quotient, then ever higher orders.
     row: Vec<f64>,
-    /// The best entry, the bound on its error, how much of that is round-off, and its t.
-    value: f64,
-    error: f64,
-    round_off: f64,
-    t: f64,
+    /// The best entry of each row but the first.
+    entries: Vec<Entry>,
+    /// How much the last central quotient differs from the one before.
+    change: f64,
     /// The last t, and the one-sided quotients there.
     last: f64,
     sides: [f64; 2],
@@ -111,15 +110,22 @@ struct Table {
     count: usize,
 }
 
+#[derive(Clone, Copy)]
+struct Entry {
+    value: f64,
+    /// Bound on its error, and how much of that is round-off.
+    error: f64,
+    round_off: f64,
+    t: f64,
+}
+
 impl Table {
     fn new(at_rest: f64) -> Self {
         Self {
             at_rest,
             row: Vec::new(),
-            value: f64::NAN,
-            error: f64::INFINITY,
-            round_off: 0.0,
-            t: FIRST,
+            entries: Vec::new(),
+            change: f64::INFINITY,
             last: FIRST,
             sides: [0.0; 2],
             gaps: [f64::NAN; 3],
@@ -134,43 +140,57 @@ impl Table {
             return;
         }
         let round_off = ROUND_OFF * plus.abs().max(minus.abs()) / t;
+        let mut best = Entry { value: quotient, error: f64::INFINITY, round_off, t };
         let mut row = vec![quotient];
         let mut power = 1.0;
         for (j, above) in self.row.iter().enumerate() {
             power *= RATIO * RATIO;
             let value = row[j] + (row[j] - above) / (power - 1.0);
             let error = (value - row[j]).abs().max((value - above).abs()) + round_off;
-            if error < self.error {
-                (self.value, self.error, self.round_off, self.t) = (value, error, round_off, t);
+            if error < best.error {
+                best = Entry { value, error, ..best };
             }
             row.push(value);
         }
-        if self.value.is_nan() {
-            self.value = quotient;
-        }
+        self.entries.push(best);
+        self.change = self.row.first().map_or(f64::INFINITY, |before| (quotient - before).abs());
         (self.row, self.last) = (row, t);
         self.sides = [(plus - self.at_rest) / t, (self.at_rest - minus) / t];
         self.gaps = [self.gaps[1], self.gaps[2], (self.sides[0] - self.sides[1]).abs()];
         self.count += 1;
     }
 
+    /// The best entry that the last quotient does not contradict. Where t was far too large, entries may agree by chance; the
+    /// last quotient then differs from them by much more than from the one before it. Round-off changes it by as
+    /// much as it makes it differ.
+    fn best(&self) -> Option<Entry> {
+        let last = *self.row.first()?;
+        let agrees = |entry: &&Entry| (last - entry.value).abs() <= 10.0 * self.change + entry.error;
+        self.entries.iter().filter(agrees).min_by(|a, b| a.error.total_cmp(&b.error)).copied()
+    }
+
     /// Whether a smaller t would add nothing: the value is known well enough, or the rest is round-off.
     fn settled(&self) -> bool {
-        let enough = (0.1 * TOLERANCE * self.value.abs()).max(2.0 * self.round_off);
-        self.count >= FEWEST && self.error <= enough
+        let enough =
+            |best: Entry| best.error <= (0.1 * TOLERANCE * best.value.abs()).max(2.0 * best.round_off);
+        self.count >= FEWEST && self.best().is_some_and(enough)
     }
 
     fn quotient(&self) -> Quotient {
+        let size = self.at_rest.abs();
+        let (Some(best), Some(last)) = (self.best(), self.row.first()) else {
+            return Quotient { value: f64::NAN, size, ..Quotient::default() };
+        };
         // At the smallest t round-off weighs most; what it makes of the quotient there tells how large it is.
-        let noise = self.row.first().map_or(0.0, |last| (last - self.value).abs() * self.last / self.t);
-        let smallest = 100.0 * ROUND_OFF * self.at_rest.abs() / self.last;
+        let noise = (last - best.value).abs() * self.last / best.t;
+        let smallest = 100.0 * ROUND_OFF * size / self.last;
         let constant = |pair: &[f64]| pair[1] >= 0.5 * pair[0] && pair[1] <= 2.0 * pair[0];
         Quotient {
-            value: self.value,
-            resolution: 2.0 * self.error + noise,
+            value: best.value,
+            resolution: 2.0 * best.error + noise,
             sides: self.sides,
             kink: self.gaps[2] > smallest && self.gaps.windows(2).all(constant),
-            size: self.at_rest.abs(),
+            size,
         }
     }
 }
