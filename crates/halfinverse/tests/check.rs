@@ -221,8 +221,8 @@ impl Smooth {
             let offset = if rng.random::<bool>() { largest * (rng.random::<f64>() - 0.5) } else { 0.0 };
             [10f64.powf(21.0 * rng.random::<f64>() - 9.0), offset]
         };
-        let controls: Vec<[f64; 2]> = (0..q).map(|_| scaled(1e4)).collect();
-        let outcomes = (0..m).map(|_| scaled(1e4)).collect();
+        let controls: Vec<[f64; 2]> = (0..q).map(|_| scaled(1e3)).collect();
+        let outcomes = (0..m).map(|_| scaled(1e3)).collect();
         let families = (0..m).map(|_| FAMILIES[rng.random_range(0..FAMILIES.len())]).collect();
         let mut signed = |low: f64, high: f64| {
             let size = low + (high - low) * rng.random::<f64>();

@@ -77,7 +77,9 @@ pub(super) fn along<E>(
             Ok((plus, minus)) => {
                 answered = true;
                 for (table, (plus, minus)) in tables.iter_mut().zip(plus.into_iter().zip(minus)) {
-                    table.add(t, plus, minus);
+                    if !table.settled() {
+                        table.add(t, plus, minus);
+                    }
                 }
             }
             Err(error) => failure = Some(error),
@@ -100,8 +102,8 @@ struct Table {
     row: Vec<f64>,
     /// The best entry of each row but the first.
     entries: Vec<Entry>,
-    /// How much the last central quotient differs from the one before.
-    change: f64,
+    /// The last two central quotients, and by how much each differs from the one before.
+    recent: [[f64; 2]; 2],
     /// The last t, and the one-sided quotients there.
     last: f64,
     sides: [f64; 2],
@@ -125,7 +127,7 @@ impl Table {
             at_rest,
             row: Vec::new(),
             entries: Vec::new(),
-            change: f64::INFINITY,
+            recent: [[0.0, f64::INFINITY]; 2],
             last: FIRST,
             sides: [0.0; 2],
             gaps: [f64::NAN; 3],
@@ -153,19 +155,23 @@ impl Table {
             row.push(value);
         }
         self.entries.push(best);
-        self.change = self.row.first().map_or(f64::INFINITY, |before| (quotient - before).abs());
+        let change = self.row.first().map_or(f64::INFINITY, |before| (quotient - before).abs());
+        self.recent = [self.recent[1], [quotient, change]];
         (self.row, self.last) = (row, t);
         self.sides = [(plus - self.at_rest) / t, (self.at_rest - minus) / t];
         self.gaps = [self.gaps[1], self.gaps[2], (self.sides[0] - self.sides[1]).abs()];
         self.count += 1;
     }
 
-    /// The best entry that the last quotient does not contradict. Where t was far too large, entries may agree by chance; the
-    /// last quotient then differs from them by much more than from the one before it. Round-off changes it by as
-    /// much as it makes it differ.
+    /// The best entry that the last two quotients do not contradict. Where t was far too large, entries may agree by
+    /// chance; quotients at smaller t then differ from them by much more than from each other. Round-off makes
+    /// both differences alike.
     fn best(&self) -> Option<Entry> {
-        let last = *self.row.first()?;
-        let agrees = |entry: &&Entry| (last - entry.value).abs() <= 10.0 * self.change + entry.error;
+        let agrees = |entry: &&Entry| {
+            let by =
+                |[quotient, change]: [f64; 2]| (quotient - entry.value).abs() <= 10.0 * change + entry.error;
+            self.recent.into_iter().any(by)
+        };
         self.entries.iter().filter(agrees).min_by(|a, b| a.error.total_cmp(&b.error)).copied()
     }
 
