@@ -3,11 +3,8 @@
 
 use halfinverse::check::{self, Comparison};
 use halfinverse::faer::{Mat, MatMut, MatRef};
-use halfinverse::objective::SquaredError;
-use halfinverse::problem::{Opaque, OpaqueProblem};
 use halfinverse::rand::{Rng, RngExt, SeedableRng};
 use halfinverse::simulator::{Derivative, Pattern, Point, Simulator, SimulatorError, Tape};
-use halfinverse::{Problem, Samples};
 use rand_chacha::ChaCha8Rng;
 
 /// Which derivative a simulator gives.
@@ -77,7 +74,7 @@ impl Example {
         }
     }
 
-    /// Writes Σ block[entry]·factor, for the triples (row of out, entry, factor) of each sample.
+    /// Writes `entry` of (sample, column, the sample's block) to all of `out`.
     fn write(
         &self,
         at: Point<'_>,
@@ -281,14 +278,14 @@ impl Smooth {
     }
 }
 
-const FUNCTIONS: u64 = 400;
+const FUNCTIONS: usize = 400;
 
 #[test]
 fn smooth_functions_of_all_scales_raise_no_alarm() {
     let mut alarms = Vec::new();
     for seed in 0..FUNCTIONS {
-        let (smooth, z) = Smooth::random(&mut ChaCha8Rng::seed_from_u64(seed));
-        let comparisons = check(&smooth.example(GIVEN[seed as usize % 3], |_| ()), &z);
+        let (smooth, z) = Smooth::random(&mut ChaCha8Rng::seed_from_u64(seed as u64));
+        let comparisons = check(&smooth.example(GIVEN[seed % 3], |_| ()), &z);
         assert_eq!(comparisons.len(), 9);
         alarms.extend(comparisons.into_iter().filter(|c| !c.right() || c.kink).map(|c| (seed, c)));
         let worst = alarms.iter().map(|(_, c)| c.error).fold(0.0, f64::max);
@@ -301,7 +298,7 @@ fn smooth_functions_of_all_scales_raise_no_alarm() {
 fn a_wrong_entry_is_found_in_every_smooth_function() {
     let mut missed = Vec::new();
     for seed in 0..FUNCTIONS {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut rng = ChaCha8Rng::seed_from_u64(seed as u64);
         let (smooth, z) = Smooth::random(&mut rng);
         let [j, c] = smooth.entry(&z, &mut rng);
         let (q, m) = (z.ncols(), smooth.outcomes.len());
@@ -316,7 +313,7 @@ fn a_wrong_entry_is_found_in_every_smooth_function() {
             }
             _ => block[j * m + c] *= -1.0,
         };
-        let found = wrong(&check(&smooth.example(GIVEN[seed as usize / 4 % 3], damage), &z));
+        let found = wrong(&check(&smooth.example(GIVEN[seed / 4 % 3], damage), &z));
         if found != ["simulator: jvp", "simulator: vjp", "simulator: block"] {
             missed.push((seed, found));
         }
@@ -335,7 +332,7 @@ fn the_step_fits_the_size_of_the_control() {
             assert_eq!(found, ["simulator: jvp", "simulator: vjp", "simulator: block"], "{z}");
         }
     }
-    let all = Mat::from_fn(4, 1, |s, _| 10f64.powi(4 * s as i32));
+    let all = Mat::from_fn(4, 1, |s, _| [1.0, 1e4, 1e8, 1e12][s]);
     assert!(wrong(&check(&Example::square(1.0), &all)).is_empty());
     assert_eq!(wrong(&check(&Example::square(1.01), &all)).len(), 3);
 }
@@ -457,86 +454,4 @@ impl Simulator for Patterned {
     fn pattern(&self) -> Pattern {
         Pattern::Sparse(vec![vec![2]])
     }
-}
-
-/// y = (1e9·θ₀², 1e-9·θ₀θ₁, θ₂/3) at 4 samples, with derivatives that add where `adds`, the second outcome's times `slip`.
-fn closures(slip: f64, adds: [bool; 2]) -> OpaqueProblem {
-    fn block(theta: &[f64], slip: f64) -> [[f64; 3]; 3] {
-        let second = slip * 1e-9;
-        [[2e9 * theta[0], 0.0, 0.0], [second * theta[1], second * theta[0], 0.0], [0.0, 0.0, 1.0 / 3.0]]
-    }
-    let source = Opaque::new(3, 3, SquaredError { factor: 0.5 }, |theta, samples, mut y| {
-        for s in 0..samples.len() {
-            let values = [1e9 * theta[0] * theta[0], 1e-9 * theta[0] * theta[1], theta[2] / 3.0];
-            (0..3).for_each(|c| y[(s, c)] = values[c]);
-        }
-        Ok(())
-    })
-    .with_jvp(move |theta, samples, v, mut out| {
-        for (s, c) in (0..samples.len()).flat_map(|s| (0..3).map(move |c| (s, c))) {
-            let before = if adds[0] { out[(s, c)] } else { 0.0 };
-            out[(s, c)] = before + linear(&block(theta, slip)[c], v);
-        }
-        Ok(())
-    })
-    .with_vjp(move |theta, samples, u, out| {
-        if !adds[1] {
-            out.fill(0.0);
-        }
-        for (s, c) in (0..samples.len()).flat_map(|s| (0..3).map(move |c| (s, c))) {
-            (0..3).for_each(|j| out[j] += block(theta, slip)[c][j] * u[(s, c)]);
-        }
-        Ok(())
-    });
-    let target = Mat::from_fn(4, 3, |s, c| 0.1 * s as f64 + c as f64);
-    OpaqueProblem::new(&source, Samples::new(Mat::zeros(4, 0), Mat::zeros(4, 0), target).unwrap()).unwrap()
-}
-
-#[test]
-fn closures_are_checked_in_every_unit() {
-    let found =
-        |slip, adds, theta: &[f64]| wrong(&check::opaque(&mut closures(slip, adds), theta, 1).unwrap());
-    for theta in [[1.0, 2.0, 3.0], [1e-9, 1e12, 1.0], [1e6, 0.0, 1e-9]] {
-        assert!(found(1.0, [false; 2], &theta).is_empty(), "{theta:?}: {:?}", found(1.0, [false; 2], &theta));
-        let slipped = found(1.001, [false; 2], &theta);
-        assert!(slipped.ends_with(&["problem: J v", "problem: J^T u"]), "{theta:?}: {slipped:?}");
-        assert!(found(1.0, [true, false], &theta).contains(&"problem: J v, called again"));
-        let adding = found(1.0, [false, true], &theta);
-        assert_eq!(adding, ["problem: gradient, called again", "problem: J^T u, called again"]);
-    }
-}
-
-#[test]
-fn any_problem_is_checked_by_its_losses() {
-    /// Half of Σ θ², whose gradient is wrong by a factor.
-    struct Bowl(OpaqueProblem, f64);
-    impl Problem for Bowl {
-        fn parameters(&self) -> usize {
-            3
-        }
-
-        fn loss(&mut self, theta: &[f64]) -> Result<f64, halfinverse::StepError> {
-            self.0.loss(theta)
-        }
-
-        fn gradient(&mut self, theta: &[f64], gradient: &mut [f64]) -> Result<f64, halfinverse::StepError> {
-            let loss = self.0.gradient(theta, gradient)?;
-            gradient[1] *= self.1;
-            Ok(loss)
-        }
-
-        fn linearize<'a>(
-            &'a mut self,
-            theta: &'a [f64],
-        ) -> Result<halfinverse::problem::At<'a>, halfinverse::StepError> {
-            self.0.linearize(theta)
-        }
-    }
-    let theta = [1e-4, 1e12, 2.0];
-    let found = |factor| {
-        let mut bowl = Bowl(closures(1.0, [false; 2]), factor);
-        wrong(&check::problem(&mut bowl, &theta, 1).unwrap())
-    };
-    assert!(found(1.0).is_empty(), "{:?}", found(1.0));
-    assert_eq!(found(1.01), ["problem: gradient of the loss"]);
 }
