@@ -93,3 +93,16 @@ pub enum StepError {
         needs: &'static str,
     },
 }
+
+impl StepError {
+    /// The same of a problem on one sample, which is this one of a larger set.
+    pub(crate) fn of_sample(self, sample: usize) -> Self {
+        match self {
+            Self::LossNotFinite { loss, culprit } => {
+                Self::LossNotFinite { loss, culprit: culprit.map(|culprit| Culprit { sample, ..culprit }) }
+            }
+            Self::Simulator(error) => Self::Simulator(SimulatorError { sample: Some(sample), ..error }),
+            error => error,
+        }
+    }
+}

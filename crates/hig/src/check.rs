@@ -1,9 +1,9 @@
-//! `hig check TASK`: every derivative against finite differences.
+//! `hig check TASK`: every derivative against finite differences, and every function against other calls of itself.
 
 use std::process::ExitCode;
 
 use halfinverse::NetworkProblem;
-use halfinverse::check::{TOLERANCE, model, simulator};
+use halfinverse::check::{Comparison, TOLERANCE, model, simulator};
 use halfinverse::task::Registry;
 use serde_json::json;
 
@@ -14,6 +14,8 @@ use crate::voice::{complain, put};
 
 /// Samples that the derivatives are compared on.
 const SAMPLES: usize = 8;
+/// Resolution of differences above which it is said: a derivative that is wrong by less than that may pass.
+const UNRESOLVED: f64 = 1e-3;
 
 pub(crate) fn run(registry: &Registry, arguments: &CheckArguments) -> Result<ExitCode, Failure> {
     let task = settings::for_task(registry, &arguments.settings)?;
@@ -27,25 +29,44 @@ pub(crate) fn run(registry: &Registry, arguments: &CheckArguments) -> Result<Exi
     let of_simulator = simulator(task.model().simulator(), initial.as_ref(), problem.control(), seed)
         .map_err(|error| failed(&error))?;
     let comparisons = [of_simulator, of_model].concat();
-    let right = |error: f64| error <= TOLERANCE;
-    let all = comparisons.iter().all(|comparison| right(comparison.error));
+    let all = comparisons.iter().all(Comparison::right);
     if arguments.json {
-        let rows = comparisons
-            .iter()
-            .map(|row| json!({ "what": row.what, "error": row.error, "right": right(row.error) }));
+        let rows = comparisons.iter().map(|row| {
+            json!({
+                "what": row.what,
+                "error": row.error,
+                "right": row.right(),
+                "kink": row.kink,
+                "resolution": row.resolution,
+                "place": row.place,
+            })
+        });
         put(json!({ "tolerance": TOLERANCE, "right": all, "comparisons": rows.collect::<Vec<_>>() }));
     } else {
         put(format_args!(
-            "relative error against central differences ({SAMPLES} samples, at most {TOLERANCE:.0e}):"
+            "relative error against differences ({SAMPLES} samples, at most {TOLERANCE:.0e}; the rest must agree with the first call):"
         ));
         for row in &comparisons {
-            let verdict = if right(row.error) { "right" } else { "WRONG" };
-            put(format_args!("  {:<28} {:8.1e}  {verdict}", row.what, row.error));
+            put(format_args!("  {:<34} {:8.1e}  {}", row.what, row.error, verdict(row)));
         }
     }
     if all {
         return Ok(ExitCode::SUCCESS);
     }
-    complain("a derivative is wrong");
+    complain("a derivative is wrong, or a result depends on earlier calls");
     Ok(ExitCode::FAILURE)
+}
+
+fn verdict(row: &Comparison) -> String {
+    if !row.right() {
+        return format!("WRONG: {}", row.place);
+    }
+    let mut verdict = "right".to_owned();
+    if row.kink {
+        verdict += "; a kink here: the derivative exists on one side only";
+    }
+    if row.resolution > UNRESOLVED {
+        verdict += &format!("; but differences tell it to {:.0e} only", row.resolution);
+    }
+    verdict
 }

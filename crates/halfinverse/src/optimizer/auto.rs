@@ -191,7 +191,9 @@ impl Judge {
             return error.into();
         }
         match found {
-            Some((sample, error)) => StepError::HeldOut { sample, count, error: Box::new(error) },
+            Some((sample, error)) => {
+                StepError::HeldOut { sample, count, error: Box::new(error.of_sample(sample)) }
+            }
             None => StepError::LossNotFinite { loss: f64::INFINITY, culprit: None },
         }
     }

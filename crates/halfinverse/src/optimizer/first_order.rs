@@ -1,6 +1,7 @@
 //! Optimizers that need nothing but the gradient: one sweep forward, one back, and a rule.
 
-use super::{Notice, Optimizer, Retreat, State, StateError, StepReport, descend};
+use super::retreat::{Attempt, Retreat};
+use super::{Notice, Optimizer, State, StateError, StepReport, descend};
 use crate::fault::StepError;
 use crate::linear::vectors::{dot, norm};
 use crate::problem::Problem;
@@ -52,7 +53,11 @@ impl<R: Rule> FirstOrder<R> {
     }
 }
 
-impl<R: Rule> FirstOrder<R> {
+impl<R: Rule> Attempt for FirstOrder<R> {
+    fn retreat(&mut self) -> &mut Retreat {
+        &mut self.retreat
+    }
+
     fn attempt(&mut self, problem: &mut dyn Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
         self.gradient.resize(theta.len(), 0.0);
         let weight = problem.weight();
@@ -75,11 +80,7 @@ impl<R: Rule> FirstOrder<R> {
 
 impl<R: Rule> Optimizer for FirstOrder<R> {
     fn step(&mut self, problem: &mut dyn Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
-        let report = self.attempt(problem, theta);
-        if report.is_err() {
-            self.retreat.take_back(theta);
-        }
-        report
+        self.step_or_take_back(problem, theta)
     }
 
     fn save(&self) -> State {

@@ -15,9 +15,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::retreat::{Attempt, Retreat};
 use super::{
-    Context, Notice, Numbers, Optimizer, Retreat, Setup, Sizes, State, StateError, StepReport, Stores,
-    descend,
+    Context, Notice, Numbers, Optimizer, Setup, Sizes, State, StateError, StepReport, Stores, descend,
 };
 use crate::error::SettingError;
 use crate::fault::StepError;
@@ -269,6 +269,12 @@ impl HalfInverse {
             ..StepReport::default()
         })
     }
+}
+
+impl Attempt for HalfInverse {
+    fn retreat(&mut self) -> &mut Retreat {
+        &mut self.retreat
+    }
 
     fn attempt(&mut self, problem: &mut dyn Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
         let weight = problem.weight();
@@ -305,11 +311,7 @@ fn columns_differ(jacobian: &mut dyn Jacobian, squares: &mut [f64]) -> Result<Op
 
 impl Optimizer for HalfInverse {
     fn step(&mut self, problem: &mut dyn Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
-        let report = self.attempt(problem, theta);
-        if report.is_err() {
-            self.retreat.take_back(theta);
-        }
-        report
+        self.step_or_take_back(problem, theta)
     }
 
     fn save(&self) -> State {

@@ -14,7 +14,7 @@
 //! the second the step is 1e-8 of a gradient step. λ begins anew where it is at its upper bound and the mini-batch is another
 //! one. Nothing is tried where the model foretells no fall above round-off.
 //!
-//! λ starts at `damping` times σ_max². Costs one spectral step, two products with J and two simulations; columns' lengths
+//! λ starts at `damping` times σ_max². Costs one spectral step, two products with J and three simulations; columns' lengths
 //! are 2bP operations more where layers have Kronecker factors, and n rows of J where not.
 //!
 //! Source: Levenberg, 1944; Marquardt, 1963; the rule for λ: Nielsen, *Damping Parameter in Marquardt's Method*,
@@ -85,13 +85,13 @@ impl Setup for LevenbergMarquardtSettings {
     }
 
     fn passes(&self, sizes: &Sizes) -> f64 {
-        1.0 + spectral_passes(self.solver, sizes)
+        2.0 + spectral_passes(self.solver, sizes)
     }
 
     fn numbers(&self, sizes: &Sizes) -> Numbers {
         let p = sizes.parameters as f64;
         let numbers = spectral_numbers(self.solver, 0.0, sizes);
-        Numbers { working: numbers.working + 3.0 * p, ..numbers }
+        Numbers { working: numbers.working + 4.0 * p, ..numbers }
     }
 }
 
@@ -101,7 +101,8 @@ pub struct LevenbergMarquardt {
     settings: LevenbergMarquardtSettings,
     spectral: Spectral,
     memory: Memory,
-    /// Vectors that a step works in: η·Δ, Jᵀg, θ − η·Δ, g/h, J Δ, the diagonal of D^−1.
+    /// Vectors that a step works in: θ, η·Δ, Jᵀg, θ − η·Δ, g/h, J Δ, the diagonal of D^−1.
+    start: Vec<f64>,
     delta: Vec<f64>,
     gradient: Vec<f64>,
     trial: Vec<f64>,
@@ -171,6 +172,7 @@ impl LevenbergMarquardt {
             spectral: Spectral::new(options(settings.solver, settings.gram_tolerance)?),
             settings,
             memory: Memory::default(),
+            start: Vec::new(),
             delta: Vec::new(),
             gradient: Vec::new(),
             trial: Vec::new(),
@@ -244,6 +246,18 @@ impl LevenbergMarquardt {
         Ok(Proposal { report, lambda, foretold, gradient, vanishes })
     }
 
+    /// Whether this mini-batch, which the last step that was kept did not see, finds it wrong.
+    fn went_too_far(&self, problem: &mut dyn Problem, theta: &[f64]) -> bool {
+        let before = &self.memory.before;
+        if before.len() != theta.len() {
+            return false;
+        }
+        let mut loss = |theta: &[f64]| problem.loss(theta).unwrap_or(f64::INFINITY);
+        let (reference, now) = (loss(before), loss(theta));
+        // Where neither can be evaluated the mini-batch is to blame.
+        reference.is_finite() && (now.is_nan() || now > WORSE * reference)
+    }
+
     /// λ and ν after a step with gain ratio ρ, None where it was not kept; returns λ's bound where it was reached.
     fn adapt(&mut self, loss: f64, proposal: &Proposal, ratio: Option<f64>) -> Option<f64> {
         let memory = &mut self.memory;
@@ -277,22 +291,21 @@ impl Optimizer for LevenbergMarquardt {
         for vector in [&mut self.delta, &mut self.gradient, &mut self.trial] {
             vector.resize(theta.len(), 0.0);
         }
-        let before = &self.memory.before;
-        let stepped = before.len() == theta.len();
-        let reference = if stepped { problem.loss(before).unwrap_or(f64::INFINITY) } else { f64::INFINITY };
-        let attempt = problem.linearize(theta);
-        let mut at = if !stepped || attempt.as_ref().is_ok_and(|at| at.loss <= WORSE * reference) {
-            attempt?
-        } else {
-            drop(attempt);
-            theta.copy_from_slice(&self.memory.before);
-            self.memory.take_back();
-            problem.linearize(theta)?
-        };
+        let taken_back = self.went_too_far(problem, theta);
+        // On an error θ is to be as it was.
+        let mut start = std::mem::take(&mut self.start);
+        start.clear();
+        start.extend_from_slice(if taken_back { &self.memory.before } else { theta });
+        let mut at = problem.linearize(&start)?;
         self.product.resize(at.gradient.len(), 0.0);
         let loss = at.loss;
         let proposal = self.propose(&mut at)?;
         drop(at);
+        self.start = start;
+        if taken_back {
+            theta.copy_from_slice(&self.start);
+            self.memory.take_back();
+        }
         let Proposal { lambda, foretold, gradient, .. } = proposal;
         let mut report = StepReport {
             loss: loss / weight,

@@ -130,8 +130,8 @@ impl std::fmt::Display for Way {
 /// }
 /// ```
 pub trait Optimizer: Send {
-    /// Makes one step. On an error θ is as it was, or, where the step before may be to blame, as it was before that one.
-    /// Mini-batches may differ in size from step to step.
+    /// Makes one step; on an error θ is as it was. An optimizer may take its last step back before it makes this one, where
+    /// that one is to blame that no step can be made. Mini-batches may differ in size from step to step.
     ///
     /// # Errors
     /// When loss, derivatives or update are not finite, the outcomes cannot be computed, the spectral step fails, or

@@ -13,9 +13,10 @@ use faer::Mat;
 use serde::{Deserialize, Serialize};
 
 use super::first_order::check_gradient;
+use super::retreat::{Attempt, Retreat};
 use super::{
-    Adam, AdamSettings, Context, Numbers, Optimizer, Retreat, Rule, Setup, Sizes, State, StateError,
-    StepReport, Stores, descend,
+    Adam, AdamSettings, Context, Numbers, Optimizer, Rule, Setup, Sizes, State, StateError, StepReport,
+    Stores, descend,
 };
 use crate::error::SettingError;
 use crate::fault::StepError;
@@ -93,7 +94,11 @@ impl ScaleInvariant {
     }
 }
 
-impl ScaleInvariant {
+impl Attempt for ScaleInvariant {
+    fn retreat(&mut self) -> &mut Retreat {
+        &mut self.retreat
+    }
+
     fn attempt(&mut self, problem: &mut dyn Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
         self.gradient.resize(theta.len(), 0.0);
         let weight = problem.weight();
@@ -130,11 +135,7 @@ impl ScaleInvariant {
 
 impl Optimizer for ScaleInvariant {
     fn step(&mut self, problem: &mut dyn Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
-        let report = self.attempt(problem, theta);
-        if report.is_err() {
-            self.retreat.take_back(theta);
-        }
-        report
+        self.step_or_take_back(problem, theta)
     }
 
     fn save(&self) -> State {

@@ -6,7 +6,7 @@ use super::{BatchProblem, NetworkProblem, Samples, Source};
 use crate::error::ShapeError;
 use crate::network::{Network, Tensor};
 use crate::objective::{Objective, Reduction};
-use crate::simulator::{Pattern, Simulator};
+use crate::simulator::Simulator;
 
 /// y(θ) = S(f(x; θ); y₀) and its loss L(y, target).
 #[derive(Clone)]
@@ -42,18 +42,7 @@ impl Model {
     ) -> Result<Self, ShapeError> {
         ShapeError::check("the network", "outputs", simulator.controls(), network.outputs())?;
         objective.check(simulator.outcomes())?;
-        if let Pattern::Sparse(outcomes) = simulator.pattern() {
-            ShapeError::check("the simulator's pattern", "controls", simulator.controls(), outcomes.len())?;
-            let last = outcomes.iter().flatten().max().map_or(0, |last| last + 1);
-            if last > simulator.outcomes() {
-                return Err(ShapeError::new(
-                    "the simulator's pattern",
-                    "outcomes",
-                    simulator.outcomes(),
-                    last,
-                ));
-            }
-        }
+        simulator.pattern().check(simulator.controls(), simulator.outcomes())?;
         Ok(Self { network, simulator, objective, reduction: Reduction::Mean })
     }
 

@@ -228,6 +228,11 @@ impl NetworkProblem {
         Ok(())
     }
 
+    /// Multiplies outcomes (b × m) by the weights that J's rows have, as of the last gradient or linearization.
+    pub(crate) fn weigh(&self, outcomes: MatMut<'_, f64>) {
+        self.weights.multiply(outcomes);
+    }
+
     fn factor(&self) -> f64 {
         self.model.reduction().factor(self.samples.len())
     }

@@ -172,6 +172,11 @@ impl OpaqueProblem {
         self.outcome.as_ref()
     }
 
+    /// Multiplies outcomes (b × m) by the weights that J's rows have, as of the last gradient or linearization.
+    pub(crate) fn weigh(&self, outcomes: MatMut<'_, f64>) {
+        self.weights.multiply(outcomes);
+    }
+
     fn evaluate(&mut self, theta: &[f64]) -> Result<(), StepError> {
         ShapeError::check("θ", "parameters", self.source.parameters, theta.len())?;
         self.outcome.fill(f64::NAN);

@@ -38,6 +38,23 @@ impl Batched {
         each_chunk(self.threads, size, outcome, &mut self.tapes, run)
     }
 
+    /// ẏ from ż where there is `jvp`, at the arguments of the last recording `simulate`.
+    pub(crate) fn jvp(
+        &mut self,
+        simulator: &dyn Simulator,
+        initial: MatRef<'_, f64>,
+        control: MatRef<'_, f64>,
+        tangent: MatRef<'_, f64>,
+        out: MatMut<'_, f64>,
+    ) -> Result<(), SimulatorError> {
+        let (size, derivative) = (chunk(simulator, control.nrows()), simulator.derivative());
+        let run = |i: usize, out: MatMut<'_, f64>, tape: &mut Tape| {
+            let at = Point { initial: rows(initial, i, size), control: rows(control, i, size), tape };
+            derivative.apply(at, rows(tangent, i, size), out)
+        };
+        each_chunk(self.threads, size, out, &mut self.tapes, run)
+    }
+
     /// z̄ from ȳ, at the arguments of the last recording `simulate`.
     pub(crate) fn vjp(
         &mut self,

@@ -88,21 +88,19 @@ impl<'a> Derivative<'a> {
         Self { block: Some(Box::new(function)), ..self }
     }
 
-    /// ẏ (b × m) from ż (b × q), whichever way there is.
+    /// Whether there are `jvp` and `vjp`.
+    pub(crate) fn given(&self) -> (bool, bool) {
+        (self.jvp.is_some(), self.vjp.is_some())
+    }
+
+    /// ẏ (b × m) from ż (b × q), where there is `jvp`; else nothing.
     pub(crate) fn apply(
         &self,
-        simulator: &dyn Simulator,
         at: Point<'_>,
         tangent: MatRef<'_, f64>,
-        mut out: MatMut<'_, f64>,
+        out: MatMut<'_, f64>,
     ) -> Result<(), SimulatorError> {
-        if let Some(jvp) = &self.jvp {
-            return jvp(at, tangent, out);
-        }
-        let block = self.allocate_block(simulator, at)?;
-        out.fill(0.0);
-        block_tangent(&block, &simulator.pattern(), tangent, out);
-        Ok(())
+        self.jvp.as_ref().map_or(Ok(()), |jvp| jvp(at, tangent, out))
     }
 
     /// z̄ (b × q) from ȳ (b × m), whichever way there is.

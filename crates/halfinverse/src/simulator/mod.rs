@@ -28,7 +28,7 @@ pub use oscillators::{Oscillators, OscillatorsSettings, Trajectory};
 pub use poisson::{Boundary, Poisson, PoissonSettings};
 pub use scaling::{IdentitySettings, Scaling, ScalingSettings, ToySettings};
 
-use crate::error::SettingError;
+use crate::error::{SettingError, ShapeError};
 
 /// Settings of a simulator, by which a task file makes it. The type's own defaults stand for what a file leaves out.
 ///
@@ -125,6 +125,16 @@ pub enum Pattern {
     Full,
     /// Of each control, the outcomes that depend on it, ascending. All others are taken to be 0 in every product.
     Sparse(Vec<Vec<usize>>),
+}
+
+impl Pattern {
+    /// Refuses controls and outcomes that a simulator of these numbers does not have.
+    pub(crate) fn check(&self, controls: usize, outcomes: usize) -> Result<(), ShapeError> {
+        let Self::Sparse(of_controls) = self else { return Ok(()) };
+        ShapeError::check("the simulator's pattern", "controls", controls, of_controls.len())?;
+        let named = of_controls.iter().flatten().max().map_or(0, |last| last + 1);
+        ShapeError::check("the simulator's pattern", "outcomes", outcomes, named.max(outcomes))
+    }
 }
 
 /// A differentiable map from a control to an outcome, sample by sample.
