@@ -91,7 +91,7 @@ fn text(registry: &Registry) -> Result<(), Failure> {
         "  stop.relative_loss = x: the test loss changed by at most x of itself since the evaluation before, and a step moved the parameters;",
         "  stop.step = x: a step moved the parameters by at most x(|parameters| + x), but above round-off;",
         "  stop.gradient = x: the mini-batch's gradient is at most x times as long as at the first step, with optimizers that tell it;",
-        "  stop.still = n: n steps in a row did not change the parameters above round-off; 0 for never.",
+        "  stop.still = n: n steps in a row, and half of all, did not change the parameters above round-off; 0 for never.",
     ] {
         put(line);
     }

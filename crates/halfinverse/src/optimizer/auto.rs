@@ -83,6 +83,8 @@ pub struct Auto {
     family: Family,
     /// Where the problem's layers have Kronecker factors.
     kron: Option<Kron>,
+    /// What a step of it costs whatever the mini-batch, in passes over a sample.
+    kron_overhead: f64,
     supply: Supply,
     judge: Judge,
     /// Samples of the mini-batches that are given.
@@ -255,6 +257,7 @@ impl Auto {
             judge: Judge { problem: source.problem(judges.clone(), *threads)?, samples: judges.clone() },
             given: Vec::new(),
             family,
+            kron_overhead: source.factored().map_or(0.0, |network| kron::overhead(&network.factor_shapes())),
             kron,
             batch: *batch,
             counted: *counted,
@@ -294,7 +297,7 @@ impl Auto {
         let way = self.memory.turn.way;
         let given = problem.samples().map_or(self.batch, Samples::len);
         let passes = match way {
-            Way::Kron => kron::PASSES * given as f64,
+            Way::Kron => kron::PASSES * given as f64 + self.kron_overhead,
             Way::Krylov => self.family.passes(),
         };
         self.memory.turn.spent += if self.counted { 1.0 } else { passes };
@@ -404,7 +407,9 @@ impl Auto {
     /// What a challenge costs at least: as long as nothing much was spent, only [`Kron`]'s can be dear.
     fn least_cost_of_challenge(&self) -> f64 {
         match (self.memory.leader, self.counted) {
-            (Way::Krylov, false) => f64::from(KRON_STEPS) * kron::PASSES * self.batch as f64,
+            (Way::Krylov, false) => {
+                f64::from(KRON_STEPS) * (kron::PASSES * self.batch as f64 + self.kron_overhead)
+            }
             (Way::Krylov, true) => f64::from(KRON_STEPS),
             (Way::Kron, _) => 0.0,
         }

@@ -52,7 +52,7 @@ use crate::fault::StepError;
 use crate::linear::columns::vectorized;
 use crate::linear::threads::par;
 use crate::linear::vectors::{add, along, dot, norm};
-use crate::problem::{Layered, Problem};
+use crate::problem::{FactorShape, Layered, Problem};
 use crate::spectral::Filter;
 
 /// Settings of [`Kron`]; the defaults did well on all tasks (docs/auto.md).
@@ -95,6 +95,16 @@ impl Setup for KronSettings {
 
 /// What a step costs in passes over its mini-batch.
 pub(super) const PASSES: f64 = 4.0;
+
+/// What a step costs besides, in passes over a sample: G^−p ∇W A^−p takes 2·in·out·(in + out) operations in each layer, where
+/// a pass takes 2·in·out.
+pub(super) fn overhead(shapes: &[FactorShape]) -> f64 {
+    let sum = |of: &dyn Fn(f64, f64) -> f64| {
+        shapes.iter().map(|shape| of(shape.inputs as f64 + 1.0, shape.outputs as f64)).sum::<f64>()
+    };
+    let entries = sum(&|i, o| i * o);
+    if entries > 0.0 { sum(&|i, o| i * o * (i + o)) / entries } else { 0.0 }
+}
 
 /// Kronecker-factored Gauss–Newton with its factors and momentum.
 #[derive(Debug, Clone)]

@@ -71,7 +71,8 @@ impl Trainer {
     pub(super) fn look_back(&mut self, report: &StepReport) {
         let still = self.standing.step(report, norm(&self.theta));
         self.pending.moved += u64::from(still == 0);
-        let stands = STILL.contains(&still).then_some(Notice::Still { steps: still });
+        let stands = (STILL.contains(&still) && self.standing.is_still(still))
+            .then_some(Notice::Still { steps: still });
         let own = report.notice.clone();
         let rate = own.is_none().then(|| self.check_rate(report)).flatten();
         for notice in [own, rate, stands].into_iter().flatten() {

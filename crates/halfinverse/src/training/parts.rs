@@ -186,6 +186,11 @@ impl Stage {
         self.scales
     }
 
+    /// Whether the optimizer judges its steps by samples of its own.
+    pub(super) fn judges(&self) -> bool {
+        self.held_out
+    }
+
     /// How many samples, the last of the training data, the optimizer keeps to judge by instead of training on them.
     /// None where every mini-batch is drawn anew, or where nothing would be left over.
     #[must_use]

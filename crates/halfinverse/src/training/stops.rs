@@ -8,8 +8,9 @@
 //! | `patience` = n | n rows in a row brought no new lowest test loss | at rows |
 //! | `step` = x | \|Δθ\| ≤ x(\|θ\| + x), but above round-off, for a step that was kept | after every step |
 //! | `gradient` = x | \|∇L\| ≤ x times that of the run's first step, each on its own mini-batch | after every step |
-//! | `still` = n | n steps in a row left θ where it was, up to round-off | after every step |
+//! | `still` = n | n steps in a row, and half of all steps, left θ where it was, up to round-off | after every step |
 //!
+//! `still` ends no run of an optimizer that judges steps by samples of its own (hig-auto): θ waits there while it looks on.
 //! θ is where it was, up to round-off, when |Δθ| ≤ ε|θ|: a step that short has not converged, it stands still.
 //!
 //! Rows are those of the run's cadence; one that only the end called for does not count, so that a resumed run ends where
@@ -50,7 +51,7 @@ pub struct StopSettings {
     /// After so many evaluations in a row without a new lowest test loss.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<u64>,
-    /// After so many steps in a row that did not change θ above round-off; 0 for never.
+    /// After so many steps in a row, and half of all, that did not change θ above round-off; 0 for never.
     #[serde(default = "default_still")]
     pub still: u64,
 }
@@ -215,8 +216,9 @@ pub(super) struct Standing {
     gradient: Option<f64>,
     /// |Δθ| and |θ| of the last step, where it was kept and moved θ above round-off.
     step: Option<(f64, f64)>,
-    /// Steps in a row that did not change θ above round-off.
+    /// Steps in a row that did not change θ above round-off, and all steps.
     still: u64,
+    steps: u64,
     /// Change of the test loss from row to row, of itself, where a step moved θ in between.
     change: Option<f64>,
     /// Rows since the one with the lowest test loss.
@@ -232,6 +234,7 @@ impl Standing {
             self.first_gradient.get_or_insert(norm);
             self.gradient = Some(norm);
         }
+        self.steps += 1;
         self.still = if moved > f64::EPSILON * length { 0 } else { self.still + 1 };
         self.step = Some((moved, length)).filter(|_| !report.rejected && self.still == 0);
         self.still
@@ -253,7 +256,7 @@ impl Standing {
     /// Starts a count again that has reached its end; tells whether there was one.
     pub(super) fn restart(&mut self, stop: &StopSettings) -> bool {
         let waited = stop.patience.is_some_and(|most| self.waited >= most);
-        let still = stop.still > 0 && self.still >= stop.still;
+        let still = self.is_still(stop.still);
         if waited {
             self.waited = 0;
         }
@@ -261,6 +264,12 @@ impl Standing {
             self.still = 0;
         }
         waited || still
+    }
+
+    /// Whether θ stood still for so many steps, and for half of all: an optimizer that moves θ where others confirm a step
+    /// may have to look for one as long as it took to get there.
+    pub(super) fn is_still(&self, steps: u64) -> bool {
+        steps > 0 && self.still >= steps && 2 * self.still >= self.steps
     }
 
     /// Whether the present optimizer has told no gradient yet.
@@ -288,13 +297,12 @@ impl Standing {
         if stop.patience.is_some_and(|most| self.waited >= most) {
             return Some(StopReason::Patience { evaluations: self.waited, loss: best.0, step: best.1 });
         }
-        let still = stop.still > 0 && self.still >= stop.still;
-        still.then_some(StopReason::Still { steps: self.still })
+        self.is_still(stop.still).then_some(StopReason::Still { steps: self.still })
     }
 
     /// Whether a run can have saved this.
     pub(super) fn is_plausible(&self) -> bool {
-        self.still <= super::MOST_STEPS && self.waited <= super::MOST_STEPS
+        self.still <= super::MOST_STEPS && self.steps <= super::MOST_STEPS && self.waited <= super::MOST_STEPS
     }
 }
 
@@ -311,7 +319,9 @@ impl Trainer {
         } else if stop.time.is_some_and(|time| self.clock.wall.as_secs_f64() >= time) {
             Some(StopReason::Time)
         } else {
-            self.standing.stop(stop, (self.best.loss, self.best.step))
+            // One that judges by samples of its own looks for steps without moving θ: it is not at its end.
+            let still = if self.parts.stages[self.position.stage].judges() { 0 } else { stop.still };
+            self.standing.stop(&StopSettings { still, ..stop.clone() }, (self.best.loss, self.best.step))
         }
     }
 
