@@ -27,6 +27,8 @@
 //! Costs what the two cost. Challenges are a fifth of it at first, then a seventeenth.
 
 mod family;
+mod judge;
+mod memory;
 mod supply;
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,8 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 use self::family::Family;
+use self::judge::Judge;
+use self::memory::{Memory, Middle, Record, Turn};
 use self::supply::{Kept, Supply};
 use super::{
     Context, Kron, KronSettings, Notice, Numbers, Optimizer, Setup, Sizes, State, StateError, StepReport,
@@ -42,7 +46,7 @@ use super::{
 use crate::error::{SettingError, ShapeError};
 use crate::fault::StepError;
 use crate::linear::vectors::norm;
-use crate::problem::{BatchProblem, Problem, Samples};
+use crate::problem::{Problem, Samples};
 
 /// hig-auto has nothing to set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -94,111 +98,6 @@ pub struct Auto {
     memory: Memory,
     /// θ as the last step left it; empty before the first one, and where a saved memory was taken back.
     given: Vec<f64>,
-}
-
-/// What the next step depends on, the two ways and the samples left out.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Memory {
-    leader: Way,
-    turn: Turn,
-    record: Record,
-    /// Leader's turns before the next challenge.
-    patience: u32,
-    /// The leader's θ while it is challenged.
-    aside: Vec<f64>,
-    /// Held-out loss of θ; unknown before the first step.
-    best: Option<f64>,
-    /// What all turns have cost.
-    spent: f64,
-    /// Steps in a row that ended with an error.
-    failures: u32,
-    /// Leader's turns in a row that ended above θ.
-    crept: u32,
-    /// Steps in a row of each way that ended with an error, and the last error of all.
-    failed: [u32; 2],
-    reason: String,
-    /// Passes over a sample since θ was last judged.
-    unjudged: f64,
-}
-
-impl Memory {
-    /// Whether a way failed each time that it was tried lately.
-    fn is_out(&self, way: Way) -> bool {
-        self.failed[way as usize] >= OUT
-    }
-
-    fn other(way: Way) -> Way {
-        match way {
-            Way::Krylov => Way::Kron,
-            Way::Kron => Way::Krylov,
-        }
-    }
-}
-
-/// A turn under way.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Turn {
-    way: Way,
-    /// Where it has got to.
-    at: Vec<f64>,
-    /// Held-out loss at its start.
-    start: f64,
-    /// Held-out loss and cost half-way through a challenge.
-    middle: Option<Middle>,
-    steps: u32,
-    spent: f64,
-    length: f64,
-}
-
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Middle {
-    loss: f64,
-    spent: f64,
-}
-
-/// The leader's turns since the last challenge.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-struct Record {
-    turns: u32,
-    /// Their cost, and the fall of the log of the held-out loss; the last ones count most.
-    cost: f64,
-    fall: f64,
-}
-
-/// Says how good a θ is: its loss on samples that are not trained on.
-struct Judge {
-    problem: Box<dyn BatchProblem>,
-    samples: Samples,
-}
-
-impl Judge {
-    /// The held-out loss; infinite where it is NaN or cannot be computed.
-    fn loss(&mut self, theta: &[f64]) -> f64 {
-        let loss = self.problem.loss(theta).unwrap_or(f64::INFINITY);
-        if loss.is_nan() { f64::INFINITY } else { loss }
-    }
-
-    /// Why there is no finite loss at θ: the first sample that has none.
-    fn blame(&mut self, theta: &[f64]) -> StepError {
-        let count = self.samples.len();
-        let alone = |problem: &mut dyn BatchProblem, samples: &Samples, sample: usize| {
-            problem.take(samples, &[sample])?;
-            problem.gradient(theta, &mut vec![0.0; theta.len()])
-        };
-        let found = (0..count).find_map(|sample| {
-            alone(&mut *self.problem, &self.samples, sample).err().map(|error| (sample, error))
-        });
-        let all: Vec<usize> = (0..count).collect();
-        if let Err(error) = self.problem.take(&self.samples, &all) {
-            return error.into();
-        }
-        match found {
-            Some((sample, error)) => {
-                StepError::HeldOut { sample, count, error: Box::new(error.of_sample(sample)) }
-            }
-            None => StepError::LossNotFinite { loss: f64::INFINITY, culprit: None },
-        }
-    }
 }
 
 // What follows was found by trial on the five tasks (docs/auto.md has the experiments).
@@ -254,7 +153,7 @@ impl Auto {
         let probed = family.probed();
         Ok(Self {
             supply: Supply::new(&**source, judges, (wanted, probed), *threads)?,
-            judge: Judge { problem: source.problem(judges.clone(), *threads)?, samples: judges.clone() },
+            judge: Judge::new(&**source, judges, *threads)?,
             given: Vec::new(),
             family,
             kron_overhead: source.factored().map_or(0.0, |network| kron::overhead(&network.factor_shapes())),

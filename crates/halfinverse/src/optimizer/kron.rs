@@ -34,6 +34,7 @@
 //! Shamir, Zhang, *Stochastic Gradient Descent for Non-smooth Optimization*, ICML 2013.
 
 mod factors;
+mod memory;
 mod ratio;
 #[cfg(test)]
 mod tests;
@@ -42,14 +43,13 @@ use faer::{Mat, Par};
 use serde::{Deserialize, Serialize};
 
 use self::factors::{Factors, draw_signs};
-use self::ratio::Ratio;
+use self::memory::{Clock, Memory, Motion};
 use super::first_order::check_gradient;
 use super::{
     Context, Notice, Numbers, Optimizer, Setup, Sizes, State, StateError, StepReport, update_not_finite,
 };
 use crate::error::{SettingError, ShapeError};
 use crate::fault::StepError;
-use crate::linear::columns::vectorized;
 use crate::linear::threads::par;
 use crate::linear::vectors::{add, along, dot, norm};
 use crate::problem::{FactorShape, Layered, Problem};
@@ -118,65 +118,6 @@ pub struct Kron {
     product: Mat<f64>,
 }
 
-/// What the next step depends on.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Memory {
-    clock: Clock,
-    /// Damping.
-    lambda: f64,
-    /// Part of η that is used; below 1 after a step gone wrong.
-    caution: f64,
-    momentum: Age,
-    level: Level,
-    /// The fall of a mini-batch's loss along d over what the quadratic model foretold, when last measured.
-    reduction: f64,
-    agreement: Ratio,
-    /// h|J d|² over −∇·d.
-    curvature: Ratio,
-    factors: Vec<Factors>,
-    motion: Motion,
-}
-
-/// Counts of steps.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-struct Clock {
-    /// Steps started.
-    started: u64,
-    /// Steps accepted: their mini-batch did not find ϑ wrong.
-    accepted: u64,
-    /// The step at which the factors' powers are made anew.
-    refresh: u64,
-}
-
-/// Age, which sets a = AGE/(AGE + age), and its growth per step.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Age {
-    age: f64,
-    growth: f64,
-}
-
-/// Mean losses of mini-batches, per sample.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-struct Level {
-    /// Running mean.
-    recent: f64,
-    /// The lowest that it lately was; rises by at most RISE a step.
-    lowest: f64,
-}
-
-/// Vectors over parameters.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Motion {
-    /// ϑ.
-    iterate: Vec<f64>,
-    /// m.
-    ahead: Vec<f64>,
-    /// ∇ at ϑ.
-    gradient: Vec<f64>,
-    /// d.
-    direction: Vec<f64>,
-}
-
 // What follows was found by trial on the five tasks (docs/auto.md has the experiments).
 
 /// A mini-batch's loss this many times the level is a step gone wrong, and so is a mean loss of CREEP times it.
@@ -186,97 +127,16 @@ const CREEP: f64 = 1.5;
 const MOST_DAMPING: f64 = 1e4;
 /// The least λ that is accepted: at 1e-6 some of the five tasks already train badly, below it all do.
 const LEAST_DAMPING: f64 = 1e-6;
-/// The least part of η, and of the age's growth, that steps gone wrong leave.
-const LEAST_CAUTION: f64 = 1e-3;
 /// A fall of the loss relative to it that is round-off.
 const ROUND_OFF: f64 = 16.0 * f64::EPSILON;
-/// What the level rises by in a step at most.
-const RISE: f64 = 1.001;
 /// Steps between measurements of the reduction ratio.
 const CHECK: u64 = 16;
 /// Steps between measurements of the curvature along d, once it has settled.
 const MEASURE: u64 = 4;
 /// Steps until it has.
 const SETTLED: u64 = 64;
-/// a = AGE/(AGE + age), not below LEAST.
-const AGE: f64 = 8.0;
-const LEAST: f64 = 1e-3;
-/// The mean of ϑ spans about the last 1/MEAN of the steps.
-const MEAN: f64 = 21.0;
 /// Steps beyond which no run goes; counts go on from here without overflow.
 const MOST_STEPS: u64 = 1 << 53;
-
-impl Memory {
-    fn new(damping: f64) -> Self {
-        Self {
-            clock: Clock::default(),
-            lambda: damping,
-            caution: 1.0,
-            momentum: Age { age: 0.0, growth: 1.0 },
-            level: Level::default(),
-            reduction: 1.0,
-            agreement: Ratio::default(),
-            curvature: Ratio::default(),
-            factors: Vec::new(),
-            motion: Motion::default(),
-        }
-    }
-
-    /// ϑ back to θ, without momentum.
-    fn retreat(&mut self, theta: &[f64]) {
-        self.motion.iterate.copy_from_slice(theta);
-        for vector in [&mut self.motion.ahead, &mut self.motion.direction, &mut self.motion.gradient] {
-            vector.fill(0.0);
-        }
-        self.momentum.age *= 0.5;
-        self.momentum.growth = (0.5 * self.momentum.growth).max(LEAST_CAUTION);
-        self.caution = (0.5 * self.caution).max(LEAST_CAUTION);
-        self.lambda = (4.0 * self.lambda).min(MOST_DAMPING);
-        self.clock.refresh = 0;
-        self.level.lowest *= 1.25;
-        self.level.recent = self.level.lowest;
-        self.agreement = Ratio::default();
-    }
-
-    /// Whether a mini-batch's loss at ϑ is in keeping with those before.
-    fn accepts(&mut self, loss: f64) -> bool {
-        let first = self.clock.accepted == 0;
-        let keep = if first { 0.0 } else { 0.9 };
-        let Level { recent, lowest } = &mut self.level;
-        *recent = keep * *recent + (1.0 - keep) * loss;
-        first || loss <= RUNAWAY * *lowest && *recent <= CREEP * *lowest
-    }
-
-    /// Takes in that this mini-batch has not found ϑ wrong; returns the weight with which ϑ is to be taken into θ.
-    fn accept(&mut self) -> f64 {
-        let Level { recent, lowest } = &mut self.level;
-        *lowest = if self.clock.accepted == 0 { *recent } else { recent.min(RISE * *lowest) };
-        let weight = MEAN / (self.clock.accepted as f64 + MEAN);
-        self.clock.accepted += 1;
-        self.momentum.age += self.momentum.growth;
-        self.momentum.growth = (1.002 * self.momentum.growth).min(1.0);
-        self.caution = (1.01 * self.caution).min(1.0);
-        weight
-    }
-
-    /// m and ϑ of the next step; ν is the part of a full step that α is.
-    fn advance(&mut self, alpha: f64, nu: f64) {
-        let a = (AGE / (AGE + self.momentum.age)).max(LEAST);
-        let gamma = (1.0 - a) / (1.0 + a);
-        let back = 0.5 * (1.0 - gamma) * (1.0 - nu).max(0.0);
-        let Motion { iterate, ahead, direction, .. } = &mut self.motion;
-        vectorized(
-            #[inline(always)]
-            || {
-                for ((m, d), x) in ahead.iter_mut().zip(direction).zip(iterate) {
-                    let step = alpha * *d;
-                    *m = gamma * (*m + step) - back * step;
-                    *x += step + *m;
-                }
-            },
-        );
-    }
-}
 
 impl Kron {
     /// With these settings, on one thread.
