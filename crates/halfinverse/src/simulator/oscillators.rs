@@ -13,8 +13,13 @@
 //! samples a forward pass costs about 60·N·steps·b operations, a cotangent sweep about 50·N·steps·b; the record holds
 //! 4(N−1)·steps numbers per sample.
 //!
+//! **Stability.** The fastest of the chain's linear oscillations has ω² = 1 + 4k·cos²(π/2N), where k > 0. Runge–Kutta steps
+//! of an undamped oscillation do not grow while ω·dt ≤ 2√2 (Hairer, Wanner, *Solving Ordinary Differential Equations II*,
+//! §IV.2). Cubic springs stiffen the chain further as it swings out; that depends on the state and is left out.
+//!
 //! Source: the two-oscillator problem of Schnell, Holl, Thuerey, ICLR 2022, and its published constants.
 
+use std::f64::consts::{PI, SQRT_2};
 use std::sync::Arc;
 
 use faer::prelude::ReborrowMut;
@@ -120,6 +125,11 @@ impl Oscillators {
         );
         let times = (0..states.len()).map(|i| i as f64 * self.settings.dt).collect();
         Trajectory { times, states }
+    }
+
+    /// Square root of the largest factor of k in ω², the largest eigenvalue of the chain of free ends.
+    fn bending(&self) -> f64 {
+        2.0 * libm::cos(PI / (2.0 * self.settings.masses as f64))
     }
 
     /// Bonds × stages × steps: the record's length per group of samples.
@@ -381,6 +391,27 @@ impl Simulator for Oscillators {
         Ok(())
     }
 
+    fn instability(&self) -> Option<String> {
+        let OscillatorsSettings { masses, linear_coupling, dt, .. } = self.settings;
+        let omega = 1.0_f64.hypot(self.bending() * linear_coupling.max(0.0).sqrt());
+        if omega * dt <= REACH {
+            return None;
+        }
+        let most_dt = down(REACH / omega);
+        let fastest = REACH / dt;
+        // The masses' own springs have ω = 1.
+        let or = if masses > 1 && fastest > 1.0 {
+            let coupling = (fastest - 1.0) / self.bending() * ((fastest + 1.0) / self.bending());
+            format!(", or simulator.linear_coupling at most {}", down(coupling))
+        } else {
+            String::new()
+        };
+        Some(format!(
+            "the chain's fastest linear oscillation has ω·dt = {:.4}, beyond {REACH:.4}, up to which Runge–Kutta steps are stable: simulator.dt must be at most {most_dt}{or}",
+            omega * dt
+        ))
+    }
+
     fn derivative(&self) -> Derivative<'_> {
         Derivative::vjp(|at, cotangent, out| {
             self.sweep(at, out, &Cotangent::Given(cotangent));
@@ -391,6 +422,15 @@ impl Simulator for Oscillators {
             Ok(())
         })
     }
+}
+
+/// ω·dt up to which the scheme is stable.
+const REACH: f64 = 2.0 * SQRT_2;
+
+/// A bound to three digits, rounded so that who takes it stays within it.
+fn down(bound: f64) -> f64 {
+    let scale = 10.0_f64.powf(2.0 - bound.log10().floor());
+    (bound * scale).floor() / scale
 }
 
 /// Weights of the four slopes, in sixths of a step.
