@@ -64,6 +64,67 @@ fn linear_springs_keep_the_energy_of_a_chain() {
     }
 }
 
+/// A chain with linear springs alone, or more.
+fn chain(masses: usize, linear: f64, cubic: f64, dt: f64) -> Oscillators {
+    Oscillators::new(OscillatorsSettings {
+        masses,
+        linear_coupling: linear,
+        cubic_coupling: cubic,
+        dt,
+        steps: 2000,
+        ..OscillatorsSettings::default()
+    })
+    .unwrap()
+}
+
+#[test]
+fn a_chain_is_called_unstable_where_its_simulation_grows() {
+    let grows = |chain: &Oscillators| {
+        let masses = chain.settings().masses;
+        // Neighbours against each other, and something of every other mode.
+        let initial = Mat::from_fn(1, 2 * masses, |_, i| if i % 2 == 0 { 1.0 } else { -0.5 });
+        let states = chain.trajectory(initial.as_ref(), Mat::zeros(1, 2000).as_ref()).states;
+        let length = |state: &Vec<f64>| state.iter().map(|x| x * x).sum::<f64>().sqrt();
+        // NaN has grown.
+        !(length(states.last().unwrap()) < 10.0 * length(&states[0]))
+    };
+    for (masses, coupling) in [(1, 0.0), (2, 0.0), (2, 1000.0), (3, 5.0), (8, 40.0), (2, -0.3)] {
+        let limit = |fails: &dyn Fn(&Oscillators) -> bool| {
+            let (mut low, mut high) = (1e-3, 10.0);
+            for _ in 0..30 {
+                let dt = 0.5 * (low + high);
+                if fails(&chain(masses, coupling, 0.0, dt)) { high = dt } else { low = dt }
+            }
+            low
+        };
+        let (seen, said) = (limit(&grows), limit(&|chain| chain.instability().is_some()));
+        assert!((seen / said - 1.0).abs() < 1e-3, "{masses} masses, k = {coupling}: {seen} and {said}");
+    }
+}
+
+#[test]
+fn an_unstable_chain_names_settings_that_are_stable() {
+    assert_eq!(chain(2, 200.0, 1.0, 0.125).instability(), None);
+    let said = chain(2, 1000.0, 0.0, 0.125).instability().unwrap();
+    assert!(said.contains("ω·dt = 5.5916, beyond 2.8284"), "{said}");
+    assert!(said.ends_with("simulator.dt must be at most 0.0632, or linear_coupling at most 255"), "{said}");
+    assert_eq!(chain(2, 1000.0, 0.0, 0.0632).instability(), None);
+    assert!(chain(2, 1000.0, 0.0, 0.0633).instability().is_some());
+    assert_eq!(chain(2, 255.0, 0.0, 0.125).instability(), None);
+    assert!(chain(2, 256.0, 0.0, 0.125).instability().is_some());
+
+    let said = chain(2, 0.0, 100.0, 0.125).instability().unwrap();
+    assert!(said.starts_with("with its springs stretched by 1 "), "{said}");
+    assert!(said.ends_with(", or linear_coupling + 3·cubic_coupling at most 255"), "{said}");
+    assert_eq!(chain(2, 15.0, 80.0, 0.125).instability(), None);
+    let said = chain(2, 0.0, 1.0, 3.0).instability().unwrap();
+    assert!(said.ends_with("simulator.dt must be at most 1.06"), "a mass alone is too fast for it: {said}");
+    for huge in [f64::MAX, 1e300] {
+        let said = chain(3, huge, huge, 0.125).instability().unwrap();
+        assert!(!said.contains("NaN") && !said.contains("inf"), "{said}");
+    }
+}
+
 #[test]
 fn samples_do_not_see_each_other() {
     let simulator = Oscillators::new(OscillatorsSettings::default()).unwrap();

@@ -13,6 +13,7 @@ use serde_json::{Map, json};
 use crate::arguments::{BenchArguments, SettingArguments};
 use crate::failure::Failure;
 use crate::folder::peak_rss_bytes;
+use crate::run::say_instability;
 use crate::settings;
 use crate::voice::put;
 
@@ -30,7 +31,10 @@ pub(crate) fn run(registry: &Registry, arguments: &BenchArguments) -> Result<Exi
         return Err(Failure::new("--repeats 0 times nothing; give at least 1"));
     }
     let mut all = Map::new();
-    for task in &tasks(registry, &arguments.settings)? {
+    let tasks = tasks(registry, &arguments.settings)?;
+    // They have one simulator.
+    tasks.iter().take(1).for_each(|task| say_instability(task, false));
+    for task in &tasks {
         let parts = time(task, arguments.repeats).map_err(|error| Failure::new(error.to_string()))?;
         let (name, training) = (name(task), &task.settings().training);
         let (batch, threads) = (training.batch, training.threads);

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::arguments::CheckArguments;
 use crate::failure::Failure;
+use crate::run::say_instability;
 use crate::settings;
 use crate::voice::{complain, put};
 
@@ -19,6 +20,7 @@ const UNRESOLVED: f64 = 1e-3;
 
 pub(crate) fn run(registry: &Registry, arguments: &CheckArguments) -> Result<ExitCode, Failure> {
     let task = settings::for_task(registry, &arguments.settings)?;
+    say_instability(&task, false);
     let seed = task.settings().training.seed;
     let failed = |error: &dyn std::fmt::Display| Failure::new(format!("the check cannot be made: {error}"));
     let theta = task.initial_parameters();

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use halfinverse::StepError;
 use halfinverse::problem::{NetworkProblem, Source};
 use halfinverse::spectral::singular_values;
-use halfinverse::task::{Settings, Task};
+use halfinverse::task::Task;
 use halfinverse::training::{OnFault, StopReason, read_parameters};
 
 use crate::failure::Failure;
 use crate::folder::{CHECKPOINT, Summary};
-use crate::voice::complain;
+use crate::voice::{complain, say};
 
 /// θ that training starts from, where the settings name a checkpoint.
 pub(crate) fn start(task: &Task) -> Result<Option<Vec<f64>>, Failure> {
@@ -41,15 +41,22 @@ pub(crate) fn spectrum(task: &Task, theta: &[f64]) -> Vec<f64> {
     values().unwrap_or_default()
 }
 
+/// Says what makes the task's simulator unstable, where that is known. It may train all the same.
+pub(crate) fn say_instability(task: &Task, quiet: bool) {
+    if let Some(line) = task.model().simulator().instability() {
+        say(quiet, &line);
+    }
+}
+
 /// The program's exit code for the end of a run; one that diverged is said, with the mend.
-pub(crate) fn exit_code(reason: &StopReason, settings: &Settings, summary: &Summary) -> ExitCode {
+pub(crate) fn exit_code(reason: &StopReason, task: &Task, summary: &Summary) -> ExitCode {
     let error = match reason {
         StopReason::Diverged(error) => error,
         StopReason::Interrupted => return ExitCode::from(130),
         _ => return ExitCode::SUCCESS,
     };
     let blown_up = matches!(error, StepError::BlowUp { .. });
-    let mend = match (settings.training.on_fault, blown_up) {
+    let by_rate = match (task.settings().training.on_fault, blown_up) {
         (OnFault::RollBack, _) => {
             "there is nothing to go back to, or shorter steps did not mend it; start again with a lower learning rate (--lr)"
         }
@@ -61,6 +68,8 @@ pub(crate) fn exit_code(reason: &StopReason, settings: &Settings, summary: &Summ
         }
         (OnFault::Skip, false) => "too many mini-batches in a row failed; lower the learning rate with --lr",
     };
+    // No learning rate and no other mini-batch mends a simulation that grows by itself.
+    let mend = task.model().simulator().instability().unwrap_or_else(|| by_rate.to_owned());
     // A blow-up is seen by the step after it, which was made; one that failed was not.
     let step = summary.steps + u64::from(!blown_up);
     complain(&format!("the run diverged at step {step}: {error}; {mend}"));

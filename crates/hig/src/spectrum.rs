@@ -15,18 +15,20 @@ use crate::arguments::TrainArguments;
 use crate::failure::Failure;
 use crate::folder::{CONFIG, Folder, REPORT, SIGMAS};
 use crate::report::spectrum::{Snapshot, draw};
-use crate::run::{exit_code, first_samples, start};
+use crate::run::{exit_code, first_samples, say_instability, start};
 use crate::voice::{put, say};
 use crate::watcher::{Watcher, broken_off};
 use crate::{interrupt, settings};
 
 pub(crate) fn run(registry: &Registry, arguments: &TrainArguments) -> Result<ExitCode, Failure> {
-    let task = settings::for_training(registry, arguments)?;
+    let (task, advice) = settings::for_training(registry, arguments)?;
     let theta = start(&task)?;
     let name = format!("spectrum-{}-{}", task.settings().task, task.settings().optimizer.name);
     let folder = Folder::create(arguments.out.as_deref(), &name)?;
     let lock = folder.lock()?;
     folder.write(CONFIG, &task.settings().to_toml())?;
+    advice.iter().for_each(|line| say(arguments.quiet, line));
+    say_instability(&task, arguments.quiet);
     interrupt::listen()?;
     let mut trainer = task.trainer(theta).map_err(|error| Failure::new(error.to_string()))?;
     let watcher = Watcher::new(&task, &folder, lock, arguments.quiet)?;
@@ -48,7 +50,7 @@ pub(crate) fn run(registry: &Registry, arguments: &TrainArguments) -> Result<Exi
         say(arguments.quiet, &closing_line(dissector.snapshots.len(), last));
     }
     say(arguments.quiet, &format!("report: {}", folder.file(REPORT).display()));
-    Ok(exit_code(&reason, task.settings(), &summary))
+    Ok(exit_code(&reason, &task, &summary))
 }
 
 fn closing_line(count: usize, last: &Snapshot) -> String {

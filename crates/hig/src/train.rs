@@ -11,7 +11,7 @@ use crate::arguments::{ResumeArguments, TrainArguments};
 use crate::failure::Failure;
 use crate::folder::{BEST, CHECKPOINT, CONFIG, Folder, Metrics, REPORT, SUMMARY, Summary};
 use crate::picture::Pictures;
-use crate::run::{exit_code, spectrum, start};
+use crate::run::{exit_code, say_instability, spectrum, start};
 use crate::voice::{program, put, say};
 use crate::watcher::Watcher;
 use crate::{interrupt, memory, report, settings};
@@ -30,12 +30,13 @@ pub(crate) fn run(
     pictures: &Pictures,
     arguments: &TrainArguments,
 ) -> Result<ExitCode, Failure> {
-    let task = settings::for_training(registry, arguments)?;
+    let (task, advice) = settings::for_training(registry, arguments)?;
     let theta = start(&task)?;
     let name = format!("{}-{}", task.settings().task, task.settings().optimizer.name);
     let folder = Folder::create(arguments.out.as_deref(), &name)?;
     let lock = folder.lock()?;
     folder.write(CONFIG, &task.settings().to_toml())?;
+    advice.iter().for_each(|line| say(arguments.quiet, line));
     begin(&task, theta, &folder, lock, pictures, Speech { quiet: arguments.quiet, json: arguments.json })
 }
 
@@ -171,6 +172,7 @@ fn finish(
     pictures: &Pictures,
     speech: Speech,
 ) -> Result<ExitCode, Failure> {
+    say_instability(task, speech.quiet);
     let reason = watcher.train(&mut trainer)?;
     let summary = watcher.save(task, &trainer, &reason)?;
     watcher.kept_mut().spectrum.end = spectrum(task, trainer.theta());
@@ -182,7 +184,7 @@ fn finish(
     for line in closing_lines(&summary, &reason, &watcher.kept().rows, folder) {
         say(speech.quiet, &line);
     }
-    Ok(exit_code(&reason, task.settings(), &summary))
+    Ok(exit_code(&reason, task, &summary))
 }
 
 fn closing_lines(summary: &Summary, reason: &StopReason, rows: &[Metrics], folder: &Folder) -> Vec<String> {

@@ -30,6 +30,8 @@ pub(crate) struct Watcher {
     /// Notices that were said, and whether any are.
     said: usize,
     quiet: bool,
+    /// What a line of its own begins with: the run's name, where it is one of several.
+    prefix: String,
     /// Time between checkpoints, and when the next one comes.
     every: Duration,
     next: Instant,
@@ -116,9 +118,15 @@ impl Watcher {
             bar: Bar::new(task.settings().stop.clone(), quiet),
             said: 0,
             quiet,
+            prefix: String::new(),
             every,
             next: Instant::now() + every,
         }
+    }
+
+    /// With its name before what it says.
+    pub(crate) fn named(self, name: &str) -> Self {
+        Self { prefix: format!("{name}, "), ..self }
     }
 
     /// What the run has shown.
@@ -164,7 +172,7 @@ impl Watcher {
     /// Says each kind of notice once.
     fn say_new(&mut self, progress: &Progress<'_>) {
         for noted in progress.notices().get(self.said..).unwrap_or_default() {
-            let line = format!("step {}: {}", noted.first, noted.notice);
+            let line = format!("{}step {}: {}", self.prefix, noted.first, noted.notice);
             self.bar.shown.suspend(|| say(self.quiet, &line));
         }
         self.said = progress.notices().len();
@@ -180,7 +188,7 @@ impl Watcher {
         let write = || progress.write_checkpoint(&path).map_err(|error| error.to_string());
         if let Err(error) = self.home.keep(&self.kept, progress.best(), &write) {
             let then = if self.home.ousted { "" } else { "; training goes on" };
-            complain(&format!("step {}: {error}{then}", progress.steps()));
+            complain(&format!("{}step {}: {error}{then}", self.prefix, progress.steps()));
         }
         self.next = Instant::now() + self.every.max(REST * begun.elapsed());
     }

@@ -40,6 +40,8 @@ pub enum Notice {
         rate: f64,
         /// The mini-batch's loss after the first step over that before it.
         ratio: f64,
+        /// Whether this optimizer can take η in units of its own, `rate = "model"`, and does not.
+        model: bool,
     },
     /// θ has not changed above round-off for a number of steps.
     Still {
@@ -84,17 +86,20 @@ impl std::fmt::Display for Notice {
                     "columns of the Jacobian differ by a factor of {ratio:.0e}; lm with scaling = columns can step there"
                 )
             }
-            Self::Rate { rate, ratio } if *ratio > 1.0 => {
+            Self::Rate { rate, ratio, model } => {
+                let (change, off) = if *ratio > 1.0 {
+                    (format!("multiplied its mini-batch's loss by {ratio:.1e}"), "high")
+                } else {
+                    (format!("changed its mini-batch's loss by {:.1e} of it", 1.0 - ratio), "low")
+                };
+                let mend = if *model {
+                    "; --set optimizer.rate=model --lr 1 takes it in units of the problem's own, whatever these are"
+                } else {
+                    ""
+                };
                 write!(
                     f,
-                    "the first step multiplied its mini-batch's loss by {ratio:.1e}: the learning rate {rate:.1e} is too high for this problem"
-                )
-            }
-            Self::Rate { rate, ratio } => {
-                write!(
-                    f,
-                    "the first step changed its mini-batch's loss by {:.1e} of it: the learning rate {rate:.1e} is too low for this problem",
-                    1.0 - ratio
+                    "the first step {change}: the learning rate {rate:.1e} is too {off} for this problem{mend}"
                 )
             }
             Self::Still { steps } => {

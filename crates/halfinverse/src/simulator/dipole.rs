@@ -16,6 +16,8 @@
 //! discrete scheme. The final state depends on ψ complex-linearly, so one complex sweep per grid point serves the
 //! rows of its real and of its imaginary part.
 //!
+//! Crank–Nicolson steps are stable with every dt, so no setting makes a simulation grow.
+//!
 //! The pivots of the elimination and w are recorded: 4·points·steps numbers per sample. A forward pass costs about
 //! 40·points·steps operations per sample, a sweep about 30·points·steps.
 //!

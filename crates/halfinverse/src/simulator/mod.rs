@@ -216,6 +216,12 @@ pub trait Simulator: Send + Sync {
         Some(32)
     }
 
+    /// What of its settings makes the scheme unstable where the equations are not, in a sentence with numbers that
+    /// mend it; none where nothing is known. It refuses nothing: programs say it before a run, and where one diverged.
+    fn instability(&self) -> Option<String> {
+        None
+    }
+
     /// Which outcomes depend on which controls. Asked for once per problem.
     fn pattern(&self) -> Pattern {
         Pattern::Full

@@ -13,8 +13,14 @@
 //! samples a forward pass costs about 60·N·steps·b operations, a cotangent sweep about 50·N·steps·b; the record holds
 //! 4(N−1)·steps numbers per sample.
 //!
+//! **Stability.** The fastest oscillation of a chain whose bonds have the stiffness s > 0 has ω² = 1 + 4s·cos²(π/2N). A Runge–Kutta
+//! step multiplies its squared amplitude by 1 − (ω·dt)⁶/72 + (ω·dt)⁸/576, which is at most 1 while ω·dt ≤ 2√2.
+//! [`Simulator::instability`] takes s = k + 3c, the tangent stiffness of bonds stretched by 1: about what initial states on
+//! [0, 1) make of them. Runs of the default pair begin to fail there (k = 252 trains, 255 does not; the limit is 252).
+//!
 //! Source: the two-oscillator problem of Schnell, Holl, Thuerey, ICLR 2022, and its published constants.
 
+use std::f64::consts::{PI, SQRT_2};
 use std::sync::Arc;
 
 use faer::prelude::ReborrowMut;
@@ -381,6 +387,34 @@ impl Simulator for Oscillators {
         Ok(())
     }
 
+    fn instability(&self) -> Option<String> {
+        let OscillatorsSettings { masses, linear_coupling, cubic_coupling, dt, .. } = self.settings;
+        let (stretched, sum) = if cubic_coupling > 0.0 {
+            ("with its springs stretched by 1 ", " + 3·cubic_coupling")
+        } else {
+            ("", "")
+        };
+        let stiffness = (linear_coupling + 3.0 * cubic_coupling.max(0.0)).clamp(0.0, f64::MAX);
+        let bending = 2.0 * libm::cos(PI / (2.0 * masses as f64));
+        let omega = 1.0_f64.hypot(bending * stiffness.sqrt());
+        if omega * dt <= REACH {
+            return None;
+        }
+        let most_dt = down(REACH / omega);
+        let fastest = REACH / dt;
+        // A mass alone has ω = 1.
+        let or = if masses > 1 && fastest > 1.0 {
+            let most = down((fastest - 1.0) / bending * ((fastest + 1.0) / bending));
+            format!(", or linear_coupling{sum} at most {most}")
+        } else {
+            String::new()
+        };
+        Some(format!(
+            "{stretched}the chain's fastest oscillation has ω·dt = {:.4}, beyond {REACH:.4}, up to which Runge–Kutta steps are stable: simulator.dt must be at most {most_dt}{or}",
+            omega * dt
+        ))
+    }
+
     fn derivative(&self) -> Derivative<'_> {
         Derivative::vjp(|at, cotangent, out| {
             self.sweep(at, out, &Cotangent::Given(cotangent));
@@ -391,6 +425,15 @@ impl Simulator for Oscillators {
             Ok(())
         })
     }
+}
+
+/// ω·dt up to which the scheme is stable.
+const REACH: f64 = 2.0 * SQRT_2;
+
+/// A bound to three digits, rounded so that who takes it stays within it.
+fn down(bound: f64) -> f64 {
+    let scale = 10.0_f64.powf(2.0 - bound.log10().floor());
+    (bound * scale).floor() / scale
 }
 
 /// Weights of the four slopes, in sixths of a step.

@@ -285,11 +285,11 @@ impl Registry {
         tables::check(self.schema(), &Value::Table(file.clone()), "")
     }
 
-    pub(super) fn build_simulator(
-        &self,
-        kind: &str,
-        settings: &Table,
-    ) -> Result<Arc<dyn Simulator>, SettingError> {
+    /// The simulator of a kind with these settings.
+    ///
+    /// # Errors
+    /// For an unknown kind, and for settings that the simulator refuses, by their dotted names.
+    pub fn build_simulator(&self, kind: &str, settings: &Table) -> Result<Arc<dyn Simulator>, SettingError> {
         (find(&self.simulators, "simulator.kind", kind)?.build)(settings)
             .map_err(|error| error.within("simulator"))
     }

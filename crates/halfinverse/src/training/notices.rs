@@ -98,6 +98,8 @@ impl Trainer {
         // Where the gradient is 0 no rate would help.
         let idle = (1.0 - ratio).abs() < IDLE && report.gradient_norm != Some(0.0);
         let told = report.loss > TINY && (wild || idle);
-        told.then(|| Notice::Rate { rate, ratio: if ratio.is_finite() { ratio } else { f64::INFINITY } })
+        let ratio = if ratio.is_finite() { ratio } else { f64::INFINITY };
+        let model = self.parts.stages[stage].rate_by_model() && report.step_length.is_none();
+        told.then_some(Notice::Rate { rate, ratio, model })
     }
 }

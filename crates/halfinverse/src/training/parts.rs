@@ -136,6 +136,8 @@ pub struct Stage {
     build: Arc<Build>,
     name: &'static str,
     scales: bool,
+    /// Whether it can take η as a multiple of the step that a mini-batch's quadratic model likes best.
+    rate_by_model: bool,
     held_out: bool,
     /// Samples of a mini-batch.
     pub batch: usize,
@@ -156,6 +158,7 @@ impl Stage {
             build: Arc::new(build),
             name: S::NAME,
             scales: S::SCALES,
+            rate_by_model: has_rate(&Entry::of::<S>()),
             held_out: S::HELD_OUT,
             batch,
             steps: None,
@@ -166,8 +169,9 @@ impl Stage {
     #[must_use]
     pub fn of_entry(entry: Entry, settings: Table, batch: usize, steps: Option<u64>) -> Self {
         let Entry { name, scales, held_out, .. } = entry;
+        let rate_by_model = has_rate(&entry);
         let build = move |context: &Context| entry.build(&settings, context);
-        Self { build: Arc::new(build), name, scales, held_out, batch, steps }
+        Self { build: Arc::new(build), name, scales, rate_by_model, held_out, batch, steps }
     }
 
     /// The same, for so many steps.
@@ -189,6 +193,11 @@ impl Stage {
     /// Whether the optimizer judges its steps by samples of its own.
     pub(super) fn judges(&self) -> bool {
         self.held_out
+    }
+
+    /// Whether it can take η as a multiple of the step that a mini-batch's quadratic model likes best.
+    pub(super) fn rate_by_model(&self) -> bool {
+        self.rate_by_model
     }
 
     /// How many samples, the last of the training data, the optimizer keeps to judge by instead of training on them.
@@ -237,6 +246,11 @@ impl Stage {
     ) -> Result<(), SettingError> {
         self.optimizer(data, options, source).map(drop)
     }
+}
+
+/// Whether an optimizer has the setting `rate`.
+fn has_rate(entry: &Entry) -> bool {
+    entry.defaults().contains_key("rate")
 }
 
 /// How a run goes.

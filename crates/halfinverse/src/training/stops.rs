@@ -160,7 +160,8 @@ pub enum StopReason {
     },
     /// The observer asked for it.
     Interrupted,
-    /// A step failed, and θ is as it was before it; or the loss blew up.
+    /// A step failed, and θ is as it was before it; or the loss blew up. Where a simulator's settings make it unstable,
+    /// [`Simulator::instability`](crate::simulator::Simulator::instability) says so; look there before the learning rate.
     Diverged(StepError),
 }
 

@@ -1,5 +1,6 @@
 //! From defaults, file, flags and `--set` to checked settings.
 
+mod advice;
 mod file;
 mod flags;
 mod givens;
@@ -15,14 +16,17 @@ use halfinverse::task::{Registry, Settings, Task};
 use halfinverse::training::{MOST_STEPS, OnFault, Schedule, StopSettings};
 use toml::Value;
 use units::seconds;
-pub(crate) use variants::{Variation, for_study};
+pub(crate) use variants::{Chosen, Variation, for_study};
 
 use crate::arguments::{ResumeArguments, SettingArguments, TrainArguments};
 use crate::failure::Failure;
 use crate::voice::program;
 
-/// The task that the arguments of a training run describe, checked.
-pub(crate) fn for_training(registry: &Registry, arguments: &TrainArguments) -> Result<Task, Failure> {
+/// The task that the arguments of a training run describe, checked, and what there is to say of its settings.
+pub(crate) fn for_training(
+    registry: &Registry,
+    arguments: &TrainArguments,
+) -> Result<(Task, Option<String>), Failure> {
     let mut flags = flags::of_settings(&arguments.settings)?;
     flags::add_budget(&arguments.budget, &mut flags)?;
     if let Some(path) = &arguments.from {
@@ -34,7 +38,7 @@ pub(crate) fn for_training(registry: &Registry, arguments: &TrainArguments) -> R
 
 /// The task that the arguments of any other command describe, checked.
 pub(crate) fn for_task(registry: &Registry, arguments: &SettingArguments) -> Result<Task, Failure> {
-    resolve::task(registry, arguments, flags::of_settings(arguments)?, false)
+    Ok(resolve::task(registry, arguments, flags::of_settings(arguments)?, false)?.0)
 }
 
 /// `config.toml` of a run's folder, before data are drawn.

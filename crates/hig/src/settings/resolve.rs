@@ -11,8 +11,8 @@ use halfinverse::task::{Forecast, Registry, Settings, Task, nearest};
 use halfinverse::training::Schedule;
 use toml::{Table, Value};
 
-use super::file;
 use super::givens::{Given, Givens};
+use super::{advice, file};
 use crate::arguments::SettingArguments;
 use crate::failure::{Failure, unknown_name};
 use crate::memory;
@@ -21,22 +21,25 @@ use crate::voice::{program, say};
 /// Optimizer where neither command line nor task names one: the one that needs no setting.
 const OPTIMIZER: &str = "hig-auto";
 
-/// The task that was asked for, checked, its data drawn.
+/// The task that was asked for, checked, its data drawn, and what there is to say of its settings.
 pub(super) fn task(
     registry: &Registry,
     arguments: &SettingArguments,
     flags: Givens,
     quiet: bool,
-) -> Result<Task, Failure> {
+) -> Result<(Task, Option<String>), Failure> {
     let mut resolved = settings(registry, arguments, flags)?;
     resolved.keep_to_cores(quiet);
-    Task::with(resolved.settings, registry).map_err(|error| resolved.givens.placed(&error))
+    let Resolved { settings, givens, advice } = resolved;
+    Ok((Task::with(settings, registry).map_err(|error| givens.placed(&error))?, advice))
 }
 
 /// Settings that would fit into memory, and all that was given for them.
 pub(super) struct Resolved {
     pub(super) settings: Settings,
     pub(super) givens: Givens,
+    /// What there is to say of the settings.
+    pub(super) advice: Option<String>,
 }
 
 impl Resolved {
@@ -151,9 +154,12 @@ pub(super) fn merge(
     if let Some(Value::Table(stop)) = defaults.get_mut("stop").filter(|_| ends) {
         stop.retain(|key, _| key == "still");
     }
+    let of_task = registry.file(&name).is_ok();
     defaults.insert("task".to_owned(), Value::String(name));
     let settings = registry.overlaid(&defaults, &over).map_err(placed)?;
-    Ok(Resolved { settings, givens })
+    let advice = registry.entry(&optimizer).ok().filter(|_| of_task);
+    let advice = advice.and_then(|entry| advice::on_batch(entry, &defaults, &over, &settings));
+    Ok(Resolved { settings, givens, advice })
 }
 
 /// The file of the task with that name; where none has it, the files given are a task of their own.

@@ -3,8 +3,9 @@
 use halfinverse::task::{Registry, Settings, nearest};
 use toml::Value;
 
+use super::flags;
 use super::givens::{Given, Givens};
-use super::{flags, resolve};
+use super::resolve::{self, Resolved};
 use crate::arguments::{BudgetArguments, SettingArguments};
 use crate::failure::Failure;
 use crate::voice::program;
@@ -18,6 +19,14 @@ pub(crate) struct Variation {
     pub(crate) sets: Vec<(String, String)>,
 }
 
+/// A variant of a study.
+pub(crate) struct Chosen {
+    pub(crate) label: String,
+    pub(crate) settings: Settings,
+    /// What there is to say of the settings.
+    pub(crate) advice: Option<String>,
+}
+
 /// The settings of each variant, checked before data are drawn. A setting of some optimizers only is given to these;
 /// one of none is refused.
 pub(crate) fn for_study(
@@ -26,7 +35,7 @@ pub(crate) fn for_study(
     budget: &BudgetArguments,
     variations: &[Variation],
     quiet: bool,
-) -> Result<Vec<(String, Settings)>, Failure> {
+) -> Result<Vec<Chosen>, Failure> {
     if variations.is_empty() {
         return Err(Failure::new("there is nothing to compare; name something, as in --optimizers hig,adam"));
     }
@@ -34,9 +43,9 @@ pub(crate) fn for_study(
     flags::add_budget(budget, &mut flags)?;
     let own = |key: &str| key.starts_with("optimizer.") && key != "optimizer.name";
     let mut unused: Vec<String> = flags.keys().filter(|key| own(key)).cloned().collect();
-    let mut variants: Vec<(String, Settings)> = Vec::new();
+    let mut variants: Vec<Chosen> = Vec::new();
     for variation in variations {
-        if variants.iter().any(|(label, _)| *label == variation.label) {
+        if variants.iter().any(|variant| variant.label == variation.label) {
             return Err(Failure::new(format!("{} is named twice; keep one", variation.label)));
         }
         let mut flags = flags.clone();
@@ -57,7 +66,8 @@ pub(crate) fn for_study(
         vary(registry, arguments, variation, &mut flags)?;
         let mut resolved = resolve::settings(registry, arguments, flags)?;
         resolved.keep_to_cores(quiet);
-        variants.push((variation.label.clone(), resolved.settings));
+        let Resolved { settings, advice, .. } = resolved;
+        variants.push(Chosen { label: variation.label.clone(), settings, advice });
     }
     match unused.first() {
         Some(key) => Err(Failure::new(format!("none of these optimizers has the setting `{key}`"))),

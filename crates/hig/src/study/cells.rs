@@ -126,7 +126,7 @@ impl Cells<'_> {
         folder.write(CONFIG, &task.settings().to_toml())?;
         let theta = start(&task)?;
         let mut trainer = task.trainer(theta).map_err(|error| Failure::new(error.to_string()))?;
-        let mut watcher = Watcher::new(&task, &folder, lock, self.quiet)?;
+        let mut watcher = Watcher::new(&task, &folder, lock, self.quiet)?.named(name);
         let reason = watcher.train(&mut trainer)?;
         if matches!(reason, StopReason::Interrupted) {
             return Ok(None);

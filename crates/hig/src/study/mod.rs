@@ -25,7 +25,7 @@ use crate::interrupt;
 use crate::lists::{grid, list, rates, seeds, targets, values_of};
 use crate::report::study::{Curve, draw};
 use crate::settings::units::seconds;
-use crate::settings::{self, Variation};
+use crate::settings::{self, Chosen, Variation};
 use crate::voice::{put, say};
 
 pub(crate) fn compare(registry: &Registry, arguments: &CompareArguments) -> Result<ExitCode, Failure> {
@@ -41,9 +41,13 @@ pub(crate) fn compare(registry: &Registry, arguments: &CompareArguments) -> Resu
     };
     let variations: Vec<Variation> = names.iter().map(variation).collect();
     let mut variants = Vec::new();
-    for (label, settings) in
+    for Chosen { label, settings, advice } in
         settings::for_study(registry, &study.settings, &study.budget, &variations, study.quiet)?
     {
+        // A grid of rates finds its own.
+        if let Some(line) = advice.filter(|_| grid.is_empty()) {
+            say(study.quiet, &format!("{label}: {line}"));
+        }
         if grid_time.is_some() && settings.training.schedule != Schedule::Constant {
             return Err(Failure::new(
                 "a schedule leads to a number of steps, which --grid-time does not tell; leave it out",
@@ -76,7 +80,10 @@ pub(crate) fn ablate(registry: &Registry, arguments: &AblateArguments) -> Result
     };
     let variations: Vec<Variation> = values.iter().map(variation).collect();
     let settings = settings::for_study(registry, &study.settings, &study.budget, &variations, study.quiet)?;
-    let variant = |(label, settings)| Variant { label, settings, grid: Vec::new(), grid_time: None };
+    let variant = |Chosen { label, settings, advice }| {
+        advice.iter().for_each(|line| say(study.quiet, &format!("{label}: {line}")));
+        Variant { label, settings, grid: Vec::new(), grid_time: None }
+    };
     let variants: Vec<Variant> = settings.into_iter().map(variant).collect();
     let title = format!("ablate {} {key}", variants[0].settings.task);
     let (seeds, targets) = (seeds(&study.seeds)?, targets(study.targets.as_deref())?);
@@ -104,6 +111,7 @@ fn run(
     let named = || PathBuf::from("runs").join(plan.folder(command));
     let path = arguments.out.clone().unwrap_or_else(named);
     let (folder, _lock) = open(plan, &path)?;
+    say_instabilities(registry, plan, arguments.quiet)?;
     interrupt::listen()?;
     let cells = Cells { registry, path: &path, quiet: arguments.quiet };
     let Some(chosen) = cells.run(plan)? else {
@@ -126,6 +134,20 @@ fn run(
     }
     say(arguments.quiet, &format!("report: {}", path.join("report.html").display()));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says once what makes a simulator of the study unstable, with the first variant that has it.
+fn say_instabilities(registry: &Registry, plan: &Plan, quiet: bool) -> Result<(), Failure> {
+    let mut said = Vec::new();
+    for Variant { label, settings, .. } in &plan.variants {
+        let chosen = &settings.simulator;
+        let line = registry.build_simulator(&chosen.kind, &chosen.settings)?.instability();
+        if let Some(line) = line.filter(|line| !said.contains(line)) {
+            say(quiet, &format!("{label}: {line}"));
+            said.push(line);
+        }
+    }
+    Ok(())
 }
 
 /// The study's folder with its lock, made where it is not there; another study's is refused.

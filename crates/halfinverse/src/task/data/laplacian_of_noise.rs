@@ -1,7 +1,8 @@
-//! Laplacians of smooth noise; the network sees the target.
+//! Laplacians of smooth noise; the network sees the target, up to the unit of length.
 //!
 //! The noise is the real part of a white complex spectrum over k², without its mean, scaled to a standard deviation of
-//! 1 in each sample.
+//! 1 in each sample. The target is its Laplacian t. The network sees t·dx², the Laplacian in units of the grid, so that a
+//! change of dx is a change of the outcome's unit and of nothing else.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use super::{Context, Generator, Setup, settings_of};
 use crate::error::SettingError;
 use crate::linear::vectors::norm;
 use crate::problem::Samples;
-use crate::simulator::{Poisson, Simulator};
+use crate::simulator::{Poisson, PoissonSettings, Simulator};
 
 /// Nothing to set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -24,24 +25,29 @@ use crate::simulator::{Poisson, Simulator};
 pub struct LaplacianOfNoiseSettings {}
 
 struct LaplacianOfNoise {
-    poisson: Poisson,
+    /// The grid with dx = 1.
+    unit: Poisson,
+    /// dx⁻².
+    scale: f64,
 }
 
 impl Setup for LaplacianOfNoiseSettings {
     const KIND: &'static str = "laplacian-of-noise";
 
     fn build(self, context: Context<'_>) -> Result<Arc<dyn Generator>, SettingError> {
-        Ok(Arc::new(LaplacianOfNoise { poisson: Poisson::new(settings_of(context, Self::KIND)?)? }))
+        let settings: PoissonSettings = settings_of(context, Self::KIND)?;
+        let scale = 1.0 / (settings.dx * settings.dx);
+        Ok(Arc::new(LaplacianOfNoise { unit: Poisson::new(PoissonSettings { dx: 1.0, ..settings })?, scale }))
     }
 }
 
 impl Generator for LaplacianOfNoise {
     fn inputs(&self) -> usize {
-        self.poisson.outcomes()
+        self.unit.outcomes()
     }
 
     fn draw(&self, count: usize, rng: &mut dyn Rng) -> Samples {
-        let (width, height) = (self.poisson.settings().width, self.poisson.settings().height);
+        let (width, height) = (self.unit.settings().width, self.unit.settings().height);
         let mut planner = FftPlanner::new();
         let (along, across) = (planner.plan_fft_inverse(width), planner.plan_fft_inverse(height));
         // Cycles per cell of the spectrum's entry i of n.
@@ -66,8 +72,9 @@ impl Generator for LaplacianOfNoise {
                 noise[(s, cell)] = if deviation > 0.0 { value / deviation } else { 0.0 };
             }
         }
-        let mut target = Mat::zeros(count, width * height);
-        self.poisson.laplacian(noise.as_ref(), target.as_mut());
-        Samples::unweighted(target.clone(), Mat::zeros(count, 0), target)
+        let mut input = Mat::zeros(count, width * height);
+        self.unit.laplacian(noise.as_ref(), input.as_mut());
+        let target = faer::Scale(self.scale) * &input;
+        Samples::unweighted(input, Mat::zeros(count, 0), target)
     }
 }
