@@ -318,7 +318,7 @@ impl Optimizer for LevenbergMarquardt {
         if proposal.vanishes {
             report.notice = Notice::stationary(report.loss);
         }
-        if foretold > ROUND_OFF * loss {
+        if foretold.abs() > ROUND_OFF * loss {
             along(theta, -1.0, &self.delta, &mut self.trial);
             report.update_norm = norm(&self.delta);
             if !report.update_norm.is_finite() {
