@@ -35,8 +35,10 @@ impl Set {
 
     /// Digits to which every parameter agrees with its certified value.
     pub fn digits(&self, b: &[f64]) -> f64 {
-        let off = b.iter().zip(&self.certified).map(|(b, certified)| ((b - certified) / certified).abs());
-        -off.fold(0.0, |worst: f64, off| if off <= worst { worst } else { off }).max(1e-16).log10()
+        let off = |(b, certified): (&f64, &f64)| ((b - certified) / certified).abs();
+        let worst = b.iter().zip(&self.certified).map(off).max_by(f64::total_cmp).expect("a parameter");
+        // NaN sorts above all numbers.
+        if worst.is_nan() { f64::NEG_INFINITY } else { -worst.max(1e-16).log10() }
     }
 }
 
