@@ -25,7 +25,7 @@ use crate::linear::Jacobian;
 use crate::linear::threads::par;
 use crate::linear::vectors::{dot_over, norm, norm_over};
 use crate::problem::{At, Problem};
-use crate::spectral::{Filter, Options, Shape, Solver, Spectral};
+use crate::spectral::{Filter, Options, Report, Shape, Solver, Spectral};
 
 /// Settings of [`HalfInverse`] with the filter σ^−κ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -242,7 +242,8 @@ impl HalfInverse {
         jacobian.sum(&mut self.gradient);
         let gradient = norm(&self.gradient);
         let sum = |partial: &mut [f64]| jacobian.sum(partial);
-        let vanishes = gradient <= report.noise(jacobian.shape()) * norm_over(at.gradient, &sum);
+        let lengths = (gradient, norm_over(at.gradient, &sum));
+        let vanishes = vanishes(&report, jacobian.shape(), lengths, 2.0 * at.curvature * at.loss);
         let mut notice = if vanishes { Notice::stationary(at.loss) } else { None };
         if first && notice.is_none() {
             notice = columns_differ(jacobian, &mut self.gradient)?;
@@ -291,6 +292,13 @@ impl Attempt for HalfInverse {
         let gradient_norm = report.gradient_norm.map(|norm| norm / weight);
         Ok(StepReport { loss, update_norm, gradient_norm, ..report })
     }
+}
+
+/// Whether nothing is left to gain: Jᵀg is round-off of the products with J, or g is so short that the most any step could
+/// gain by the model, |g|²/2h, is round-off of L. `lengths` are |Jᵀg| and |g|, `square` is 2hL.
+pub(super) fn vanishes(report: &Report, shape: (usize, usize), lengths: (f64, f64), square: f64) -> bool {
+    let (gradient, g) = lengths;
+    gradient <= report.noise(shape) * g || g * g <= 4.0 * f64::EPSILON * square
 }
 
 /// Says so where columns of J (n ≥ P) differ much in length. `squares` (P) is overwritten.

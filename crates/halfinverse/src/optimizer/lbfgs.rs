@@ -2,7 +2,7 @@
 //!
 //! Δ = H∇ by the two-loop recursion over pairs s = θ₊ − θ, y = ∇₊ − ∇, started from (sᵀy/yᵀy)·I. Both gradients of
 //! a pair are taken on the same mini-batch, so that y is curvature and not noise; a pair whose sᵀy is not positive is
-//! left out. The step is halved from η until L falls by 1e-4 of what the slope promises, at most 50 times, else not
+//! left out. Parameters should be of one size: a step short enough for one of 1e-4 is lost in the round-off of one of 300. The step is halved from η until L falls by 1e-4 of what the slope promises, at most 50 times, else not
 //! made. Without pairs the first trial step is η/|∇| times the gradient where |∇| > 1.
 //!
 //! Costs two gradients and at least one more simulation; memory 2·history·P.
@@ -78,6 +78,8 @@ struct Pair {
 const SUFFICIENT: f64 = 1e-4;
 /// Halvings of the step before it is given up: 1e-15 of it, since parameters of a fit may be as small as that.
 const HALVINGS: u32 = 50;
+/// A change of L relative to it that is round-off, with a margin for the simulator's.
+const FLAT: f64 = 1e-14;
 /// sᵀy relative to |s||y| below which a pair is round-off and says nothing about curvature.
 const CURVED: f64 = 1e-10;
 
@@ -132,7 +134,9 @@ impl Optimizer for Lbfgs {
         let loss = problem.gradient(theta, &mut self.gradient)?;
         check_gradient(&self.gradient)?;
         let gradient_norm = norm(&self.gradient) / weight;
-        let notice = if gradient_norm == 0.0 { Notice::stationary(loss / weight) } else { None };
+        // Where θ could change by its own size, or by 1, and L by no more than round-off.
+        let vanishes = gradient_norm * norm(theta).max(1.0) <= FLAT * loss / weight;
+        let notice = if vanishes { Notice::stationary(loss / weight) } else { None };
         let gradient_norm = Some(gradient_norm);
         self.delta.clone_from(&self.gradient);
         self.apply_inverse();

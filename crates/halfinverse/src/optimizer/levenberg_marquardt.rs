@@ -24,7 +24,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::half_inverse::{options, spectral_numbers, spectral_passes};
+use super::half_inverse::{options, spectral_numbers, spectral_passes, vanishes};
 use super::{
     Context, Notice, Numbers, Optimizer, Setup, Sizes, State, StateError, StepReport, update_not_finite,
 };
@@ -230,20 +230,24 @@ impl LevenbergMarquardt {
 
     /// η·Δ into `delta`.
     fn propose(&mut self, at: &mut At<'_>) -> Result<Proposal, StepError> {
-        let h = at.curvature;
+        let model = (at.loss, at.gradient, at.curvature);
         if self.settings.scaling == Scaling::None {
-            return self.propose_for(&mut *at.jacobian, at.gradient, h);
+            return self.propose_for(&mut *at.jacobian, model);
         }
         self.measure_columns(&mut *at.jacobian)?;
         let inverse = std::mem::take(&mut self.inverse);
-        let proposal = self.propose_for(&mut ScaledColumns::new(&mut *at.jacobian, &inverse), at.gradient, h);
+        let proposal = self.propose_for(&mut ScaledColumns::new(&mut *at.jacobian, &inverse), model);
         self.delta.iter_mut().zip(&inverse).for_each(|(delta, inverse)| *delta *= inverse);
         self.inverse = inverse;
         proposal
     }
 
-    /// The same in the units of this J.
-    fn propose_for(&mut self, jacobian: &mut dyn Jacobian, g: &[f64], h: f64) -> Result<Proposal, StepError> {
+    /// The same in the units of this J, from L, g and h.
+    fn propose_for(
+        &mut self,
+        jacobian: &mut dyn Jacobian,
+        (loss, g, h): (f64, &[f64], f64),
+    ) -> Result<Proposal, StepError> {
         jacobian.apply_transpose(g, &mut self.gradient)?;
         jacobian.sum(&mut self.gradient);
         let lambda = self.lambda(jacobian)?;
@@ -257,7 +261,8 @@ impl LevenbergMarquardt {
         let slope = dot_over(g, &self.product, &sum);
         let foretold = slope - 0.5 * h * norm_over(&self.product, &sum).powi(2);
         let gradient = norm(&self.gradient);
-        let vanishes = gradient <= report.noise(jacobian.shape()) * norm_over(g, &sum);
+        let lengths = (gradient, norm_over(g, &sum));
+        let vanishes = vanishes(&report, jacobian.shape(), lengths, 2.0 * h * loss);
         Ok(Proposal { report, lambda, foretold, gradient, vanishes })
     }
 
