@@ -28,7 +28,9 @@ pub(crate) fn thin_svd(a: MatRef<'_, f64>, par: Par) -> Result<ThinSvd, NoConver
     let scale = power_of_two_below(a.norm_max());
     if !SQUARES_IN_RANGE.contains(&scale) {
         let mut svd = thin_svd((faer::Scale(1.0 / scale) * a).as_ref(), par)?;
-        svd.s.iter_mut().for_each(|sigma| *sigma *= scale);
+        for sigma in &mut svd.s {
+            *sigma *= scale;
+        }
         return Ok(svd);
     }
     let size = rows.min(columns);
@@ -56,7 +58,9 @@ pub(crate) fn singular_values(a: MatRef<'_, f64>, par: Par) -> Result<Vec<f64>, 
     let scale = power_of_two_below(a.norm_max());
     if !SQUARES_IN_RANGE.contains(&scale) {
         let mut s = singular_values((faer::Scale(1.0 / scale) * a).as_ref(), par)?;
-        s.iter_mut().for_each(|sigma| *sigma *= scale);
+        for sigma in &mut s {
+            *sigma *= scale;
+        }
         return Ok(s);
     }
     let mut s = Col::<f64>::zeros(rows.min(columns));

@@ -248,7 +248,9 @@ impl Spectral {
         }
         let scaled: Vec<f64> = g.iter().map(|g| g / scale).collect();
         let report = self.evaluate(jacobian, &scaled, filter, out)?;
-        out.iter_mut().for_each(|out| *out *= scale);
+        for out in &mut *out {
+            *out *= scale;
+        }
         SpectralError::check_finite("the update", &*out)?;
         Ok(report)
     }

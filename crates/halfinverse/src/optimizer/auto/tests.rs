@@ -1,7 +1,7 @@
 use super::*;
 use crate::linear::DenseJacobian;
 use crate::objective::SquaredError;
-use crate::problem::{NetworkProblem, Opaque, OpaqueProblem, Samples, Source};
+use crate::problem::{BatchProblem, NetworkProblem, Opaque, OpaqueProblem, Samples, Source};
 use crate::spectral::{Filter, KrylovSpace};
 use crate::task::{Registry, Task};
 use faer::{Mat, MatMut, Par};
