@@ -32,7 +32,7 @@ const REFUSED: &[Case] = &[
     (b"task = \"oscillators\"\n[stop]\nepoch = 3\n", &["bad.toml, line 3, column 1", "did you mean `stop.epochs`?"]),
     (b"task = \"oscillators\"\n[stop]\nstep = 3\n", &["bad.toml, line 3, column 1", "a number of steps to end after is `stop.steps`"]),
     (b"task = \"oscillators\"\n[optimizer]\nkapa = 1.0\n", &["bad.toml, line 3, column 1", "did you mean `optimizer.kappa`?"]),
-    (b"task = \"oscillators\"\n[optimizer]\nbeta1 = 0.9\n", &["bad.toml, line 3, column 1", "`optimizer.beta1` is no setting of hig", "it has gram_tolerance, kappa, learning_rate, solver,"]),
+    (b"task = \"oscillators\"\n[optimizer]\nbeta1 = 0.9\n", &["bad.toml, line 3, column 1", "`optimizer.beta1` is no setting of hig", "it has gram_tolerance, kappa, learning_rate, rate, solver,"]),
     (b"task = \"oscillators\"\n[[before]]\nsteps = 3\nbacth = 8\noptimizer = { name = \"adam\" }\n", &["bad.toml, line 4, column 1", "did you mean `before.0.batch`?"]),
     (b"task = \"oscillators\"\n[[before]]\nsteps = 3\nbatch = 8\noptimizer = { name = \"adam\", learning_rat = 1.0 }\n", &["bad.toml, line 5, column 1", "did you mean `before.0.optimizer.learning_rate`?"]),
     (b"task = \"oscillators\"\n[with.hig]\ntraining = { bach = 8 }\n", &["bad.toml, line 3, column 14", "did you mean `with.hig.training.batch`?"]),
