@@ -25,13 +25,15 @@ fn poisson(optimizer: &str, dx: f64, rate: Option<f64>) -> Settings {
     simulator.insert("dx".to_owned(), dx.into());
     simulator.insert("width".to_owned(), 6.into());
     simulator.insert("height".to_owned(), 5.into());
-    settings.network.hidden = vec![24];
+    settings.network.hidden = vec![16];
     (settings.data.train, settings.data.test) = (64, 32);
     (settings.training.batch, settings.training.threads) = (16, 1);
     settings.stop.time = None;
-    settings.stop.steps = Some(30);
+    settings.stop.steps = Some(20);
     if let Some(rate) = rate {
         settings.optimizer.settings.insert("rate".to_owned(), "model".into());
+        // As on the whole grid. An exact solver has singular values at the truncation, which round-off moves across it.
+        settings.optimizer.settings.insert("solver".to_owned(), "krylov:32".into());
         settings.optimizer.set_learning_rate(rate);
     }
     settings
@@ -46,7 +48,7 @@ fn run(settings: Settings) -> (Trainer, Vec<f64>) {
 
 #[test]
 fn progress_does_not_depend_on_the_unit_of_length() {
-    for (optimizer, rate) in [("hig-auto", None), ("lm", None), ("hig", Some(1.0)), ("gn", Some(0.1))] {
+    for (optimizer, rate) in [("hig-auto", None), ("lm", None), ("hig", Some(0.3)), ("gn", Some(0.1))] {
         let relative = |dx: f64| {
             let (trainer, losses) = run(poisson(optimizer, dx, rate));
             assert_eq!(trainer.notices(), [], "{optimizer}, dx = {dx:e}");
@@ -67,7 +69,7 @@ fn progress_does_not_depend_on_the_unit_of_length() {
 
 #[test]
 fn a_fixed_rate_in_other_units_is_told_and_the_mend_is_named_where_there_is_one() {
-    for (optimizer, mend) in [("hig", true), ("gn", true), ("sgd", false)] {
+    for (optimizer, mend) in [("hig", true), ("sgd", false)] {
         let (trainer, _) = run(poisson(optimizer, 1e-6, None));
         let said: Vec<String> = trainer.notices().iter().map(ToString::to_string).collect();
         let of_rate =

@@ -33,7 +33,9 @@ pub(crate) fn run(registry: &Registry, arguments: &BenchArguments) -> Result<Exi
     let mut all = Map::new();
     let tasks = tasks(registry, &arguments.settings)?;
     // They have one simulator.
-    tasks.iter().take(1).for_each(|task| say_instability(task, false));
+    if let Some(task) = tasks.first() {
+        say_instability(task, false);
+    }
     for task in &tasks {
         let parts = time(task, arguments.repeats).map_err(|error| Failure::new(error.to_string()))?;
         let (name, training) = (name(task), &task.settings().training);

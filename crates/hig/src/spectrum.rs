@@ -27,7 +27,9 @@ pub(crate) fn run(registry: &Registry, arguments: &TrainArguments) -> Result<Exi
     let folder = Folder::create(arguments.out.as_deref(), &name)?;
     let lock = folder.lock()?;
     folder.write(CONFIG, &task.settings().to_toml())?;
-    advice.iter().for_each(|line| say(arguments.quiet, line));
+    if let Some(line) = &advice {
+        say(arguments.quiet, line);
+    }
     say_instability(&task, arguments.quiet);
     interrupt::listen()?;
     let mut trainer = task.trainer(theta).map_err(|error| Failure::new(error.to_string()))?;

@@ -36,7 +36,9 @@ pub(crate) fn run(
     let folder = Folder::create(arguments.out.as_deref(), &name)?;
     let lock = folder.lock()?;
     folder.write(CONFIG, &task.settings().to_toml())?;
-    advice.iter().for_each(|line| say(arguments.quiet, line));
+    if let Some(line) = &advice {
+        say(arguments.quiet, line);
+    }
     begin(&task, theta, &folder, lock, pictures, Speech { quiet: arguments.quiet, json: arguments.json })
 }
 

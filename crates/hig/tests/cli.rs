@@ -40,8 +40,11 @@ fn a_run_leaves_a_complete_folder_and_says_what_it_needs_and_what_it_reached() {
     let output = train(&["--steps", "5"], home.path());
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(output.stdout.is_empty(), "stdout is for data");
-    assert_eq!(stderr(&output).lines().count(), 4, "{}", stderr(&output));
-    assert!(stderr(&output).starts_with("mini-batch 16, n = 64 rows, P = 2956 parameters, gram; about "));
+    let said = stderr(&output);
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 5, "{said}");
+    assert!(lines[0].starts_with("the learning rate 1 is the task's for mini-batches of 128; with 16, "));
+    assert!(lines[1].starts_with("mini-batch 16, n = 64 rows, P = 2956 parameters, gram; about "));
     let run = home.path().join("runs/oscillators-hig-1");
     for name in [
         "config.toml",

@@ -81,7 +81,9 @@ pub(crate) fn ablate(registry: &Registry, arguments: &AblateArguments) -> Result
     let variations: Vec<Variation> = values.iter().map(variation).collect();
     let settings = settings::for_study(registry, &study.settings, &study.budget, &variations, study.quiet)?;
     let variant = |Chosen { label, settings, advice }| {
-        advice.iter().for_each(|line| say(study.quiet, &format!("{label}: {line}")));
+        if let Some(line) = advice {
+            say(study.quiet, &format!("{label}: {line}"));
+        }
         Variant { label, settings, grid: Vec::new(), grid_time: None }
     };
     let variants: Vec<Variant> = settings.into_iter().map(variant).collect();
