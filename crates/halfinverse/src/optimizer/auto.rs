@@ -16,7 +16,10 @@
 //!
 //! **Held-out samples** come from the training data and are not trained on. θ is where their loss was lowest at the end
 //! of a turn. A turn that ends far above that, or with an error, or as the third of the leader's in a row that ends a
-//! tenth above it, is taken back, and the leader starts again from θ.
+//! tenth above it, is taken back, and the leader starts again from θ. θ is judged within long turns too. Where the caller
+//! gives another θ than the last step left, all starts from that.
+//!
+//! **A way that fails** three times in a row is out of use: the other one leads, and the step's notice says why.
 //!
 //! **Mini-batches.** The family takes a part of a mini-batch that has more rows than it wants, another part at each
 //! step, and up to eight of the last mini-batches together where they have fewer.

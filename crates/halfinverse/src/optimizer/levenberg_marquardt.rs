@@ -176,7 +176,7 @@ struct Proposal {
 }
 
 impl LevenbergMarquardt {
-    /// With these settings, on one thread. Steps are judged by their mini-batch alone, as is right where it is all data.
+    /// With these settings, on one thread.
     ///
     /// # Errors
     /// When η, the damping or the tolerance is not positive and finite.
