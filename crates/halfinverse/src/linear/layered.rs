@@ -286,8 +286,7 @@ impl Jacobian for LayeredJacobian<'_> {
                 let direct = self.direct(l);
                 let mut one = std::mem::take(&mut self.work.one);
                 let (rows, _) = self.work.rows_of(l, direct);
-                one.clear();
-                one.extend((0..leaf.layer.outputs()).map(|o| rows[o * b * m + c * b + s]));
+                gather(rows, (b, m), (s, c), &mut one);
                 leaf.layer.row(leaf.place, s, &one, leaf.of_mut(row));
                 self.work.one = one;
             }
@@ -316,9 +315,9 @@ impl Jacobian for LayeredJacobian<'_> {
                 continue;
             }
             out.fill(0.0);
-            let mut row = vec![0.0; out.len()];
+            let (mut row, mut one) = (vec![0.0; out.len()], Vec::new());
             for (s, c) in (0..b).flat_map(|s| (0..m).map(move |c| (s, c))) {
-                let one: Vec<f64> = (0..outputs).map(|o| rows[o * b * m + c * b + s]).collect();
+                gather(rows, (b, m), (s, c), &mut one);
                 leaf.layer.row(leaf.place, s, &one, &mut row);
                 out.iter_mut().zip(&row).for_each(|(out, entry)| *out += entry * entry);
             }
@@ -352,4 +351,10 @@ impl Jacobian for LayeredJacobian<'_> {
         }
         Ok(())
     }
+}
+
+/// Row (s, c) of Dₗ, which is kept component-major, into `one`.
+fn gather(rows: &[f64], (b, m): (usize, usize), (s, c): (usize, usize), one: &mut Vec<f64>) {
+    one.clear();
+    one.extend(rows.chunks_exact(b * m).map(|of_output| of_output[c * b + s]));
 }

@@ -102,15 +102,9 @@ pub trait Jacobian {
         let (n, p) = self.shape();
         check_room("J", p, n)?;
         let mut transpose = Mat::zeros(p, n);
-        let mut rows = vec![0.0; p * BLOCK.min(n)];
-        for first in (0..n).step_by(BLOCK) {
-            let count = BLOCK.min(n - first);
-            let rows = &mut rows[..count * p];
-            self.fill_rows(first, rows)?;
-            for (i, row) in rows.chunks_exact(p).enumerate() {
-                transpose.col_as_slice_mut(first + i).copy_from_slice(row);
-            }
-        }
+        each_block(self, |first, block| {
+            transpose.as_mut().subcols_mut(first, block.ncols()).copy_from(block);
+        })?;
         Ok(transpose)
     }
 
@@ -132,16 +126,12 @@ pub trait Jacobian {
     /// # Errors
     /// When a row of J cannot be formed.
     fn column_squares(&mut self, out: &mut [f64]) -> Result<(), ProductError> {
-        let (n, p) = self.shape();
         out.fill(0.0);
-        let mut rows = vec![0.0; p * BLOCK.min(n)];
-        for first in (0..n).step_by(BLOCK) {
-            let count = BLOCK.min(n - first);
-            self.fill_rows(first, &mut rows[..count * p])?;
-            for row in rows[..count * p].chunks_exact(p) {
-                out.iter_mut().zip(row).for_each(|(out, entry)| *out += entry * entry);
+        each_block(self, |_, block| {
+            for j in 0..block.ncols() {
+                out.iter_mut().zip(columns::column(block, j)).for_each(|(out, entry)| *out += entry * entry);
             }
-        }
+        })?;
         self.sum(out);
         Ok(())
     }
@@ -151,16 +141,12 @@ pub trait Jacobian {
     /// # Errors
     /// When a row of J cannot be formed, or there is no memory for JᵀJ.
     fn column_gram(&mut self, gram: &mut Mat<f64>, par: Par) -> Result<(), ProductError> {
-        let (n, p) = self.shape();
+        let (_, p) = self.shape();
         make_square("J^T J", gram, p)?;
         gram.fill(0.0);
-        let mut rows = vec![0.0; p * BLOCK.min(n)];
-        for first in (0..n).step_by(BLOCK) {
-            let count = BLOCK.min(n - first);
-            self.fill_rows(first, &mut rows[..count * p])?;
-            let block = MatRef::from_column_major_slice(&rows[..count * p], p, count);
+        each_block(self, |_, block| {
             matmul(&mut *gram, Accum::Add, block, block.transpose(), 1.0, par);
-        }
+        })?;
         Ok(())
     }
 }
@@ -193,3 +179,19 @@ fn check_room(product: &'static str, rows: usize, columns: usize) -> Result<(), 
 
 /// Rows that are formed at a time.
 const BLOCK: usize = 64;
+
+/// Shows `visit` all rows of J, a few at a time: the first one's number, and the rows as columns (P × count).
+fn each_block<J: Jacobian + ?Sized>(
+    jacobian: &mut J,
+    mut visit: impl FnMut(usize, MatRef<'_, f64>),
+) -> Result<(), ProductError> {
+    let (n, p) = jacobian.shape();
+    let mut rows = vec![0.0; p * BLOCK.min(n)];
+    for first in (0..n).step_by(BLOCK) {
+        let count = BLOCK.min(n - first);
+        let rows = &mut rows[..count * p];
+        jacobian.fill_rows(first, rows)?;
+        visit(first, MatRef::from_column_major_slice(rows, p, count));
+    }
+    Ok(())
+}

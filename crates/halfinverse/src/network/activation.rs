@@ -138,7 +138,15 @@ pub(super) fn slopes(record: &Record) -> &Mat<f64> {
     record.downcast_ref().expect("`forward` has left the slopes")
 }
 
-/// The same, to be written.
+/// ẏ of a layer that acts element by element.
+pub(super) fn tangent(record: &Record, input: Option<MatRef<'_, f64>>, mut output: MatMut<'_, f64>) {
+    match input {
+        Some(input) => multiply(input, slopes(record).as_ref(), output),
+        None => output.fill(0.0),
+    }
+}
+
+/// The slopes, to be written.
 pub(super) fn slopes_mut(record: &mut Record, shape: (usize, usize)) -> &mut Mat<f64> {
     if record.downcast_ref::<Mat<f64>>().is_none_or(|slopes| slopes.shape() != shape) {
         *record = Box::new(Mat::<f64>::zeros(shape.0, shape.1));
@@ -179,13 +187,10 @@ impl Layer for Units {
         at: Place<'_>,
         input: Option<MatRef<'_, f64>>,
         _: &[f64],
-        mut output: MatMut<'_, f64>,
+        output: MatMut<'_, f64>,
         _: Par,
     ) {
-        match input {
-            Some(input) => multiply(input, slopes(at.record).as_ref(), output),
-            None => output.fill(0.0),
-        }
+        tangent(at.record, input, output);
     }
 
     fn pull(&self, at: Place<'_>, cotangent: MatRef<'_, f64>, input: MatMut<'_, f64>, _: Par) {

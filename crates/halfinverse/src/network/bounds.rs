@@ -14,7 +14,7 @@ use faer::prelude::ReborrowMut;
 use faer::{MatMut, MatRef, Par};
 use serde::{Deserialize, Serialize};
 
-use super::activation::{apply_with, sigmoid, slopes, slopes_mut, tanh};
+use super::activation::{apply_with, sigmoid, slopes, slopes_mut, tangent, tanh};
 use super::layer::{Inner, Layer, Place, Record, Setup, multiply};
 use crate::error::SettingError;
 use crate::linear::columns::{column, column_mut, vectorized};
@@ -186,13 +186,10 @@ impl Layer for Bounds {
         at: Place<'_>,
         input: Option<MatRef<'_, f64>>,
         _: &[f64],
-        mut output: MatMut<'_, f64>,
+        output: MatMut<'_, f64>,
         _: Par,
     ) {
-        match input {
-            Some(input) => multiply(input, slopes(at.record).as_ref(), output),
-            None => output.fill(0.0),
-        }
+        tangent(at.record, input, output);
     }
 
     fn pull(&self, at: Place<'_>, cotangent: MatRef<'_, f64>, input: MatMut<'_, f64>, _: Par) {

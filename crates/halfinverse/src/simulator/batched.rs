@@ -32,7 +32,7 @@ impl Batched {
         let size = chunk(simulator, control.nrows());
         self.tapes.resize_with(control.nrows().div_ceil(size), Tape::default);
         let run = |i: usize, outcome: MatMut<'_, f64>, tape: &mut Tape| {
-            let (initial, control) = (rows(initial, i, size), rows(control, i, size));
+            let (initial, control) = (rows(initial, (i, size)), rows(control, (i, size)));
             simulator.simulate(initial, control, outcome, recording.then_some(tape))
         };
         each_chunk(self.threads, size, outcome, &mut self.tapes, run)
@@ -47,12 +47,10 @@ impl Batched {
         tangent: MatRef<'_, f64>,
         out: MatMut<'_, f64>,
     ) -> Result<(), SimulatorError> {
-        let (size, derivative) = (chunk(simulator, control.nrows()), simulator.derivative());
-        let run = |i: usize, out: MatMut<'_, f64>, tape: &mut Tape| {
-            let at = Point { initial: rows(initial, i, size), control: rows(control, i, size), tape };
-            derivative.apply(at, rows(tangent, i, size), out)
-        };
-        each_chunk(self.threads, size, out, &mut self.tapes, run)
+        let derivative = simulator.derivative();
+        self.derive(simulator, (initial, control), out, |at, part, out| {
+            derivative.apply(at, rows(tangent, part), out)
+        })
     }
 
     /// z̄ from ȳ, at the arguments of the last recording `simulate`.
@@ -64,12 +62,10 @@ impl Batched {
         cotangent: MatRef<'_, f64>,
         out: MatMut<'_, f64>,
     ) -> Result<(), SimulatorError> {
-        let (size, derivative) = (chunk(simulator, control.nrows()), simulator.derivative());
-        let run = |i: usize, out: MatMut<'_, f64>, tape: &mut Tape| {
-            let at = Point { initial: rows(initial, i, size), control: rows(control, i, size), tape };
-            derivative.apply_transpose(simulator, at, rows(cotangent, i, size), out)
-        };
-        each_chunk(self.threads, size, out, &mut self.tapes, run)
+        let derivative = simulator.derivative();
+        self.derive(simulator, (initial, control), out, |at, part, out| {
+            derivative.apply_transpose(simulator, at, rows(cotangent, part), out)
+        })
     }
 
     /// ∂y/∂z, at the arguments of the last recording `simulate`.
@@ -80,10 +76,24 @@ impl Batched {
         control: MatRef<'_, f64>,
         out: MatMut<'_, f64>,
     ) -> Result<(), SimulatorError> {
-        let (size, derivative) = (chunk(simulator, control.nrows()), simulator.derivative());
-        let run = |i: usize, out: MatMut<'_, f64>, tape: &mut Tape| {
-            let at = Point { initial: rows(initial, i, size), control: rows(control, i, size), tape };
+        let derivative = simulator.derivative();
+        self.derive(simulator, (initial, control), out, |at, _, out| {
             derivative.fill_block(simulator, at, out)
+        })
+    }
+
+    /// A derivative chunk by chunk; `of` is given the chunk's point, and which chunk of what size it is.
+    fn derive(
+        &mut self,
+        simulator: &dyn Simulator,
+        (initial, control): (MatRef<'_, f64>, MatRef<'_, f64>),
+        out: MatMut<'_, f64>,
+        of: impl Fn(Point<'_>, (usize, usize), MatMut<'_, f64>) -> Result<(), SimulatorError> + Sync,
+    ) -> Result<(), SimulatorError> {
+        let size = chunk(simulator, control.nrows());
+        let run = |i: usize, out: MatMut<'_, f64>, tape: &mut Tape| {
+            let part = (i, size);
+            of(Point { initial: rows(initial, part), control: rows(control, part), tape }, part, out)
         };
         each_chunk(self.threads, size, out, &mut self.tapes, run)
     }
@@ -115,7 +125,7 @@ fn each_chunk(
 }
 
 /// The samples of chunk `i`.
-fn rows(matrix: MatRef<'_, f64>, i: usize, size: usize) -> MatRef<'_, f64> {
+fn rows(matrix: MatRef<'_, f64>, (i, size): (usize, usize)) -> MatRef<'_, f64> {
     let start = i * size;
     matrix.subrows(start, size.min(matrix.nrows() - start))
 }

@@ -11,8 +11,15 @@ use crate::linear::vectors::power_of_two_below;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NoConvergence;
 
-/// Largest entries of a matrix at which no square of an entry that matters overflows or underflows, and of 0.
-const SQUARES_IN_RANGE: std::ops::Range<f64> = 1e-100..1e100;
+/// Where squares of the entries that matter would overflow or underflow: a power of 2, and A over it.
+fn in_range(a: MatRef<'_, f64>) -> Option<(f64, Mat<f64>)> {
+    let scale = power_of_two_below(a.norm_max());
+    (!(1e-100..1e100).contains(&scale)).then(|| (scale, faer::Scale(1.0 / scale) * a))
+}
+
+fn times(s: Vec<f64>, scale: f64) -> Vec<f64> {
+    s.into_iter().map(|sigma| scale * sigma).collect()
+}
 
 /// A = U diag(s) Vᵀ with min(rows, columns) singular values, descending.
 #[derive(Debug, Clone)]
@@ -25,13 +32,9 @@ pub(crate) struct ThinSvd {
 /// Thin SVD: O(rows·columns·min) operations, memory for A, U and V.
 pub(crate) fn thin_svd(a: MatRef<'_, f64>, par: Par) -> Result<ThinSvd, NoConvergence> {
     let (rows, columns) = a.shape();
-    let scale = power_of_two_below(a.norm_max());
-    if !SQUARES_IN_RANGE.contains(&scale) {
-        let mut svd = thin_svd((faer::Scale(1.0 / scale) * a).as_ref(), par)?;
-        for sigma in &mut svd.s {
-            *sigma *= scale;
-        }
-        return Ok(svd);
+    if let Some((scale, scaled)) = in_range(a) {
+        let svd = thin_svd(scaled.as_ref(), par)?;
+        return Ok(ThinSvd { s: times(svd.s, scale), ..svd });
     }
     let size = rows.min(columns);
     let (mut u, mut v) = (Mat::zeros(rows, size), Mat::zeros(columns, size));
@@ -55,13 +58,8 @@ pub(crate) fn thin_svd(a: MatRef<'_, f64>, par: Par) -> Result<ThinSvd, NoConver
 /// Singular values only, descending.
 pub(crate) fn singular_values(a: MatRef<'_, f64>, par: Par) -> Result<Vec<f64>, NoConvergence> {
     let (rows, columns) = a.shape();
-    let scale = power_of_two_below(a.norm_max());
-    if !SQUARES_IN_RANGE.contains(&scale) {
-        let mut s = singular_values((faer::Scale(1.0 / scale) * a).as_ref(), par)?;
-        for sigma in &mut s {
-            *sigma *= scale;
-        }
-        return Ok(s);
+    if let Some((scale, scaled)) = in_range(a) {
+        return Ok(times(singular_values(scaled.as_ref(), par)?, scale));
     }
     let mut s = Col::<f64>::zeros(rows.min(columns));
     let vectors = svd::ComputeSvdVectors::No;
