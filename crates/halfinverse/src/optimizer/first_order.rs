@@ -3,7 +3,7 @@
 use super::retreat::{Attempt, Retreat};
 use super::{Notice, Optimizer, State, StateError, StepReport, descend};
 use crate::fault::StepError;
-use crate::linear::vectors::{dot, norm};
+use crate::linear::vectors::norm;
 use crate::problem::Problem;
 
 /// What makes a direction of a gradient.
@@ -62,8 +62,7 @@ impl<R: Rule> Attempt for FirstOrder<R> {
         self.gradient.resize(theta.len(), 0.0);
         let weight = problem.weight();
         let loss = problem.gradient(theta, &mut self.gradient)? / weight;
-        check_gradient(&self.gradient)?;
-        let gradient_norm = norm(&self.gradient) / weight;
+        let gradient_norm = check_gradient(&self.gradient)? / weight;
         self.rule.direct(theta, &mut self.gradient);
         let learning_rate = self.rule.learning_rate();
         let update_norm = descend(theta, &self.gradient, learning_rate, &mut self.retreat)?;
@@ -97,9 +96,11 @@ impl<R: Rule> Optimizer for FirstOrder<R> {
 }
 
 /// Keeps out of a rule's memory what would stay in it for good: NaN, and what overflows when it is squared.
-pub(super) fn check_gradient(gradient: &[f64]) -> Result<(), StepError> {
-    if dot(gradient, gradient).is_finite() {
-        return Ok(());
+/// Returns the gradient's length.
+pub(super) fn check_gradient(gradient: &[f64]) -> Result<f64, StepError> {
+    let length = norm(gradient);
+    if (length * length).is_finite() {
+        return Ok(length);
     }
     // NaN sorts above all numbers.
     let worst = gradient.iter().enumerate().max_by(|a, b| a.1.abs().total_cmp(&b.1.abs()));

@@ -292,7 +292,7 @@ impl Kron {
         let weight = problem.weight();
         let gradient = |problem: &mut dyn Problem, motion: &mut Motion| {
             let loss = problem.gradient(&motion.iterate, &mut motion.gradient)?;
-            check_gradient(&motion.gradient).map(|()| loss)
+            check_gradient(&motion.gradient).map(|_| loss)
         };
         let found = gradient(problem, &mut self.memory.motion);
         let Ok(loss) = found else { return (found, false) };

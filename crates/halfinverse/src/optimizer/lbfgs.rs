@@ -132,8 +132,8 @@ impl Optimizer for Lbfgs {
         self.gradient.resize(theta.len(), 0.0);
         let weight = problem.weight();
         let loss = problem.gradient(theta, &mut self.gradient)?;
-        check_gradient(&self.gradient)?;
-        let gradient_norm = norm(&self.gradient) / weight;
+        let length = check_gradient(&self.gradient)?;
+        let gradient_norm = length / weight;
         // Where θ could change by its own size, or by 1, and L by no more than round-off.
         let vanishes = gradient_norm * norm(theta).max(1.0) <= FLAT * loss / weight;
         let notice = if vanishes { Notice::stationary(loss / weight) } else { None };
@@ -148,7 +148,7 @@ impl Optimizer for Lbfgs {
         }
         let mut rate = self.settings.learning_rate;
         if self.pairs.is_empty() {
-            rate /= norm(&self.gradient).max(1.0);
+            rate /= length.max(1.0);
         }
         self.before.clear();
         self.before.extend_from_slice(theta);

@@ -164,8 +164,9 @@ fn descend(
     if !norm.is_finite() {
         return Err(update_not_finite(delta));
     }
-    retreat.remember(theta);
-    for (theta, delta) in theta.iter_mut().zip(delta) {
+    let before = retreat.begin(theta.len());
+    for ((theta, before), delta) in theta.iter_mut().zip(before).zip(delta) {
+        *before = *theta;
         *theta -= learning_rate * delta;
     }
     Ok(norm)

@@ -19,7 +19,7 @@ pub(super) struct Retreat {
 
 /// An optimizer that can take its last step back.
 pub(super) trait Attempt {
-    /// A step, θ [remembered](Retreat::remember) before it is moved; on an error θ is as it was.
+    /// A step, θ put into its [place](Retreat::begin) before it is moved; on an error θ is as it was.
     fn attempt(&mut self, problem: &mut dyn Problem, theta: &mut [f64]) -> Result<StepReport, StepError>;
 
     fn retreat(&mut self) -> &mut Retreat;
@@ -49,11 +49,11 @@ impl Retreat {
         self.before.is_empty()
     }
 
-    /// A step from θ is about to be made.
-    pub(super) fn remember(&mut self, theta: &[f64]) {
-        self.before.clear();
-        self.before.extend_from_slice(theta);
+    /// A step is about to be made; the place for θ as it is before it.
+    pub(super) fn begin(&mut self, parameters: usize) -> &mut [f64] {
         self.failed = false;
+        self.before.resize(parameters, 0.0);
+        &mut self.before
     }
 
     /// After an error at θ: whether the step that led there was taken back.
