@@ -235,7 +235,7 @@ impl HalfInverse {
     }
 
     /// Δ and what is reported of it, the step itself left out.
-    fn propose(&mut self, at: &mut At<'_>, first: bool) -> Result<StepReport, StepError> {
+    fn propose(&mut self, at: &mut At<'_>, weight: f64) -> Result<StepReport, StepError> {
         let jacobian = &mut *at.jacobian;
         let report = self.spectral.update(jacobian, at.gradient, &self.filter, &mut self.delta)?;
         jacobian.apply_transpose(at.gradient, &mut self.gradient)?;
@@ -244,8 +244,8 @@ impl HalfInverse {
         let sum = |partial: &mut [f64]| jacobian.sum(partial);
         let lengths = (gradient, norm_over(at.gradient, &sum));
         let vanishes = vanishes(&report, jacobian.shape(), lengths, 2.0 * at.curvature * at.loss);
-        let mut notice = if vanishes { Notice::stationary(at.loss) } else { None };
-        if first && notice.is_none() {
+        let mut notice = if vanishes { Notice::stationary(at.loss / weight) } else { None };
+        if self.retreat.is_empty() && notice.is_none() {
             notice = columns_differ(jacobian, &mut self.gradient)?;
         }
         let (mut learning_rate, mut step_length) = (self.learning_rate, None);
@@ -258,13 +258,14 @@ impl HalfInverse {
             learning_rate *= if curvature > 0.0 { slope / curvature } else { 0.0 };
         }
         Ok(StepReport {
+            loss: at.loss / weight,
             learning_rate: Some(learning_rate),
             step_length,
             kappa: match self.filter.shape() {
                 Shape::Power { kappa } => Some(kappa),
                 Shape::Damped { .. } => None,
             },
-            gradient_norm: Some(gradient),
+            gradient_norm: Some(gradient / weight),
             notice,
             spectral: Some(report),
             ..StepReport::default()
@@ -284,13 +285,11 @@ impl Attempt for HalfInverse {
         }
         let mut at = problem.linearize(theta)?;
         self.product.resize(at.gradient.len(), 0.0);
-        let loss = at.loss / weight;
-        let report = self.propose(&mut at, self.retreat.is_empty())?;
+        let report = self.propose(&mut at, weight)?;
         drop(at);
         let rate = report.learning_rate.unwrap_or(self.learning_rate);
         let update_norm = descend(theta, &self.delta, rate, &mut self.retreat)?;
-        let gradient_norm = report.gradient_norm.map(|norm| norm / weight);
-        Ok(StepReport { loss, update_norm, gradient_norm, ..report })
+        Ok(StepReport { update_norm, ..report })
     }
 }
 

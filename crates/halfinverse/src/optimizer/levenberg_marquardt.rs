@@ -9,7 +9,7 @@
 //! than 30 %, to more than a tenth of the run's first loss, or made it impossible to evaluate, it is taken back. With ρ the
 //! fall over the fall that the model foretold,
 //!
-//! kept: λ ← λ·max(1/3, 1 − (2ρ−1)³), ν ← 2;   not kept: θ as it was, λ ← νλ, ν ← min(2ν, 64);   taken back: λ ← 2λ.
+//! kept: λ ← λ·max(1/3, 1 − (2ρ−1)³), ν ← 2;   not kept: θ as it was, λ ← νλ, ν ← min(2ν, 64).
 //!
 //! λ stays between 1e-16 σ_max² and 1e8 σ_max²: at the first J alone decides, at the second the step is 1e-8 of a gradient
 //! step. It begins anew where it is at its upper bound and the mini-batch is another one. Nothing is tried where the model
@@ -129,14 +129,6 @@ struct Memory {
     squares: Vec<f64>,
 }
 
-impl Memory {
-    /// θ is to be as it was before the last step that was kept, which went too far.
-    fn take_back(&mut self) {
-        self.before.clear();
-        self.lambda = self.lambda.map(|lambda| (GROWTH * lambda).min(f64::MAX));
-    }
-}
-
 impl Default for Memory {
     fn default() -> Self {
         Self {
@@ -164,6 +156,7 @@ const WORSE: f64 = 1.3;
 const LOW: f64 = 0.1;
 /// A fall that the model foretells, relative to the loss, below which it is round-off.
 const ROUND_OFF: f64 = 4.0 * f64::EPSILON;
+
 /// What the model says of the step in `delta`.
 struct Proposal {
     report: Report,
@@ -322,10 +315,14 @@ impl Optimizer for LevenbergMarquardt {
         let proposal = self.propose(&mut at)?;
         drop(at);
         self.start = start;
+        let update_norm = norm(&self.delta);
+        if !update_norm.is_finite() {
+            return Err(update_not_finite(&self.delta));
+        }
         self.memory.first.get_or_insert(loss / weight);
         if taken_back {
             theta.copy_from_slice(&self.start);
-            self.memory.take_back();
+            self.memory.before.clear();
         }
         let Proposal { lambda, foretold, gradient, .. } = proposal;
         let mut report = StepReport {
@@ -341,10 +338,6 @@ impl Optimizer for LevenbergMarquardt {
         }
         if foretold.abs() > ROUND_OFF * loss {
             along(theta, -1.0, &self.delta, &mut self.trial);
-            report.update_norm = norm(&self.delta);
-            if !report.update_norm.is_finite() {
-                return Err(update_not_finite(&self.delta));
-            }
             let after = problem.loss(&self.trial).unwrap_or(f64::INFINITY);
             report.rejected = after.is_nan() || after >= loss;
             let ratio = (loss - after) / foretold;
@@ -352,9 +345,8 @@ impl Optimizer for LevenbergMarquardt {
             let at_bound = |value| Notice::AtBound { what: "damping".to_owned(), value };
             report.notice = report.notice.or(bound.map(at_bound));
         }
-        if report.rejected {
-            report.update_norm = 0.0;
-        } else {
+        if !report.rejected {
+            report.update_norm = update_norm;
             self.memory.before.clear();
             self.memory.before.extend_from_slice(theta);
             theta.copy_from_slice(&self.trial);
