@@ -9,9 +9,9 @@ use std::sync::Arc;
 use faer::{Mat, MatMut, MatRef, Par};
 use halfinverse::network::{Activation, Dense, Init, Layer, Network, Place, Record, Residual, Tensor, Units};
 use halfinverse::objective::{Overlap, SquaredError};
-use halfinverse::optimizer::levenberg_marquardt::Scaling;
 use halfinverse::optimizer::{
-    Context, ENTRIES, Lbfgs, LbfgsSettings, LevenbergMarquardt, LevenbergMarquardtSettings, Notice, Optimizer,
+    Context, ENTRIES, Lbfgs, LbfgsSettings, LevenbergMarquardt, LevenbergMarquardtSettings, Notice,
+    Optimizer, Scaling,
 };
 use halfinverse::problem::{BatchProblem, Opaque, OpaqueProblem, Source};
 use halfinverse::simulator::{

@@ -26,7 +26,8 @@ use serde::{Deserialize, Serialize};
 
 use super::half_inverse::{options, spectral_numbers, spectral_passes, vanishes};
 use super::{
-    Context, Notice, Numbers, Optimizer, Setup, Sizes, State, StateError, StepReport, update_not_finite,
+    Context, Notice, Numbers, Optimizer, Scaling, Setup, Sizes, State, StateError, StepReport,
+    update_not_finite,
 };
 use crate::error::SettingError;
 use crate::fault::StepError;
@@ -50,17 +51,6 @@ pub struct LevenbergMarquardtSettings {
     pub solver: Solver,
     /// Relative error bound of the update above which `gram` gives way to `svd`.
     pub gram_tolerance: f64,
-}
-
-/// The units in which [`LevenbergMarquardt`] damps parameters.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Scaling {
-    /// Their own: for networks.
-    #[default]
-    None,
-    /// Those that make all columns of J equally long: for fits whose parameters have units. Gram matrices then need J.
-    Columns,
 }
 
 impl Default for LevenbergMarquardtSettings {

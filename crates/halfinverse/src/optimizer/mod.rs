@@ -19,6 +19,7 @@ mod notice;
 mod retreat;
 pub mod rmsprop;
 pub mod scale_invariant;
+mod scaling;
 pub mod sgd;
 mod state;
 
@@ -40,6 +41,7 @@ pub use nesterov::{Nesterov, NesterovSettings};
 pub use notice::Notice;
 pub use rmsprop::{Rmsprop, RmspropSettings};
 pub use scale_invariant::{ScaleInvariant, ScaleInvariantSettings};
+pub use scaling::Scaling;
 pub use sgd::{Sgd, SgdSettings};
 pub use state::{State, StateError};
 
