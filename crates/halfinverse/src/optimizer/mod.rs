@@ -14,12 +14,14 @@ pub mod kron;
 pub mod lbfgs;
 pub mod levenberg_marquardt;
 pub mod momentum;
+pub mod muon;
 pub mod nesterov;
 mod notice;
 mod retreat;
 pub mod rmsprop;
 pub mod scale_invariant;
 pub mod sgd;
+pub mod soap;
 mod state;
 
 use serde::{Deserialize, Serialize};
@@ -36,11 +38,13 @@ pub use kron::{Kron, KronSettings};
 pub use lbfgs::{Lbfgs, LbfgsSettings};
 pub use levenberg_marquardt::{LevenbergMarquardt, LevenbergMarquardtSettings};
 pub use momentum::{Momentum, MomentumSettings};
+pub use muon::{Muon, MuonSettings};
 pub use nesterov::{Nesterov, NesterovSettings};
 pub use notice::Notice;
 pub use rmsprop::{Rmsprop, RmspropSettings};
 pub use scale_invariant::{ScaleInvariant, ScaleInvariantSettings};
 pub use sgd::{Sgd, SgdSettings};
+pub use soap::{Soap, SoapSettings};
 pub use state::{State, StateError};
 
 use crate::fault::StepError;
@@ -58,6 +62,8 @@ pub const ENTRIES: &[fn() -> Entry] = &[
     Entry::of::<LevenbergMarquardtSettings>,
     Entry::of::<LbfgsSettings>,
     Entry::of::<ScaleInvariantSettings>,
+    Entry::of::<SoapSettings>,
+    Entry::of::<MuonSettings>,
     Entry::of::<AdamSettings>,
     Entry::of::<AdamWSettings>,
     Entry::of::<SgdSettings>,
