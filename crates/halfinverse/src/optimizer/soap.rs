@@ -13,8 +13,8 @@
 //! A side wider than `max_width` keeps the identity. So does one whose first decomposition does not converge, until power
 //! iteration takes over.
 //!
-//! A layer's step costs 12·out·in·(out + in)/2 operations besides the gradient, and power iteration about as much
-//! again; memory 2P for Adam, and 2(out² + in²) a layer. A problem that is not made of such layers is refused: without
+//! A layer's step costs 6·out·in·(out + in) operations besides the gradient; power iteration costs half as much again as
+//! such a step, and the first bases an eigendecomposition a side. Memory 2P for Adam, and 2(out² + in²) a layer. A problem that is not made of such layers is refused: without
 //! matrices SOAP is Adam, and comparing the two would mislead.
 //!
 //! Source: Vyas et al., *SOAP: Improving and Stabilizing Shampoo using Adam*, arXiv 2409.11321, 2024, and its code,
