@@ -14,8 +14,8 @@
 //! iteration takes over.
 //!
 //! A layer's step costs 6·out·in·(out + in) operations besides the gradient; power iteration costs half as much again as
-//! such a step, and the first bases an eigendecomposition a side. Memory 2P for Adam, and 2(out² + in²) a layer. A problem that is not made of such layers is refused: without
-//! matrices SOAP is Adam, and comparing the two would mislead.
+//! such a step, and the first bases an eigendecomposition a side. Memory 2P for Adam, and 2(out² + in²) a layer. A problem
+//! that is not made of such layers is refused: without matrices SOAP is Adam, and comparing the two would mislead.
 //!
 //! Source: Vyas et al., *SOAP: Improving and Stabilizing Shampoo using Adam*, arXiv 2409.11321, 2024, and its code,
 //! where biases are left to Adam. The defaults are those of the code.
