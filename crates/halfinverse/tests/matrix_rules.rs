@@ -87,7 +87,8 @@ fn orthogonal_factor(a: &Rows) -> Rows {
     transpose(&columns)
 }
 
-/// A layer as Algorithm 3 of the paper has it: the mean gradient in the parameters' own coordinates, turned in each step.
+/// A layer as Algorithm 3 of the paper has it: the mean gradient in the parameters' own coordinates, turned in each
+/// step.
 struct Whitened {
     means: [Option<Rows>; 2],
     bases: [Rows; 2],
@@ -161,7 +162,8 @@ fn assert_close(a: &[f64], b: &[f64], what: &str) {
 
 #[test]
 fn soap_is_algorithm_3_of_its_paper_on_layers_with_their_biases() {
-    // Layers of 3 × 3 and 4 × 4 or 5 × 4, whose first bases no round-off decides; sides beyond `max_width` stay as they are.
+    // Layers of 3 × 3 and 4 × 4 or 5 × 4, whose first bases no round-off decides; sides beyond `max_width` stay as they
+    // are.
     for (widths, max_width) in [([2, 3, 4], 9), ([2, 3, 5], 4), ([2, 3, 4], 3), ([2, 3, 4], 1)] {
         let settings = SoapSettings {
             learning_rate: 0.03,
@@ -170,7 +172,8 @@ fn soap_is_algorithm_3_of_its_paper_on_layers_with_their_biases() {
             max_width,
             ..SoapSettings::default()
         };
-        // A gradient that made the bases would be diagonal in them, and Adam would show the round-off beside the diagonal.
+        // A gradient that made the bases would be diagonal in them, and Adam would show the round-off beside the
+        // diagonal.
         let mut problems = [0.0, 0.4, 0.9].map(|shift| shifted(&widths, shift));
         let begin = start(&problems[0]);
         let (mut theta, mut expected) = (begin.clone(), begin.clone());

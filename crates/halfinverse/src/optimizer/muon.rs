@@ -6,13 +6,13 @@
 //! five times: A = XXᵀ,  X ← (aI + bA + cA²)X
 //! W ← W − η·(√max(1, out/in)·X + λW)
 //!
-//! The polynomial takes singular values from 0.003 to 1 to between 0.68 and 1.21 in five steps; it is steep at 0 rather than
-//! exact at 1. |·| is the Frobenius norm; X has it as an upper bound of its largest singular value. A gradient of 0 makes no
-//! step.
+//! The polynomial takes singular values from 0.003 to 1 to between 0.68 and 1.21 in five steps; it is steep at 0 rather
+//! than exact at 1. |·| is the Frobenius norm; X has it as an upper bound of its largest singular value. A gradient of
+//! 0 makes no step.
 //!
 //! The first layer's and the last layer's weights, and all biases, are [AdamW](super::adamw)'s, with a learning rate of
-//! its own: a network with fewer than two hidden layers is trained by AdamW alone. A problem that is not made of layers with
-//! weight matrices is refused: on it Muon is AdamW, and comparing the two would mislead.
+//! its own: a network with fewer than two hidden layers is trained by AdamW alone. A problem that is not made of layers
+//! with weight matrices is refused: on it Muon is AdamW, and comparing the two would mislead.
 //!
 //! A matrix costs 10·(2·min²·max + min³) operations besides the gradient, min and max its two sides; memory P to 2P.
 //!
@@ -82,7 +82,8 @@ impl Setup for MuonSettings {
         4.0
     }
 
-    /// Momentum or two moments, the gradient, and θ before the step; of one matrix X, its successor, A and its polynomial.
+    /// Momentum or two moments, the gradient, and θ before the step; of one matrix X, its successor, A and its
+    /// polynomial.
     fn numbers(&self, sizes: &Sizes) -> Numbers {
         let p = sizes.parameters as f64;
         Numbers { working: 8.0 * p, saved: 3.0 * p, ..Numbers::default() }

@@ -6,16 +6,17 @@
 //! L ← β_s L + (1−β_s) GGᵀ,  R ← β_s R + (1−β_s) GᵀG,  L ≈ Q_L Λ Q_Lᵀ,  R ≈ Q_R Λ Q_Rᵀ
 //! G' = Q_Lᵀ G Q_R,  Δ' = [Adam](super::adam)'s direction for G',  θ ← θ − η·(Q_L Δ' Q_Rᵀ + λθ)
 //!
-//! The first step makes the bases from its gradient, largest eigenvalue first, and leaves θ alone: in its own eigenbasis a
-//! gradient is diagonal, and Adam would give the round-off beside the diagonal the same size. Every `frequency` steps
-//! a step of power iteration follows: Q ← the orthogonal factor of LQ, its columns in the order of the eigenvalues that QᵀLQ
-//! estimates. Adam's mean gradient is turned into the new basis, its mean square is put into the new order.
-//! A side wider than `max_width` keeps the identity. So does one whose first decomposition does not converge, until power
-//! iteration takes over.
+//! The first step makes the bases from its gradient, largest eigenvalue first, and leaves θ alone: in its own
+//! eigenbasis a gradient is diagonal, and Adam would give the round-off beside the diagonal the same size. Every
+//! `frequency` steps a step of power iteration follows: Q ← the orthogonal factor of LQ, its columns in the order of
+//! the eigenvalues that QᵀLQ estimates. Adam's mean gradient is turned into the new basis, its mean square is put into
+//! the new order. A side wider than `max_width` keeps the identity. So does one whose first decomposition does not
+//! converge, until power iteration takes over.
 //!
-//! A layer's step costs 6·out·in·(out + in) operations besides the gradient; power iteration costs half as much again as
-//! such a step, and the first bases an eigendecomposition a side. Memory 2P for Adam, and 2(out² + in²) a layer. A problem
-//! that is not made of such layers is refused: without matrices SOAP is Adam, and comparing the two would mislead.
+//! A layer's step costs 6·out·in·(out + in) operations besides the gradient; power iteration costs half as much again
+//! as such a step, and the first bases an eigendecomposition a side. Memory 2P for Adam, and 2(out² + in²) a layer. A
+//! problem that is not made of such layers is refused: without matrices SOAP is Adam, and comparing the two would
+//! mislead.
 //!
 //! Source: Vyas et al., *SOAP: Improving and Stabilizing Shampoo using Adam*, arXiv 2409.11321, 2024, and its code,
 //! where biases are left to Adam. The defaults are those of the code.
@@ -116,7 +117,8 @@ impl Soap {
     /// With these settings, on one thread.
     ///
     /// # Errors
-    /// As [`Adam::new`], and when β_s is outside \[0, 1), λ is negative or not finite, or `frequency` or `max_width` is 0.
+    /// As [`Adam::new`], and when β_s is outside \[0, 1), λ is negative or not finite, or `frequency` or `max_width` is
+    /// 0.
     pub fn new(settings: SoapSettings) -> Result<Self, SettingError> {
         let SoapSettings { learning_rate, beta1, beta2, epsilon, .. } = settings;
         let adam = Adam::new(AdamSettings { learning_rate, beta1, beta2, epsilon })?;
