@@ -19,7 +19,7 @@
 //! mislead.
 //!
 //! Source: Vyas et al., *SOAP: Improving and Stabilizing Shampoo using Adam*, arXiv 2409.11321, 2024, and its code,
-//! where biases are left to Adam. The defaults are those of the code.
+//! where biases are left to Adam. The defaults are the paper's; λ and the widest side are the code's.
 
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::matmul::matmul;
