@@ -101,6 +101,17 @@ impl SettingError {
         }
         Err(Self::new(key, value, "at least 0 and below 1"))
     }
+
+    /// `Ok` for a weight decay: 0 or positive, and finite.
+    ///
+    /// # Errors
+    /// For any other number.
+    pub fn check_decay(key: &str, value: f64) -> Result<(), Self> {
+        if value >= 0.0 && value.is_finite() {
+            return Ok(());
+        }
+        Err(Self::new(key, value, "0 or positive, and finite"))
+    }
 }
 
 /// The nearest of the names that there are, or all of them.

@@ -609,6 +609,8 @@ fn a_problem_of_closures_trains_with_all_that_need_no_layers() {
         let refused = match name {
             "hig-kron" => "hig-kron needs layers with Kronecker factors",
             "sip" => "sip needs the simulator's blocks and the network behind it",
+            "soap" => "soap needs layers with weight matrices",
+            "muon" => "muon needs layers with weight matrices",
             _ => "",
         };
         if !refused.is_empty() {
@@ -663,7 +665,11 @@ fn vectors_that_do_not_fit_are_refused() {
             let mut moved = wrong.to_vec();
             says(
                 optimizer.step(&mut problem, &mut moved),
-                if ["hig-kron", "sip"].contains(&entry.name) { "needs" } else { "θ: expected 62" },
+                if ["hig-kron", "sip", "soap", "muon"].contains(&entry.name) {
+                    "needs"
+                } else {
+                    "θ: expected 62"
+                },
             );
             assert_eq!(moved, wrong, "{}", entry.name);
         }

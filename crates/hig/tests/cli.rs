@@ -143,6 +143,8 @@ fn every_solver_and_optimizer_trains_and_draws() {
         vec!["--optimizer", "lm", "--solver", "krylov:5"],
         vec!["--optimizer", "l-bfgs", "--set", "optimizer.history=3"],
         vec!["--optimizer", "sip"],
+        vec!["--optimizer", "soap", "--set", "optimizer.max_width=20"],
+        vec!["--optimizer", "muon", "--set", "optimizer.adam_learning_rate=1e-3"],
         vec!["--optimizer", "sgd"],
         vec!["--optimizer", "momentum", "--set", "objective.reduction=sum", "--lr", "1e-5"],
         vec!["--optimizer", "nesterov"],

@@ -43,6 +43,8 @@ fn a_run_that_is_resumed_equals_one_that_was_not_stopped() {
         "lm",
         "l-bfgs",
         "sip",
+        "soap",
+        "muon",
         "hig-kron",
         "hig-auto",
         "adam:20,hig",

@@ -52,10 +52,10 @@ pub struct Adam {
 
 /// Running means.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Moments {
-    steps: u32,
-    first: Vec<f64>,
-    second: Vec<f64>,
+pub(super) struct Moments {
+    pub(super) steps: u32,
+    pub(super) first: Vec<f64>,
+    pub(super) second: Vec<f64>,
 }
 
 impl Adam {
@@ -69,6 +69,11 @@ impl Adam {
         SettingError::check_fraction("beta2", settings.beta2)?;
         SettingError::check_positive("epsilon", settings.epsilon)?;
         Ok(Self { settings, moments: Moments::default() })
+    }
+
+    /// The means, for an optimizer that changes the basis that they are in.
+    pub(super) fn moments_mut(&mut self) -> &mut Moments {
+        &mut self.moments
     }
 }
 

@@ -57,9 +57,7 @@ impl AdamW {
     pub fn new(settings: AdamWSettings) -> Result<Self, SettingError> {
         let AdamWSettings { learning_rate, weight_decay, beta1, beta2, epsilon } = settings;
         let adam = Adam::new(AdamSettings { learning_rate, beta1, beta2, epsilon })?;
-        if !(weight_decay >= 0.0 && weight_decay.is_finite()) {
-            return Err(SettingError::new("weight_decay", weight_decay, "0 or positive, and finite"));
-        }
+        SettingError::check_decay("weight_decay", weight_decay)?;
         Ok(Self { adam, weight_decay })
     }
 }

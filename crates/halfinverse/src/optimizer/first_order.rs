@@ -4,12 +4,21 @@ use super::retreat::{Attempt, Retreat};
 use super::{Notice, Optimizer, State, StateError, StepReport, descend};
 use crate::fault::StepError;
 use crate::linear::vectors::norm;
-use crate::problem::Problem;
+use crate::problem::{FactorShape, Problem};
 
 /// What makes a direction of a gradient.
 pub trait Rule: Send {
     /// Learning rate η.
     fn learning_rate(&self) -> f64;
+
+    /// Is shown the problem before each gradient, for a rule that needs to know more of it.
+    ///
+    /// # Errors
+    /// When the problem lacks what the rule needs.
+    fn prepare(&mut self, problem: &mut dyn Problem) -> Result<(), StepError> {
+        let _ = problem;
+        Ok(())
+    }
 
     /// Replaces the gradient at θ by the direction Δ of θ ← θ − η·Δ.
     fn direct(&mut self, theta: &[f64], gradient: &mut [f64]);
@@ -59,6 +68,7 @@ impl<R: Rule> Attempt for FirstOrder<R> {
     }
 
     fn attempt(&mut self, problem: &mut dyn Problem, theta: &mut [f64]) -> Result<StepReport, StepError> {
+        self.rule.prepare(problem)?;
         self.gradient.resize(theta.len(), 0.0);
         let weight = problem.weight();
         let loss = problem.gradient(theta, &mut self.gradient)? / weight;
@@ -69,7 +79,8 @@ impl<R: Rule> Attempt for FirstOrder<R> {
         Ok(StepReport {
             loss,
             update_norm,
-            learning_rate: Some(learning_rate),
+            // A rule that only takes its first gradient in has made no use of η.
+            learning_rate: (update_norm > 0.0).then_some(learning_rate),
             gradient_norm: Some(gradient_norm),
             notice: if gradient_norm == 0.0 { Notice::stationary(loss) } else { None },
             ..StepReport::default()
@@ -106,6 +117,16 @@ pub(super) fn check_gradient(gradient: &[f64]) -> Result<f64, StepError> {
     let worst = gradient.iter().enumerate().max_by(|a, b| a.1.abs().total_cmp(&b.1.abs()));
     let (index, &value) = worst.unwrap_or((0, &f64::NAN));
     Err(StepError::GradientNotFinite { index, value })
+}
+
+/// The layers of a problem as matrices, for a rule that works on these.
+pub(super) fn layers(
+    problem: &mut dyn Problem,
+    optimizer: &'static str,
+) -> Result<Vec<FactorShape>, StepError> {
+    let needs = "layers with weight matrices";
+    let layered = problem.layered().ok_or(StepError::Unsupported { optimizer, needs })?;
+    Ok(layered.factors())
 }
 
 /// Grows a rule's memory to the gradient's length at the first step; θ keeps its length after that.

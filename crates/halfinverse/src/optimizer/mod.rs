@@ -14,6 +14,7 @@ pub mod kron;
 pub mod lbfgs;
 pub mod levenberg_marquardt;
 pub mod momentum;
+pub mod muon;
 pub mod nesterov;
 mod notice;
 mod retreat;
@@ -21,6 +22,7 @@ pub mod rmsprop;
 pub mod scale_invariant;
 mod scaling;
 pub mod sgd;
+pub mod soap;
 mod state;
 
 use serde::{Deserialize, Serialize};
@@ -37,12 +39,14 @@ pub use kron::{Kron, KronSettings};
 pub use lbfgs::{Lbfgs, LbfgsSettings};
 pub use levenberg_marquardt::{LevenbergMarquardt, LevenbergMarquardtSettings};
 pub use momentum::{Momentum, MomentumSettings};
+pub use muon::{Muon, MuonSettings};
 pub use nesterov::{Nesterov, NesterovSettings};
 pub use notice::Notice;
 pub use rmsprop::{Rmsprop, RmspropSettings};
 pub use scale_invariant::{ScaleInvariant, ScaleInvariantSettings};
 pub use scaling::Scaling;
 pub use sgd::{Sgd, SgdSettings};
+pub use soap::{Soap, SoapSettings};
 pub use state::{State, StateError};
 
 use crate::fault::StepError;
@@ -60,6 +64,8 @@ pub const ENTRIES: &[fn() -> Entry] = &[
     Entry::of::<LevenbergMarquardtSettings>,
     Entry::of::<LbfgsSettings>,
     Entry::of::<ScaleInvariantSettings>,
+    Entry::of::<SoapSettings>,
+    Entry::of::<MuonSettings>,
     Entry::of::<AdamSettings>,
     Entry::of::<AdamWSettings>,
     Entry::of::<SgdSettings>,

@@ -130,11 +130,11 @@ fn run((parts, theta): (Parts, Vec<f64>)) -> (Trainer, StopReason, Vec<Row>) {
 }
 
 /// Those that take no step back by themselves.
-const PLAIN: [&str; 7] = ["adam", "momentum", "hig", "gn", "lm", "l-bfgs", "sip"];
+const PLAIN: [&str; 9] = ["adam", "momentum", "soap", "muon", "hig", "gn", "lm", "l-bfgs", "sip"];
 
 /// Every fault with every one of them; a huge derivative only where it is not inverted, which makes a small step of it.
 fn cases() -> impl Iterator<Item = (Fault, &'static str)> {
-    let inverts = |optimizer| !["adam", "momentum", "l-bfgs"].contains(&optimizer);
+    let inverts = |optimizer| !["adam", "momentum", "soap", "muon", "l-bfgs"].contains(&optimizer);
     ALL.into_iter()
         .flat_map(|fault| PLAIN.map(|optimizer| (fault, optimizer)))
         .filter(move |&(fault, optimizer)| fault != Fault::Huge || !inverts(optimizer))
