@@ -337,8 +337,8 @@ impl Rule for Sign {
         *steps += 1;
     }
 
-    fn save(&self) -> State {
-        State::of(&self.memory)
+    fn save_to(&self, out: &mut dyn std::io::Write) -> std::io::Result<()> {
+        State::write(&self.memory, out)
     }
 
     fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {

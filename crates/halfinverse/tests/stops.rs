@@ -288,7 +288,7 @@ fn the_best_parameters_have_the_lowest_test_loss_of_all_rows() {
     let path = folder.join("best.safetensors");
     let tensors = trainer.parts().source.tensors();
     for _ in 0..2 {
-        write_parameters(&tensors, &best.theta, &path).unwrap();
+        write_parameters(&tensors, best.theta, &path).unwrap();
     }
     let names: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["best.safetensors"], "nothing else is left");

@@ -5,8 +5,7 @@ use std::process::ExitCode;
 
 use halfinverse::StepError;
 use halfinverse::problem::{NetworkProblem, Source};
-use halfinverse::spectral::singular_values;
-use halfinverse::task::Task;
+use halfinverse::task::{SpectrumPlan, Task};
 use halfinverse::training::{OnFault, StopReason, read_parameters};
 
 use crate::failure::Failure;
@@ -25,20 +24,20 @@ fn parameters(task: &Task, path: &Path) -> Result<Vec<f64>, Failure> {
         .map_err(|error| Failure::new(format!("cannot start from this checkpoint: {error} (--from)")))
 }
 
-/// The problem of the first training samples, over which spectra are taken.
+/// The problem of the first training samples, over which J is taken apart.
 pub(crate) fn first_samples(task: &Task) -> Result<NetworkProblem, StepError> {
     let samples = task.train().first(task.spectrum_samples());
     Ok(NetworkProblem::new(task.model(), samples, 1)?)
 }
 
-/// The singular values of J, descending, over the first training samples; none where they cannot be had.
-pub(crate) fn spectrum(task: &Task, theta: &[f64]) -> Vec<f64> {
-    let values = || {
-        let mut problem = first_samples(task)?;
-        let mut at = problem.linearize_layers(theta)?;
-        Ok::<_, StepError>(singular_values(&mut at.jacobian, faer::Par::Seq)?)
-    };
-    values().unwrap_or_default()
+/// What the singular values of a run's J are taken of; none where they would be too dear.
+pub(crate) fn spectrum_plan(task: &Task) -> Option<SpectrumPlan> {
+    task.forecast().spectrum.ok()
+}
+
+/// The singular values of J, descending; none where they cannot be had.
+pub(crate) fn spectrum(task: &Task, theta: &[f64], plan: Option<SpectrumPlan>) -> Vec<f64> {
+    plan.and_then(|plan| plan.singular_values(task, theta).ok()).unwrap_or_default()
 }
 
 /// Says what makes the task's simulator unstable, where that is known. It may train all the same.

@@ -18,10 +18,12 @@ use crate::report::spectrum::{Snapshot, draw};
 use crate::run::{exit_code, first_samples, say_instability, start};
 use crate::voice::{put, say};
 use crate::watcher::{Watcher, broken_off};
-use crate::{interrupt, settings};
+use crate::{interrupt, memory, settings};
 
 pub(crate) fn run(registry: &Registry, arguments: &TrainArguments) -> Result<ExitCode, Failure> {
     let (task, advice) = settings::for_training(registry, arguments)?;
+    // It takes J apart, however large J is.
+    memory::check(&task.forecast_of_anatomy(), arguments.settings.memory_limit.as_deref())?;
     let theta = start(&task)?;
     let name = format!("spectrum-{}-{}", task.settings().task, task.settings().optimizer.name);
     let folder = Folder::create(arguments.out.as_deref(), &name)?;

@@ -9,9 +9,9 @@ use halfinverse::training::{StopReason, Trainer, checkpoint_exists, resume as re
 
 use crate::arguments::{ResumeArguments, TrainArguments};
 use crate::failure::Failure;
-use crate::folder::{BEST, CHECKPOINT, CONFIG, Folder, Metrics, REPORT, SUMMARY, Summary};
+use crate::folder::{BEST, CHECKPOINT, CONFIG, Folder, Metrics, REPORT, SUMMARY, Spectrum, Summary};
 use crate::picture::Pictures;
-use crate::run::{exit_code, say_instability, spectrum, start};
+use crate::run::{exit_code, say_instability, spectrum, spectrum_plan, start};
 use crate::voice::{program, put, say};
 use crate::watcher::Watcher;
 use crate::{interrupt, memory, report, settings};
@@ -55,7 +55,9 @@ fn begin(
     interrupt::listen()?;
     let trainer = task.trainer(theta).map_err(|error| Failure::new(error.to_string()))?;
     let mut watcher = Watcher::new(task, folder, lock, speech.quiet)?;
-    watcher.kept_mut().spectrum.start = spectrum(task, trainer.theta());
+    let of = spectrum_plan(task);
+    watcher.kept_mut().spectrum =
+        Spectrum { start: spectrum(task, trainer.theta(), of), of, end: Vec::new() };
     folder.write_spectrum(&watcher.kept().spectrum)?;
     finish(task, trainer, watcher, folder, pictures, speech)
 }
@@ -106,7 +108,9 @@ pub(crate) fn resume(
     let shown = (rows, trainer.notices().len());
     let mut watcher = Watcher::after(&task, &folder, lock, shown, speech.quiet)?;
     watcher.kept_mut().solver = summary.and_then(|summary| summary.solver);
-    watcher.kept_mut().spectrum.start = folder.spectrum().unwrap_or_default().start;
+    // The end's values are to be of the same samples as the start's, though the run be longer now.
+    let Spectrum { start, of, .. } = folder.spectrum().unwrap_or_default();
+    watcher.kept_mut().spectrum = Spectrum { start, of, end: Vec::new() };
     finish(&task, trainer, watcher, &folder, pictures, speech)
 }
 
@@ -177,7 +181,12 @@ fn finish(
     say_instability(task, speech.quiet);
     let reason = watcher.train(&mut trainer)?;
     let summary = watcher.save(task, &trainer, &reason)?;
-    watcher.kept_mut().spectrum.end = spectrum(task, trainer.theta());
+    // The optimizer's memory makes room for it.
+    let theta = trainer.into_theta();
+    let of = watcher.kept().spectrum.of.or_else(|| spectrum_plan(task));
+    let kept = watcher.kept_mut();
+    (kept.spectrum.end, kept.spectrum.of) = (spectrum(task, &theta, of), of);
+    drop(theta);
     folder.write_spectrum(&watcher.kept().spectrum)?;
     report::draw(folder, task, pictures)?;
     if speech.json {

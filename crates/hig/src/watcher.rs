@@ -72,6 +72,8 @@ const LONGEST: Duration = Duration::from_hours(24);
 const POSITIONS: u64 = 1000;
 /// Time between checkpoints in units of what one takes, at least.
 const REST: u32 = 20;
+/// Bytes that are written in a second, as far as is known before the first checkpoint: a slow disk.
+const RATE: u64 = 200 << 20;
 /// Time between moves of the bar: ten a second look smooth.
 const MOVE: Duration = Duration::from_millis(100);
 
@@ -120,7 +122,7 @@ impl Watcher {
             quiet,
             prefix: String::new(),
             every,
-            next: Instant::now() + every,
+            next: Instant::now() + every.max(REST * written(task.forecast().saved)),
         }
     }
 
@@ -222,6 +224,11 @@ impl Watcher {
     }
 }
 
+/// How long so many bytes take, about.
+fn written(bytes: u64) -> Duration {
+    Duration::from_millis(1000 * bytes / RATE).min(LONGEST / REST)
+}
+
 /// Why a run could not go on.
 pub(crate) fn broken_off(error: TrainingError, folder: &Folder) -> Failure {
     match error {
@@ -235,7 +242,7 @@ impl Home {
     fn keep(
         &mut self,
         kept: &Kept,
-        best: &Best,
+        best: Best<'_>,
         write: &dyn Fn() -> Result<(), String>,
     ) -> Result<(), String> {
         let keeps = self.folder.keeps(&self.lock);
@@ -256,7 +263,7 @@ impl Home {
         }
         self.metrics.sync().map_err(|error| format!("cannot keep the metrics: {error}"))?;
         if best.loss.is_finite() && self.best != Some(best.step) {
-            write_parameters(&self.tensors, &best.theta, &self.folder.file(BEST))
+            write_parameters(&self.tensors, best.theta, &self.folder.file(BEST))
                 .map_err(|error| format!("cannot keep the best parameters: {error}"))?;
             self.best = Some(best.step);
         }

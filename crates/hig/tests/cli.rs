@@ -351,6 +351,10 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["train", "oscillators", "--target-loss", "-1"], &["positive"]),
     (&["train", "oscillators", "--patience", "0"], &["`stop.patience` is 0", "--patience"]),
     (&["train", "oscillators", "--set", "stop.gradient=2"], &["`stop.gradient` is 2", "below 1"]),
+    (
+        &["train", "oscillators", "--optimizer", "sip", "--set", "stop.gradient=1e-3"],
+        &["`stop.gradient` is 0.001", "sip", "stop.step"],
+    ),
     (&["train", "oscillators", "--set", "stop.relative_loss=-1"], &["`stop.relative_loss`", "above 0"]),
     (&["train", "oscillators", "--steps", "5", "--set", "stop.steps=6"], &["given twice", "keep one"]),
     (&["train", "oscillators", "--optimizer", "adam", "--kappa", "0.5"], &["no setting of adam", "beta1"]),

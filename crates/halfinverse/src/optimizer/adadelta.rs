@@ -6,6 +6,8 @@
 //!
 //! Source: Zeiler, *ADADELTA: An Adaptive Learning Rate Method*, arXiv 1212.5701, 2012.
 
+use std::io::Write;
+
 use serde::{Deserialize, Serialize};
 
 use super::first_order::check_memory;
@@ -34,6 +36,7 @@ impl Default for AdadeltaSettings {
 impl Setup for AdadeltaSettings {
     const NAME: &'static str = "adadelta";
     const ABOUT: &'static str = "rmsprop in units of its own updates";
+    const STREAMS: bool = true;
 
     fn build(self, _: &Context) -> Result<Box<dyn Optimizer>, SettingError> {
         Ok(Box::new(FirstOrder::new(Adadelta::new(self)?)))
@@ -89,8 +92,8 @@ impl Rule for Adadelta {
         );
     }
 
-    fn save(&self) -> State {
-        State::of(&self.means)
+    fn save_to(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        State::write(&self.means, out)
     }
 
     fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {

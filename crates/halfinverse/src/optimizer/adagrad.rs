@@ -6,6 +6,8 @@
 //!
 //! Source: Duchi, Hazan, Singer, *Adaptive Subgradient Methods*, JMLR 12, 2011.
 
+use std::io::Write;
+
 use serde::{Deserialize, Serialize};
 
 use super::first_order::check_memory;
@@ -34,6 +36,7 @@ impl Default for AdagradSettings {
 impl Setup for AdagradSettings {
     const NAME: &'static str = "adagrad";
     const ABOUT: &'static str = "the gradient over the root of all its squares so far";
+    const STREAMS: bool = true;
 
     fn build(self, _: &Context) -> Result<Box<dyn Optimizer>, SettingError> {
         Ok(Box::new(FirstOrder::new(Adagrad::new(self)?)))
@@ -82,8 +85,8 @@ impl Rule for Adagrad {
         );
     }
 
-    fn save(&self) -> State {
-        State::of(&self.squares)
+    fn save_to(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        State::write(&self.squares, out)
     }
 
     fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {

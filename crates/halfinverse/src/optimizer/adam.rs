@@ -7,6 +7,8 @@
 //!
 //! Source: Kingma, Ba, *Adam: A Method for Stochastic Optimization*, ICLR 2015.
 
+use std::io::Write;
+
 use serde::{Deserialize, Serialize};
 
 use super::first_order::check_memory;
@@ -37,6 +39,7 @@ impl Default for AdamSettings {
 impl Setup for AdamSettings {
     const NAME: &'static str = "adam";
     const ABOUT: &'static str = "the gradient over a running estimate of its size";
+    const STREAMS: bool = true;
 
     fn build(self, _: &Context) -> Result<Box<dyn Optimizer>, SettingError> {
         Ok(Box::new(FirstOrder::new(Adam::new(self)?)))
@@ -103,8 +106,8 @@ impl Rule for Adam {
         );
     }
 
-    fn save(&self) -> State {
-        State::of(&self.moments)
+    fn save_to(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        State::write(&self.moments, out)
     }
 
     fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {

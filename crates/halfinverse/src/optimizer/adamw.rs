@@ -6,6 +6,8 @@
 //!
 //! Source: Loshchilov, Hutter, *Decoupled Weight Decay Regularization*, ICLR 2019.
 
+use std::io::Write;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Adam, AdamSettings, Context, FirstOrder, Optimizer, Rule, Setup, State, StateError};
@@ -36,6 +38,7 @@ impl Default for AdamWSettings {
 impl Setup for AdamWSettings {
     const NAME: &'static str = "adamw";
     const ABOUT: &'static str = "adam, with weights that decay beside the gradient";
+    const STREAMS: bool = true;
 
     fn build(self, _: &Context) -> Result<Box<dyn Optimizer>, SettingError> {
         Ok(Box::new(FirstOrder::new(AdamW::new(self)?)))
@@ -74,8 +77,8 @@ impl Rule for AdamW {
         }
     }
 
-    fn save(&self) -> State {
-        self.adam.save()
+    fn save_to(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        self.adam.save_to(out)
     }
 
     fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {

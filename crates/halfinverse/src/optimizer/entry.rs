@@ -117,6 +117,10 @@ pub trait Setup: Serialize + DeserializeOwned + Default + schemars::JsonSchema {
     const SCALES: bool = true;
     /// Whether samples are kept from training for it to judge by.
     const HELD_OUT: bool = false;
+    /// Whether steps tell |∇L|, which `stop.gradient` needs.
+    const TELLS_GRADIENT: bool = true;
+    /// Whether [`Optimizer::save_to`] writes a memory without making its bytes first.
+    const STREAMS: bool = false;
 
     /// The optimizer at the start of its work.
     ///
@@ -141,6 +145,7 @@ type Build = fn(&Table, &Context) -> Result<Box<dyn Optimizer>, SettingError>;
 
 /// An optimizer in the registry.
 #[derive(Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a constant of the optimizer's own")]
 pub struct Entry {
     /// Its name.
     pub name: &'static str,
@@ -150,6 +155,10 @@ pub struct Entry {
     pub scales: bool,
     /// [`Setup::HELD_OUT`].
     pub held_out: bool,
+    /// [`Setup::TELLS_GRADIENT`].
+    pub tells_gradient: bool,
+    /// [`Setup::STREAMS`].
+    pub streams: bool,
     defaults: fn() -> Table,
     schema: fn() -> serde_json::Value,
     build: Build,
@@ -166,6 +175,8 @@ impl Entry {
             about: S::ABOUT,
             scales: S::SCALES,
             held_out: S::HELD_OUT,
+            tells_gradient: S::TELLS_GRADIENT,
+            streams: S::STREAMS,
             defaults: || tables::to_table(&S::default()),
             schema: tables::schema::<S>,
             build: |table, context| tables::from_table::<S>(table)?.build(context),

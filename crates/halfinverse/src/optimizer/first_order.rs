@@ -1,5 +1,7 @@
 //! Optimizers that need nothing but the gradient: one sweep forward, one back, and a rule.
 
+use std::io::Write;
+
 use super::retreat::{Attempt, Retreat};
 use super::{Notice, Optimizer, State, StateError, StepReport, descend};
 use crate::fault::StepError;
@@ -23,9 +25,13 @@ pub trait Rule: Send {
     /// Replaces the gradient at θ by the direction Δ of θ ← θ − η·Δ.
     fn direct(&mut self, theta: &[f64], gradient: &mut [f64]);
 
-    /// As [`Optimizer::save`].
-    fn save(&self) -> State {
-        State::default()
+    /// As [`Optimizer::save_to`].
+    ///
+    /// # Errors
+    /// As there.
+    fn save_to(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        let _ = out;
+        Ok(())
     }
 
     /// As [`Optimizer::restore`].
@@ -94,7 +100,11 @@ impl<R: Rule> Optimizer for FirstOrder<R> {
     }
 
     fn save(&self) -> State {
-        State::of(&(self.rule.save(), &self.retreat))
+        State::written(&|out| self.save_to(out))
+    }
+
+    fn save_to(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        save_both(&self.rule, &self.retreat, out)
     }
 
     fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {
@@ -104,6 +114,12 @@ impl<R: Rule> Optimizer for FirstOrder<R> {
         self.retreat = retreat;
         Ok(())
     }
+}
+
+/// Writes a rule's memory and θ before the last step, to be read as (State, Retreat).
+pub(super) fn save_both(rule: &impl Rule, retreat: &Retreat, out: &mut dyn Write) -> std::io::Result<()> {
+    State::write_within(&|out| rule.save_to(out), out)?;
+    State::write(retreat, out)
 }
 
 /// Keeps out of a rule's memory what would stay in it for good: NaN, and what overflows when it is squared.

@@ -13,6 +13,8 @@
 //!
 //! Source: Schnell, Holl, Thuerey, *Half-Inverse Gradients for Physical Deep Learning*, ICLR 2022.
 
+use std::io::Write;
+
 use serde::{Deserialize, Serialize};
 
 use super::retreat::{Attempt, Retreat};
@@ -104,6 +106,7 @@ impl From<GaussNewtonSettings> for HalfInverseSettings {
 impl Setup for HalfInverseSettings {
     const NAME: &'static str = "hig";
     const ABOUT: &'static str = "half-inverse gradients";
+    const STREAMS: bool = true;
 
     fn build(self, context: &Context) -> Result<Box<dyn Optimizer>, SettingError> {
         Ok(Box::new(HalfInverse::new(self)?.on_threads(context.threads)))
@@ -121,6 +124,7 @@ impl Setup for HalfInverseSettings {
 impl Setup for GaussNewtonSettings {
     const NAME: &'static str = "gn";
     const ABOUT: &'static str = "Gauss–Newton: the same with all singular values inverted";
+    const STREAMS: bool = true;
 
     fn build(self, context: &Context) -> Result<Box<dyn Optimizer>, SettingError> {
         HalfInverseSettings::from(self).build(context)
@@ -154,7 +158,7 @@ pub(super) fn spectral_numbers(solver: Solver, truncation: f64, sizes: &Sizes) -
     let small = n.min(p);
     let spectral = match solver {
         // J, its copies that are taken apart, U and V.
-        Solver::Svd => 3.0 * n * p + small * (n + p),
+        Solver::Svd => 4.0 * n * p + small * (n + p) + 2.0 * small * small,
         // K, its tridiagonal form and eigenvectors; JᵀJ is made of J's rows.
         Solver::Gram | Solver::Auto => 4.0 * small * small + if p < n { n * p } else { 0.0 },
         Solver::Krylov { vectors } => (vectors as f64).min(small) * (n + p),
@@ -323,6 +327,10 @@ impl Optimizer for HalfInverse {
 
     fn save(&self) -> State {
         self.retreat.save()
+    }
+
+    fn save_to(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        State::write(&self.retreat, out)
     }
 
     fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {

@@ -16,6 +16,7 @@
 //! mini-batch: Schraudolph, Yu, Günter, AISTATS 2007; 10 pairs as in SciPy.
 
 use std::collections::VecDeque;
+use std::io::Write;
 
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +51,7 @@ impl Default for LbfgsSettings {
 impl Setup for LbfgsSettings {
     const NAME: &'static str = "l-bfgs";
     const ABOUT: &'static str = "the inverse Hessian from the last few steps, with a line search";
+    const STREAMS: bool = true;
     const SCALES: bool = false;
 
     fn build(self, _: &Context) -> Result<Box<dyn Optimizer>, SettingError> {
@@ -233,6 +235,10 @@ impl Optimizer for Lbfgs {
 
     fn save(&self) -> State {
         State::of(&self.pairs)
+    }
+
+    fn save_to(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        State::write(&self.pairs, out)
     }
 
     fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {

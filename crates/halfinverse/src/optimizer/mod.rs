@@ -25,6 +25,8 @@ pub mod sgd;
 pub mod soap;
 mod state;
 
+use std::io::Write;
+
 use serde::{Deserialize, Serialize};
 
 pub use adadelta::{Adadelta, AdadeltaSettings};
@@ -47,6 +49,7 @@ pub use scale_invariant::{ScaleInvariant, ScaleInvariantSettings};
 pub use scaling::Scaling;
 pub use sgd::{Sgd, SgdSettings};
 pub use soap::{Soap, SoapSettings};
+pub(crate) use state::{Bytes, length};
 pub use state::{State, StateError};
 
 use crate::fault::StepError;
@@ -149,6 +152,15 @@ pub trait Optimizer: Send {
     /// What the next step depends on besides θ; nothing for an optimizer without memory.
     fn save(&self) -> State {
         State::default()
+    }
+
+    /// Writes the bytes of [`Self::save`]. By default all of them are made first; an optimizer whose memory is large writes
+    /// them as it goes, so that a checkpoint takes no memory, and says so in [`Setup::STREAMS`].
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    fn save_to(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        out.write_all(self.save().as_bytes())
     }
 
     /// Takes back what was saved, for a problem of so many parameters.

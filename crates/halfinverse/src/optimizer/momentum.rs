@@ -4,6 +4,8 @@
 //!
 //! Source: Polyak, *Some methods of speeding up the convergence of iteration methods*, 1964; μ = 0.9 as is customary.
 
+use std::io::Write;
+
 use serde::{Deserialize, Serialize};
 
 use super::first_order::check_memory;
@@ -29,6 +31,7 @@ impl Default for MomentumSettings {
 impl Setup for MomentumSettings {
     const NAME: &'static str = "momentum";
     const ABOUT: &'static str = "gradient descent with momentum";
+    const STREAMS: bool = true;
 
     fn build(self, _: &Context) -> Result<Box<dyn Optimizer>, SettingError> {
         Ok(Box::new(FirstOrder::new(Momentum::new(self)?)))
@@ -77,8 +80,8 @@ impl Rule for Momentum {
         gradient.copy_from_slice(&self.velocity);
     }
 
-    fn save(&self) -> State {
-        State::of(&self.velocity)
+    fn save_to(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        State::write(&self.velocity, out)
     }
 
     fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {

@@ -5,6 +5,8 @@
 //! Source: Nesterov, *A method of solving a convex programming problem with convergence rate O(1/k²)*, 1983; in this
 //! form Sutskever, Martens, Dahl, Hinton, ICML 2013.
 
+use std::io::Write;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Context, FirstOrder, Momentum, MomentumSettings, Optimizer, Rule, Setup, State, StateError};
@@ -29,6 +31,7 @@ impl Default for NesterovSettings {
 impl Setup for NesterovSettings {
     const NAME: &'static str = "nesterov";
     const ABOUT: &'static str = "gradient descent with momentum that looks ahead";
+    const STREAMS: bool = true;
 
     fn build(self, _: &Context) -> Result<Box<dyn Optimizer>, SettingError> {
         Ok(Box::new(FirstOrder::new(Nesterov::new(self)?)))
@@ -65,8 +68,8 @@ impl Rule for Nesterov {
         }
     }
 
-    fn save(&self) -> State {
-        self.ball.save()
+    fn save_to(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        self.ball.save_to(out)
     }
 
     fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {

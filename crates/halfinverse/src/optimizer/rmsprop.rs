@@ -6,6 +6,8 @@
 //!
 //! Source: Tieleman, Hinton, *Lecture 6.5: rmsprop*, Coursera, 2012.
 
+use std::io::Write;
+
 use serde::{Deserialize, Serialize};
 
 use super::first_order::check_memory;
@@ -34,6 +36,7 @@ impl Default for RmspropSettings {
 impl Setup for RmspropSettings {
     const NAME: &'static str = "rmsprop";
     const ABOUT: &'static str = "the gradient over the root of a running mean of its squares";
+    const STREAMS: bool = true;
 
     fn build(self, _: &Context) -> Result<Box<dyn Optimizer>, SettingError> {
         Ok(Box::new(FirstOrder::new(Rmsprop::new(self)?)))
@@ -79,8 +82,8 @@ impl Rule for Rmsprop {
         );
     }
 
-    fn save(&self) -> State {
-        State::of(&self.squares)
+    fn save_to(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        State::write(&self.squares, out)
     }
 
     fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {

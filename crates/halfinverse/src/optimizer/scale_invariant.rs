@@ -9,10 +9,12 @@
 //!
 //! Source: Holl, Koltun, Thuerey, *Scale-invariant Learning by Physics Inversion*, NeurIPS 2022.
 
+use std::io::Write;
+
 use faer::Mat;
 use serde::{Deserialize, Serialize};
 
-use super::first_order::check_gradient;
+use super::first_order::{check_gradient, save_both};
 use super::retreat::{Attempt, Retreat};
 use super::{
     Adam, AdamSettings, Context, Numbers, Optimizer, Rule, Setup, Sizes, State, StateError, StepReport,
@@ -52,6 +54,9 @@ impl Default for ScaleInvariantSettings {
 impl Setup for ScaleInvariantSettings {
     const NAME: &'static str = "sip";
     const ABOUT: &'static str = "a Gauss–Newton step of each sample's control, which adam then fits";
+    const STREAMS: bool = true;
+    // That of its own loss is not ∇L.
+    const TELLS_GRADIENT: bool = false;
 
     fn build(self, _: &Context) -> Result<Box<dyn Optimizer>, SettingError> {
         Ok(Box::new(ScaleInvariant::new(self)?))
@@ -139,7 +144,11 @@ impl Optimizer for ScaleInvariant {
     }
 
     fn save(&self) -> State {
-        State::of(&(self.adam.save(), &self.retreat))
+        State::written(&|out| self.save_to(out))
+    }
+
+    fn save_to(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        save_both(&self.adam, &self.retreat, out)
     }
 
     fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {

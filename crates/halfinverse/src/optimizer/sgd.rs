@@ -26,6 +26,7 @@ impl Default for SgdSettings {
 impl Setup for SgdSettings {
     const NAME: &'static str = "sgd";
     const ABOUT: &'static str = "gradient descent";
+    const STREAMS: bool = true;
 
     fn build(self, _: &Context) -> Result<Box<dyn Optimizer>, SettingError> {
         Ok(Box::new(FirstOrder::new(Sgd::new(self)?)))

@@ -3,6 +3,8 @@
 //! Each optimizer keeps it in one serde struct, so that saving and restoring cannot drift apart. The format is
 //! postcard's: eight bytes a number, and nothing between numbers that a reader could be led astray by.
 
+use std::io::Write;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +36,27 @@ impl StateError {
     }
 }
 
+/// What writes bytes.
+pub(crate) type Bytes<'a> = dyn Fn(&mut dyn Write) -> std::io::Result<()> + 'a;
+
+/// How many bytes that writes.
+pub(crate) fn length(write: &Bytes<'_>) -> std::io::Result<u64> {
+    struct Count(u64);
+    impl Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len() as u64;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    write(&mut count)?;
+    Ok(count.0)
+}
+
 impl State {
     /// Of what an optimizer keeps. Memory: the bytes, 8 for each number.
     ///
@@ -41,7 +64,33 @@ impl State {
     /// When the memory's `Serialize` fails, which derived ones do not.
     #[must_use]
     pub fn of<T: Serialize>(memory: &T) -> Self {
-        Self(postcard::to_stdvec(memory).expect("plain values"))
+        Self::written(&|out| Self::write(memory, out))
+    }
+
+    /// Of the bytes that `write` writes. It is called twice: a vector that grows would take twice its length.
+    #[must_use]
+    pub(crate) fn written(write: &Bytes<'_>) -> Self {
+        let length = length(write).expect("plain values");
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+        write(&mut bytes).expect("plain values");
+        Self(bytes)
+    }
+
+    /// Writes the bytes of [`State::of`].
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn write<T: Serialize + ?Sized>(memory: &T, out: &mut dyn Write) -> std::io::Result<()> {
+        postcard::to_io(memory, out).map(drop).map_err(std::io::Error::other)
+    }
+
+    /// Writes what `write` writes as a state that is part of a memory: its length, and its bytes.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub(crate) fn write_within(write: &Bytes<'_>, out: &mut dyn Write) -> std::io::Result<()> {
+        Self::write(&length(write)?, out)?;
+        write(out)
     }
 
     /// As it was saved.

@@ -1,9 +1,11 @@
-//! What a run will need of memory, told from its settings alone, before anything of it is allocated.
+//! What a run will need of memory, told from its settings alone, before anything of it is allocated; and what its report's
+//! singular values may take of it.
 //!
 //! Counts the arrays that grow with n = b·m rows, P parameters, k Krylov vectors or the number of samples, eight bytes
 //! a number; the program itself and small arrays are one constant. Checked against the peak of real runs by the tests
 //! of the program.
 
+use super::spectrum::{Run, SpectrumPlan, TooDear};
 use super::{Named, Registry, Settings};
 use crate::error::SettingError;
 use crate::network::Network;
@@ -11,7 +13,7 @@ use crate::optimizer::{Numbers, Stores};
 use crate::problem::AT_A_TIME;
 use crate::simulator::Simulator;
 use crate::spectral::Solver;
-use crate::training::OnFault;
+use crate::training::{OnFault, Schedule};
 
 /// What of a run needs memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,9 +26,9 @@ pub enum Part {
     Optimizer,
     /// Test samples on their way.
     Evaluation,
-    /// A checkpoint while it is written, and a state to go back to.
+    /// A state to go back to; a checkpoint while it is written, where its bytes are made first.
     Checkpoint,
-    /// Singular values in the report.
+    /// Singular values in the report, beyond what they find free.
     Spectrum,
 }
 
@@ -56,12 +58,14 @@ pub struct Forecast {
     pub solver: Option<Solver>,
     /// What needs memory, and how many bytes.
     pub parts: Vec<(Part, u64)>,
+    /// Bytes of a checkpoint with the best parameters.
+    pub saved: u64,
+    /// What the report's singular values are taken of.
+    pub spectrum: Result<SpectrumPlan, TooDear>,
 }
 
 /// The program, its threads, and whatever is small.
 const BASE: u64 = 8 << 20;
-/// Rows of J that a spectrum is taken of, at most.
-pub(super) const SPECTRUM_ROWS: usize = 512;
 
 impl Forecast {
     /// For these settings, with the parts of a registry.
@@ -78,59 +82,106 @@ impl Forecast {
         let p = network.parameters() as f64;
         let sample = (network.inputs() + simulator.initials() + simulator.outcomes()) as f64;
         let (train, test) = (settings.data.train as f64, settings.data.test as f64);
-        let mut most = Self {
-            batch: settings.training.batch,
-            rows: settings.training.batch * simulator.outcomes(),
-            parameters: network.parameters(),
-            solver: None,
-            parts: Vec::new(),
-        };
-        // Optimizers come one after the other: the one that needs most decides.
-        let (mut batches, mut optimizer, mut saved) = (0.0, 0.0, 0.0);
-        for i in 0..=settings.before.len() {
-            let (_, of, batch) = settings.turn(i);
-            let Numbers { working, saved: own, stores, solver } =
-                registry.entry(&of.name)?.numbers(&of.settings, &named.sizes(batch))?;
-            let stored = batch_numbers(network, simulator, batch, sample, stores);
-            if working + stored >= optimizer + batches {
-                (batches, optimizer) = (stored, working);
-                let rows = batch * simulator.outcomes();
-                (most.batch, most.rows, most.solver) = (batch, rows, solver);
-            }
-            saved = f64::max(saved, p + own);
-        }
+        let most = most(named, settings, registry)?;
         let evaluated = settings.data.test.min(AT_A_TIME);
         let evaluation = batch_numbers(network, simulator, evaluated, sample, Stores::Nothing);
-        let spectrum_rows = (settings.training.batch * simulator.outcomes()).min(SPECTRUM_ROWS) as f64;
         // Half as much again while they are drawn; and there is an order.
         let data = 1.5 * (train + test) * sample + train;
-        // The numbers, their bytes and the file's, once more for a state that is kept, and that state itself; the best
-        // parameters and theirs.
+        // θ, the best one, the one before the last step, and the end's where that is the best; where only a part of a step
+        // may be taken, the one before it.
         let rolls_back = settings.training.on_fault == OnFault::RollBack;
-        let checkpoint = if rolls_back { 7.0 * saved } else { 3.0 * saved } + 3.0 * p;
+        let scaled = rolls_back || settings.training.schedule != Schedule::Constant;
+        let kept = if scaled { 5.0 * p } else { 4.0 * p };
+        // θ and the optimizer's memory, once more while a newer one is not known to be in order, and as bytes.
+        let good = if rolls_back { 3.0 * most.saved } else { 0.0 };
+        let run = Run {
+            batch: settings.training.batch,
+            steps: settings.known_steps(),
+            passes: named.passes(settings, registry)?,
+            bytes: 8.0 * most.working,
+        };
+        let spectrum = SpectrumPlan::new(&named.model, &run);
+        let beyond =
+            spectrum.as_ref().map_or(0.0, |plan| (plan.needs(&named.model) / 8.0 - most.working).max(0.0));
         let numbers = [
             (Part::Data, data),
-            (Part::MiniBatch, batches),
-            (Part::Optimizer, optimizer + 6.0 * p),
+            (Part::MiniBatch, most.stored),
+            (Part::Optimizer, most.working + kept),
             (Part::Evaluation, evaluation),
-            (Part::Checkpoint, checkpoint),
-            (Part::Spectrum, 3.0 * spectrum_rows * p.max(spectrum_rows)),
+            (Part::Checkpoint, good + most.copied),
+            (Part::Spectrum, beyond),
         ];
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "far below 2^64")]
-        let bytes = |numbers: f64| 8 * numbers as u64;
-        most.parts = numbers.into_iter().map(|(what, numbers)| (what, bytes(numbers))).collect();
-        Ok(most)
+        Ok(Self {
+            batch: most.batch,
+            rows: most.batch * simulator.outcomes(),
+            parameters: network.parameters(),
+            solver: most.solver,
+            parts: numbers.into_iter().map(|(what, numbers)| (what, bytes(numbers))).collect(),
+            saved: bytes(most.saved + 2.0 * p + good),
+            spectrum,
+        })
     }
 
-    /// Bytes in all. The report's singular values come when the optimizer's arrays still stand.
+    /// The same with an SVD of J, its factors included, over so many samples in place of the report's singular values.
+    #[must_use]
+    pub(super) fn taking_apart(&self, rows: usize) -> Self {
+        let mut forecast = self.clone();
+        let (rows, p) = (rows as f64, self.parameters as f64);
+        forecast.parts.retain(|(what, _)| *what != Part::Spectrum);
+        forecast.parts.push((Part::Spectrum, bytes(3.0 * rows * p.max(rows))));
+        forecast
+    }
+
+    /// Bytes in all.
     #[must_use]
     pub fn total(&self) -> u64 {
         BASE + self.parts.iter().map(|(_, bytes)| bytes).sum::<u64>()
     }
 }
 
+/// Of the optimizer that needs most; they come one after the other.
+#[derive(Default)]
+struct Most {
+    batch: usize,
+    solver: Option<Solver>,
+    /// Numbers of the mini-batch's problem, and of the optimizer while it works.
+    stored: f64,
+    working: f64,
+    /// Numbers of the largest checkpoint, and of what is made of it before it is written.
+    saved: f64,
+    copied: f64,
+}
+
+fn most(named: &Named, settings: &Settings, registry: &Registry) -> Result<Most, SettingError> {
+    let (network, simulator) = (named.model.network(), named.model.simulator());
+    let p = network.parameters() as f64;
+    let sample = (network.inputs() + simulator.initials() + simulator.outcomes()) as f64;
+    let mut most = Most::default();
+    for i in 0..=settings.before.len() {
+        let (_, of, batch) = settings.turn(i);
+        let entry = registry.entry(&of.name)?;
+        let Numbers { working, saved, stores, solver } = entry.numbers(&of.settings, &named.sizes(batch))?;
+        let stored = batch_numbers(network, simulator, batch, sample, stores);
+        if working + stored >= most.working + most.stored {
+            (most.batch, most.stored, most.working, most.solver) = (batch, stored, working, solver);
+        }
+        // With θ, and the one before the last step.
+        most.saved = most.saved.max(2.0 * p + saved);
+        if !entry.streams {
+            // A memory in a memory is made twice.
+            most.copied = most.copied.max(2.0 * (p + saved));
+        }
+    }
+    Ok(most)
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "far below 2^64")]
+fn bytes(numbers: f64) -> u64 {
+    8 * numbers as u64
+}
+
 /// Of a problem: samples, a pass through the network, simulator's tapes, and what J stores.
-fn batch_numbers(
+pub(super) fn batch_numbers(
     network: &Network,
     simulator: &dyn Simulator,
     batch: usize,

@@ -8,6 +8,7 @@ pub mod data;
 mod forecast;
 mod registry;
 mod settings;
+mod spectrum;
 
 use std::sync::Arc;
 
@@ -23,13 +24,16 @@ pub use settings::{
     Choice, DataSettings, NetworkSettings, ObjectiveSettings, OptimizerChoice, Settings, Stage,
     TrainingSettings,
 };
+pub use spectrum::{SpectrumBy, SpectrumPlan, TooDear};
 
 use crate::error::SettingError;
 pub use crate::error::nearest;
 use crate::optimizer::{Context, Entry, Sizes, Stores};
 use crate::problem::{Model, Samples};
 use crate::streams;
-use crate::training::{Cadence, Data, Options, Parts, Stage as TrainingStage, Trainer, TrainingError};
+use crate::training::{
+    Cadence, Data, Options, Parts, Stage as TrainingStage, Trainer, TrainingError, lacks_gradient,
+};
 
 /// Numbers in the largest set of simulator blocks ∂y/∂z that a mini-batch may need: 2 GiB of them.
 const MOST_BLOCKS: usize = 1 << 28;
@@ -93,6 +97,9 @@ impl Named {
         let entry = registry.entry(&optimizer.name)?;
         let numbers = entry.numbers(&optimizer.settings, &self.sizes(batch));
         let stores = numbers.map_err(|error| error.within(&own))?.stores;
+        if let Some(part) = settings.stop.gradient.filter(|_| !entry.tells_gradient) {
+            return Err(lacks_gradient(part, &optimizer.name));
+        }
         // One that judges by samples is made when there are some.
         if !entry.held_out {
             let context = Context {
@@ -125,6 +132,13 @@ impl Named {
         Ok(())
     }
 
+    /// What a step of the last optimizer is worth, in forward passes over its mini-batch.
+    fn passes(&self, settings: &Settings, registry: &Registry) -> Result<f64, SettingError> {
+        let (optimizer, sizes) = (&settings.optimizer, self.sizes(settings.training.batch));
+        let passes = registry.entry(&optimizer.name)?.passes(&optimizer.settings, &sizes);
+        passes.map_err(|error| error.within("optimizer"))
+    }
+
     fn no_samples(&self) -> Samples {
         let simulator = self.model.simulator();
         let none = |columns: usize| Mat::zeros(0, columns);
@@ -147,10 +161,11 @@ impl Named {
 }
 
 /// Steps between evaluations so that these cost less than 5 % of the time, from counts of operations alone: a run's
-/// rows must not depend on the clock. A step is worth so many forward passes over its mini-batch.
+/// rows must not depend on the clock. A step is worth so many forward passes over its mini-batch; an evaluation is one
+/// over the test data and one more over the mini-batch, for its hidden units.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts")]
 fn cadence(passes: f64, batch: usize, test: usize) -> usize {
-    (25.0 * test as f64 / (passes * batch as f64)).ceil().max(1.0) as usize
+    (25.0 * (test + batch) as f64 / (passes * batch as f64)).ceil().max(1.0) as usize
 }
 
 impl Task {
@@ -185,10 +200,7 @@ impl Task {
             settings.training.threads = std::thread::available_parallelism().map_or(1, usize::from);
         }
         if settings.training.evaluate_every == 0 {
-            let optimizer = &settings.optimizer;
-            let sizes = named.sizes(settings.training.batch);
-            let passes = registry.entry(&optimizer.name)?.passes(&optimizer.settings, &sizes);
-            let passes = passes.map_err(|error| error.within("optimizer"))?;
+            let passes = named.passes(&settings, registry)?;
             settings.training.evaluate_every = cadence(passes, settings.training.batch, settings.data.test);
             settings.training.evaluate_early = true;
         }
@@ -230,6 +242,12 @@ impl Task {
         &self.registry
     }
 
+    /// The same for a run of which J is taken apart, [`Self::spectrum_samples`] at a time.
+    #[must_use]
+    pub fn forecast_of_anatomy(&self) -> Forecast {
+        self.forecast.taking_apart(self.spectrum_samples() * self.model.simulator().outcomes())
+    }
+
     /// Network, simulator and objective.
     #[must_use]
     pub fn model(&self) -> &Model {
@@ -264,11 +282,11 @@ impl Task {
         self.model.network().initialize(self.settings.network.init, &mut rng)
     }
 
-    /// How many samples of the training data a spectrum is taken of: at most a mini-batch, and at most 512 rows of J.
+    /// How many samples of the training data [`anatomy`](crate::anatomy::anatomy) takes apart: at most a mini-batch, and at
+    /// most 512 rows of J. A run's report takes as many where that is not too dear ([`Forecast::spectrum`]).
     #[must_use]
     pub fn spectrum_samples(&self) -> usize {
-        let rows = self.model.simulator().outcomes();
-        self.settings.training.batch.min((forecast::SPECTRUM_ROWS / rows).max(1))
+        spectrum::most_samples(self.settings.training.batch, self.model.simulator().outcomes())
     }
 
     /// Tells apart settings that make different steps; see [`Settings::fingerprint`].

@@ -235,6 +235,15 @@ impl Settings {
         }
     }
 
+    /// Steps that the run has at most, where its end does not come by the clock.
+    pub(super) fn known_steps(&self) -> Option<f64> {
+        let per_epoch = (self.data.train / self.training.batch.max(1)).max(1) as f64;
+        let steps = self.stop.steps.map(|steps| steps as f64);
+        let epochs = self.stop.epochs.map(|epochs| epochs as f64 * per_epoch);
+        let steps = steps.into_iter().chain(epochs).reduce(f64::min);
+        steps.filter(|_| self.stop.counted())
+    }
+
     /// The optimizer whose turn is the `i`-th with its mini-batch, and the names of the settings that hold them.
     pub(crate) fn turn(&self, i: usize) -> ([String; 2], &OptimizerChoice, usize) {
         match self.before.get(i) {

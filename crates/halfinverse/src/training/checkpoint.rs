@@ -11,24 +11,24 @@
 //!
 //! Written beside the target, synced, and renamed; the file before it is kept as `checkpoint.previous.safetensors`.
 
-use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fs, io};
 
-use safetensors::tensor::{Dtype, Metadata, TensorView};
-use safetensors::{SafeTensorError, SafeTensors};
+use file::{Entry, describe, put_in_place, write_beside};
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, Metadata};
 use serde::{Deserialize, Serialize};
 
 use super::faults::{self, Good};
 use super::notices::Notices;
 use super::pending::Pending;
 use super::stops::Standing;
-use super::{Best, MOST_STEPS, Parts, Position, Trainer, TrainingError, Turn};
+use super::{Lowest, MOST_STEPS, Parts, Position, Trainer, TrainingError, Turn};
 use crate::network::Tensor;
 use crate::optimizer::State;
 
+mod file;
 #[cfg(test)]
 mod tests;
 
@@ -78,18 +78,26 @@ struct Loop {
     best: (f64, u64),
 }
 
-/// Writes the state of a run to `path`.
+/// Writes the state of a run to `path`. Takes no memory beside the run's own, except for what an optimizer makes of its
+/// memory that does not write it as it goes ([`Setup::STREAMS`](crate::optimizer::Setup::STREAMS)).
 ///
 /// # Errors
 /// When the file cannot be written.
 pub fn write_checkpoint(trainer: &Trainer, path: &Path) -> Result<(), CheckpointError> {
-    let bytes = to_bytes(trainer)
-        .map_err(|error| CheckpointError::Format { path: path.to_owned(), reason: error.to_string() })?;
-    replace(path, &bytes).map_err(|source| CheckpointError::Io { path: path.to_owned(), source })
+    let tensors = trainer.parts.source.tensors();
+    let put = || {
+        let beside = write_beside(path, entries(trainer, &tensors)?)?;
+        // At every moment one of the two names has a whole checkpoint.
+        if path.exists() {
+            fs::rename(path, previous(path))?;
+        }
+        put_in_place(&beside, path)
+    };
+    put().map_err(|source| CheckpointError::Io { path: path.to_owned(), source })
 }
 
-/// The state of a run as a file.
-fn to_bytes(trainer: &Trainer) -> Result<Vec<u8>, SafeTensorError> {
+/// The state of a run.
+fn entries<'a>(trainer: &'a Trainer, tensors: &'a [Tensor]) -> io::Result<Vec<Entry<'a>>> {
     let state = Loop {
         fingerprint: trainer.parts.options.fingerprint,
         position: trainer.position,
@@ -99,56 +107,20 @@ fn to_bytes(trainer: &Trainer) -> Result<Vec<u8>, SafeTensorError> {
         notices: trainer.notices.clone(),
         best: (trainer.best.loss, trainer.best.step),
     };
-    let mut tensors = Vec::new();
-    for tensor in trainer.parts.source.tensors() {
-        let bytes = numbers(tensor.places().map(|place| trainer.theta[place]), tensor.len());
-        tensors.push((tensor.name, Dtype::F64, tensor.shape, bytes));
-    }
-    let mut blobs = vec![
-        (OPTIMIZER.to_owned(), trainer.turn.optimizer.save().as_bytes().to_vec()),
-        (LOOP.to_owned(), State::of(&state).as_bytes().to_vec()),
-    ];
+    let mut entries: Vec<Entry<'_>> =
+        tensors.iter().map(|tensor| Entry::tensor(tensor, &trainer.theta)).collect();
+    entries.push(Entry::blob(OPTIMIZER, |out| trainer.turn.optimizer.save_to(out))?);
+    entries.push(Entry::blob(LOOP, move |out| State::write(&state, out))?);
     if trainer.best.step != trainer.position.step {
-        tensors.push(vector(BEST, &trainer.best.theta));
+        entries.push(Entry::vector(BEST, &trainer.best.theta));
     }
     if let Some(Good { theta, optimizer }) = &trainer.faults.good {
-        tensors.push(vector(GOOD, theta));
-        blobs.push((GOOD_OPTIMIZER.to_owned(), optimizer.as_bytes().to_vec()));
+        entries.push(Entry::vector(GOOD, theta));
+        entries.push(Entry::blob(GOOD_OPTIMIZER, |out| out.write_all(optimizer.as_bytes()))?);
     }
-    tensors.extend(blobs.into_iter().map(|(name, bytes)| (name, Dtype::U8, vec![bytes.len()], bytes)));
-    for (name, value) in [(STEP, trainer.position.step), (SEED, trainer.parts.options.seed)] {
-        tensors.push((name.to_owned(), Dtype::U64, vec![1], value.to_le_bytes().to_vec()));
-    }
-    serialize(&tensors)
-}
-
-/// Little-endian bytes of so many numbers.
-fn numbers(values: impl Iterator<Item = f64>, count: usize) -> Vec<u8> {
-    // As long as it will be: a vector that grows takes twice that.
-    let mut bytes = Vec::with_capacity(8 * count);
-    values.for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
-    bytes
-}
-
-/// Name, type, shape and bytes.
-type Entry = (String, Dtype, Vec<usize>, Vec<u8>);
-
-/// Parameters in their own order.
-fn vector(name: &str, theta: &[f64]) -> Entry {
-    (name.to_owned(), Dtype::F64, vec![theta.len()], numbers(theta.iter().copied(), theta.len()))
-}
-
-/// Tensors as a file with their checksum.
-fn serialize(tensors: &[Entry]) -> Result<Vec<u8>, SafeTensorError> {
-    let mut views = Vec::new();
-    for (name, dtype, shape, bytes) in tensors {
-        views.push((name, TensorView::new(*dtype, shape.clone(), bytes)?));
-    }
-    // One entry only: the order of several would change from run to run.
-    let parts =
-        tensors.iter().map(|(name, dtype, shape, bytes)| (name.as_str(), *dtype, &shape[..], &bytes[..]));
-    let metadata = HashMap::from([(CHECKSUM.to_owned(), checksum(parts.collect()))]);
-    safetensors::serialize(views, Some(metadata))
+    entries.push(Entry::count(STEP, trainer.position.step));
+    entries.push(Entry::count(SEED, trainer.parts.options.seed));
+    Ok(entries)
 }
 
 /// Writes θ alone, by the names of its tensors: a file that PyTorch's `safetensors.torch.load_file` reads. It is written
@@ -157,18 +129,13 @@ fn serialize(tensors: &[Entry]) -> Result<Vec<u8>, SafeTensorError> {
 /// # Errors
 /// When the file cannot be written, or θ is shorter than the tensors say.
 pub fn write_parameters(tensors: &[Tensor], theta: &[f64], path: &Path) -> Result<(), CheckpointError> {
-    let format = |reason: String| CheckpointError::Format { path: path.to_owned(), reason };
     let needed = tensors.iter().map(|tensor| tensor.offset + tensor.len()).max().unwrap_or(0);
     if needed != theta.len() {
-        return Err(format(format!("θ has {} entries, its tensors {needed}", theta.len())));
+        let reason = format!("θ has {} entries, its tensors {needed}", theta.len());
+        return Err(CheckpointError::Format { path: path.to_owned(), reason });
     }
-    let entry = |tensor: &Tensor| {
-        let bytes = numbers(tensor.places().map(|place| theta[place]), tensor.len());
-        (tensor.name.clone(), Dtype::F64, tensor.shape.clone(), bytes)
-    };
-    let entries: Vec<Entry> = tensors.iter().map(entry).collect();
-    let bytes = serialize(&entries).map_err(|error| format(error.to_string()))?;
-    let put = || write_beside(path, &bytes).and_then(|beside| put_in_place(&beside, path));
+    let entries = tensors.iter().map(|tensor| Entry::tensor(tensor, theta)).collect();
+    let put = || write_beside(path, entries).and_then(|beside| put_in_place(&beside, path));
     put().map_err(|source| CheckpointError::Io { path: path.to_owned(), source })
 }
 
@@ -188,39 +155,10 @@ fn checksum(mut parts: Vec<(&str, Dtype, &[usize], &[u8])>) -> String {
     parts.sort_unstable_by_key(|part| part.0);
     let mut crc = crc32fast::Hasher::new();
     for (name, dtype, shape, bytes) in parts {
-        crc.update(name.as_bytes());
-        crc.update(format!("{dtype:?}").as_bytes());
-        for &length in shape {
-            crc.update(&(length as u64).to_le_bytes());
-        }
+        describe(&mut crc, name, dtype, shape);
         crc.update(bytes);
     }
     format!("{:08x}", crc.finalize())
-}
-
-/// Writes beside `path`, syncs, renames; keeps what was there.
-fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let beside = write_beside(path, bytes)?;
-    // At every moment one of the two names has a whole checkpoint.
-    if path.exists() {
-        fs::rename(path, previous(path))?;
-    }
-    put_in_place(&beside, path)
-}
-
-fn write_beside(path: &Path, bytes: &[u8]) -> std::io::Result<PathBuf> {
-    let beside = path.with_extension("safetensors.new");
-    let mut file = File::create(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    Ok(beside)
-}
-
-fn put_in_place(beside: &Path, path: &Path) -> std::io::Result<()> {
-    fs::rename(beside, path)?;
-    // The names are safe only once the folder is.
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Whether there is a checkpoint at `path`, or the one before it.
@@ -449,12 +387,12 @@ fn best(
     (loss, step): (f64, u64),
     now: u64,
     contents: &Contents<'_>,
-) -> Result<Best, CheckpointError> {
+) -> Result<Lowest, CheckpointError> {
     if loss.is_nan() || step > now {
         return Err(contents.format(format!("its lowest test loss is {loss}, at step {step} of {now}")));
     }
     let theta = if step == now { theta.to_vec() } else { contents.vector(BEST, theta.len())? };
-    Ok(Best { theta, loss, step })
+    Ok(Lowest { theta, loss, step })
 }
 
 /// Where a roll-back goes to, where the run has such a state.

@@ -17,6 +17,7 @@ mod stops;
 use std::time::{Duration, Instant};
 
 pub use best::Best;
+use best::Lowest;
 pub use checkpoint::{
     CheckpointError, checkpoint_exists, read_parameters, resume, write_checkpoint, write_parameters,
 };
@@ -31,6 +32,7 @@ pub use parts::{Cadence, Data, Draw, OnFault, Options, Parts, Schedule, Stage};
 use pending::Pending;
 use serde::{Deserialize, Serialize};
 use stops::Standing;
+pub(crate) use stops::lacks_gradient;
 pub use stops::{StopReason, StopSettings};
 
 use crate::anatomy::hidden_units;
@@ -80,9 +82,9 @@ pub struct Trainer {
     pending: Pending,
     standing: Standing,
     notices: Notices,
-    best: Best,
-    /// The best where that is the end of a run which had no row of its own there.
-    best_end: Option<Best>,
+    best: Lowest,
+    /// The test loss of the end of a run which had no row of its own there, where it is the lowest.
+    best_end: Option<f64>,
     faults: Faults,
     clock: Clock,
 }
@@ -142,7 +144,7 @@ impl Trainer {
         Ok(Self {
             evaluator: Evaluator::new(&*parts.source, parts.data.test.clone(), threads)?,
             turn: Turn::new(&parts, 0)?,
-            best: Best::unknown(&theta),
+            best: Lowest::unknown(&theta),
             best_end: None,
             theta,
             pool,
@@ -174,6 +176,12 @@ impl Trainer {
     #[must_use]
     pub fn theta(&self) -> &[f64] {
         &self.theta
+    }
+
+    /// θ alone: the optimizer's memory goes.
+    #[must_use]
+    pub fn into_theta(self) -> Vec<f64> {
+        self.theta
     }
 
     /// The optimizer as it stands.
@@ -227,8 +235,11 @@ impl Trainer {
 
     /// The parameters with the lowest test loss so far.
     #[must_use]
-    pub fn best(&self) -> &Best {
-        self.best_end.as_ref().unwrap_or(&self.best)
+    pub fn best(&self) -> Best<'_> {
+        match self.best_end {
+            Some(loss) => Best { theta: &self.theta, loss, step: self.position.step },
+            None => Best { theta: &self.best.theta, loss: self.best.loss, step: self.best.step },
+        }
     }
 
     /// Lets a run go on that `stop.patience` or `stop.still` has ended: what they count starts again. Tells whether one
@@ -262,7 +273,7 @@ impl Trainer {
         let mut evaluated = self.pending.is_empty();
         self.best_end = None;
         if self.clock.elapsed.is_none() {
-            self.evaluate(begun, observer)?;
+            self.evaluate(begun, false, observer)?;
             evaluated = true;
         }
         let reason = loop {
@@ -279,7 +290,7 @@ impl Trainer {
                 break StopReason::Interrupted;
             }
             if self.evaluates_here() {
-                self.evaluate(begun, observer)?;
+                self.evaluate(begun, false, observer)?;
                 evaluated = true;
             }
         };
@@ -294,11 +305,10 @@ impl Trainer {
     /// A last row. A run that is resumed from here has no row here, unless this is where it would have had one.
     fn evaluate_end(&mut self, begun: Instant, observer: &mut dyn Observer) -> Result<(), TrainingError> {
         if self.evaluates_here() {
-            return self.evaluate(begun, observer);
+            return self.evaluate(begun, false, observer);
         }
         let (pending, position, standing) = (self.pending.clone(), self.position, self.standing.clone());
-        self.best_end = Some(self.best.clone());
-        self.evaluate(begun, observer)?;
+        self.evaluate(begun, true, observer)?;
         (self.pending, self.position, self.standing) = (pending, position, standing);
         Ok(())
     }
@@ -422,7 +432,13 @@ impl Trainer {
         Ok(report)
     }
 
-    fn evaluate(&mut self, begun: Instant, observer: &mut dyn Observer) -> Result<(), TrainingError> {
+    /// A row; `extra` is one that a run which goes on from here has not.
+    fn evaluate(
+        &mut self,
+        begun: Instant,
+        extra: bool,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainingError> {
         let pending = std::mem::take(&mut self.pending);
         let (evaluator, problem, theta) = (&mut self.evaluator, &mut self.turn.problem, &self.theta);
         let mut look = || {
@@ -454,8 +470,12 @@ impl Trainer {
             notice: pending.notice,
             last: pending.last,
         };
-        let best = self.best_end.as_mut().unwrap_or(&mut self.best);
-        let better = best.consider(&self.theta, row.test_loss, row.step);
+        let better = row.test_loss < self.best.loss;
+        match (better, extra) {
+            (true, true) => self.best_end = Some(row.test_loss),
+            (true, false) => self.best.take(&self.theta, row.test_loss, row.step),
+            (false, _) => {}
+        }
         self.standing.row(self.position.test_loss, row.test_loss, row.moved > 0, better);
         self.position.rows += 1;
         self.position.test_loss = row.test_loss;

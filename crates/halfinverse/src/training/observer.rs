@@ -83,7 +83,7 @@ impl Progress<'_> {
 
     /// The parameters with the lowest test loss so far.
     #[must_use]
-    pub fn best(&self) -> &Best {
+    pub fn best(&self) -> Best<'_> {
         self.0.best()
     }
 

@@ -297,8 +297,8 @@ impl Default for Options {
 pub struct Cadence {
     /// Steps between evaluations.
     pub every: u64,
-    /// Whether there are more before the first of these, at 1, 2, 3, 4, 6, 8, 12, …, since that is when the loss falls
-    /// fastest.
+    /// Whether there are more before the first of these, since that is when the loss falls fastest: at those of 1, 2, 3, 4, 6,
+    /// 8, 12, … that are at least a quarter of it. Four at most, so that they cost what four of the others do.
     pub early: bool,
 }
 
@@ -308,7 +308,8 @@ impl Cadence {
     pub fn evaluates_at(&self, step: u64) -> bool {
         let every = self.every.max(1);
         let octaves = step.is_power_of_two() || step.is_multiple_of(3) && (step / 3).is_power_of_two();
-        step.is_multiple_of(every) || self.early && step < every && octaves
+        let early = self.early && step < every && step >= every / 4;
+        step.is_multiple_of(every) || early && octaves
     }
 }
 

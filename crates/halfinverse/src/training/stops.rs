@@ -326,15 +326,19 @@ impl Trainer {
         }
     }
 
-    /// Refuses `stop.gradient` where the first step that was kept has told no gradient.
+    /// Refuses `stop.gradient` where the first step that was kept has told no gradient: an optimizer that does not say so
+    /// beforehand.
     pub(super) fn check_gradient(&self, report: &StepReport) -> Result<(), SettingError> {
         let Some(part) = self.parts.options.stop.gradient else { return Ok(()) };
         if report.rejected || !self.standing.lacks_gradient() {
             return Ok(());
         }
-        let name = self.parts.stages[self.position.stage].name();
-        let expected =
-            format!("absent with {name}, whose steps tell no gradient; take stop.step in its place");
-        Err(SettingError::new("stop.gradient", part, expected))
+        Err(lacks_gradient(part, self.parts.stages[self.position.stage].name()))
     }
+}
+
+/// `stop.gradient` with an optimizer that tells none.
+pub(crate) fn lacks_gradient(part: f64, name: &str) -> SettingError {
+    let expected = format!("absent with {name}, whose steps tell no gradient; take stop.step in its place");
+    SettingError::new("stop.gradient", part, expected)
 }

@@ -30,7 +30,8 @@ fn metrics() -> Vec<u8> {
     writer.into_inner().unwrap()
 }
 
-const SPECTRUM_FILE: &[u8] = b"index,start,end\n0,1.5e0,2e0\n1,1e-1,\n2,,3e-17\n";
+const SPECTRUM_FILE: &[u8] =
+    b"index,start,end,samples,by\n0,1.5e0,2e0,8,svd\n1,1e-1,,8,svd\n2,,3e-17,8,svd\n";
 
 const SUMMARY_FILE: &[u8] = br#"{"task":"oscillators","optimizer":"hig","solver":"krylov:16","seed":1,"threads":1,"steps":20,
 "epochs":2.5,"wall_s":0.1,"elapsed_s":0.2,"train_loss":null,"test_loss":0.5,"best_test_loss":1e-3,"ms_per_step":null,
@@ -66,6 +67,13 @@ fn any_metrics_are_read_or_refused() {
 fn any_spectrum_is_read_or_refused() {
     let spectrum = Spectrum::from_csv(SPECTRUM_FILE).unwrap();
     assert_eq!((spectrum.start.len(), spectrum.end.len()), (2, 2));
+    assert_eq!(spectrum.of.unwrap().samples, 8);
+    assert_eq!(
+        spectrum.csv().as_bytes(),
+        b"index,start,end,samples,by\n0,1.5e0,2e0,8,svd\n1,1e-1,3e-17,8,svd\n"
+    );
+    let older = Spectrum::from_csv(b"index,start,end\n0,1.5e0,2e0\n").unwrap();
+    assert!(older.start == [1.5] && older.end == [2.0] && older.of.is_none());
     bolero::check!(name = "spectrum").with_iterations(20_000).for_each(|input: &[u8]| {
         read_spectrum(input);
         read_spectrum(&damage(SPECTRUM_FILE, input));
@@ -97,6 +105,7 @@ fn what_takes_most_memory_stays_within_the_bounds() {
         format!("{names}\n0,0,0,0,0,0,{}", "0".repeat(size)),
         format!("index,start,end\n{}", "0,,\n".repeat(32769)),
         format!("index,start,end\n{}", "0,1,1\n".repeat(32769)),
+        format!("index,start,end,samples,by\n{}", "0,,,,\n".repeat(32769)),
     ] {
         read_metrics(text.as_bytes());
         read_spectrum(text.as_bytes());

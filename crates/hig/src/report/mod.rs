@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use halfinverse::optimizer::Way;
 use halfinverse::problem::Source;
-use halfinverse::task::{Registry, Task};
+use halfinverse::task::{Registry, SpectrumBy, SpectrumPlan, Task};
 use halfinverse::training::read_parameters;
 use halfinverse::{NetworkProblem, Problem};
 use page::Figure;
@@ -40,32 +40,35 @@ pub(crate) fn run(
 pub(crate) fn draw(folder: &Folder, task: &Task, pictures: &Pictures) -> Result<(), Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::new(format!("cannot draw the report: {error}"));
     let mut figures = Vec::new();
-    for (name, caption, chart) in charts(&folder.metrics()?, &folder.spectrum()?) {
+    let spectrum = folder.spectrum()?;
+    for (name, caption, chart) in charts(&folder.metrics()?, &spectrum) {
         let svg = chart.svg().map_err(|error| failed(&error))?;
-        figures.push(Figure { name, caption: caption.to_owned(), svg });
+        figures.push(Figure { name, caption, svg });
     }
     figures.push(physics(task, folder, pictures).map_err(|error| failed(&error))?);
     for figure in &figures {
         folder.write(figure.name, &figure.svg)?;
     }
-    folder.write(REPORT, &page::of_run(task, folder, &figures))
+    let missing = task.forecast().spectrum.err().filter(|_| spectrum.start.is_empty());
+    let missing = missing.map(|reason| format!("No singular values: {reason}."));
+    folder.write(REPORT, &page::of_run(task, folder, &figures, missing.as_deref()))
 }
 
 /// The charts that a run's numbers make, with their files and captions.
-fn charts(metrics: &[Metrics], spectrum: &Spectrum) -> Vec<(&'static str, &'static str, Chart)> {
+fn charts(metrics: &[Metrics], spectrum: &Spectrum) -> Vec<(&'static str, String, Chart)> {
     let mut charts = vec![
-        ("loss_time.svg", "Loss over training time (evaluation excluded)", losses(metrics, true)),
-        ("loss_steps.svg", "Loss over steps", losses(metrics, false)),
+        ("loss_time.svg", "Loss over training time (evaluation excluded)".to_owned(), losses(metrics, true)),
+        ("loss_steps.svg", "Loss over steps".to_owned(), losses(metrics, false)),
     ];
     if !spectrum.start.is_empty() {
-        charts.push(("spectrum.svg", "Singular values of J, first training samples", values(spectrum)));
+        charts.push(("spectrum.svg", caption(spectrum), values(spectrum)));
     }
     if metrics.iter().any(|row| row.saturated.is_some()) {
-        charts.push(("saturation.svg", "Hidden units that hardly react", saturation(metrics)));
+        charts.push(("saturation.svg", "Hidden units that hardly react".to_owned(), saturation(metrics)));
     }
     if metrics.iter().any(|row| row.way.is_some()) {
         let caption = "What was chosen at the last step before each evaluation";
-        charts.push(("choices.svg", caption, choices(metrics)));
+        charts.push(("choices.svg", caption.to_owned(), choices(metrics)));
     }
     charts
 }
@@ -121,6 +124,24 @@ fn choices(metrics: &[Metrics]) -> Chart {
             Line::new("rejected since the last row", points(&rejected), 4),
         ],
         bands: Vec::new(),
+    }
+}
+
+/// Of how many samples the singular values are, and how far down they are known.
+fn caption(spectrum: &Spectrum) -> String {
+    let Some(SpectrumPlan { samples, by }) = spectrum.of else {
+        return "Singular values of J, first training samples".to_owned();
+    };
+    let of = if samples == 1 {
+        "the first training sample".to_owned()
+    } else {
+        format!("the first {samples} training samples")
+    };
+    match by {
+        SpectrumBy::Svd => format!("Singular values of J over {of}"),
+        SpectrumBy::Gram => format!(
+            "Singular values of J over {of}, from the eigenvalues of J Jᵀ: those below about 1e-7 of the largest are not resolved and left out"
+        ),
     }
 }
 

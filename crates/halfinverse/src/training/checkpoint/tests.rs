@@ -42,6 +42,23 @@ mod damage;
 
 use damage::{damage, within, word};
 
+/// Name, type, shape and bytes.
+type Stored = (String, Dtype, Vec<usize>, Vec<u8>);
+
+/// A file of these tensors, with their checksum.
+fn serialize(tensors: &[Stored]) -> Vec<u8> {
+    let mut file = std::io::Cursor::new(Vec::new());
+    file::write(tensors.iter().map(Entry::of).collect(), &mut file).unwrap();
+    file.into_inner()
+}
+
+/// A run's checkpoint.
+fn to_bytes(trainer: &Trainer) -> Vec<u8> {
+    let (tensors, mut file) = (trainer.parts.source.tensors(), std::io::Cursor::new(Vec::new()));
+    file::write(entries(trainer, &tensors).unwrap(), &mut file).unwrap();
+    file.into_inner()
+}
+
 fn folder(name: &str) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("halfinverse-{name}-{}", std::process::id()));
     let _ = fs::remove_dir_all(&folder);
@@ -71,7 +88,7 @@ static RUNS: LazyLock<Vec<(Parts, Vec<u8>)>> = LazyLock::new(|| {
     let run = |task: Task| {
         let mut trainer = task.trainer(None).unwrap();
         trainer.run(&mut ()).unwrap();
-        (task.parts(), to_bytes(&trainer).unwrap())
+        (task.parts(), to_bytes(&trainer))
     };
     tasks.into_iter().map(run).collect()
 });
@@ -103,7 +120,7 @@ fn any_bytes_are_parameters_or_refused() {
         read_within_bounds(parts, &damaged);
         if let Ok(trainer) = restore(parts, &damaged, Path::new("x")) {
             // The header has room for blanks of several kinds.
-            assert!(to_bytes(&trainer).unwrap() == *valid, "loaded wrong");
+            assert!(to_bytes(&trainer) == *valid, "loaded wrong");
         }
     });
 }
@@ -134,9 +151,9 @@ fn what_takes_most_memory_stays_within_the_bounds() {
     }
 }
 
-fn tensors(bytes: &[u8]) -> Vec<Entry> {
+fn tensors(bytes: &[u8]) -> Vec<Stored> {
     let file = SafeTensors::deserialize(bytes).unwrap();
-    let mut tensors: Vec<Entry> = file
+    let mut tensors: Vec<Stored> = file
         .iter()
         .map(|(name, view)| (name.to_owned(), view.dtype(), view.shape().to_vec(), view.data().to_vec()))
         .collect();
@@ -175,7 +192,56 @@ fn forge(valid: &[u8], recipe: &[u8]) -> Vec<u8> {
             }
         }
     }
-    serialize(&tensors).unwrap()
+    serialize(&tensors)
+}
+
+#[test]
+fn a_file_that_was_streamed_is_the_one_that_safetensors_writes() {
+    for (_, bytes) in RUNS.iter() {
+        let file = SafeTensors::deserialize(bytes).unwrap();
+        let (_, header) = SafeTensors::read_metadata(bytes).unwrap();
+        let written = safetensors::serialize(file.tensors(), header.metadata().clone()).unwrap();
+        assert!(written == *bytes);
+    }
+}
+
+#[test]
+fn every_optimizer_streams_the_bytes_that_it_saves() {
+    for entry in Registry::standard().optimizers() {
+        let mut trainer = task(entry.name, 6).trainer(None).unwrap();
+        trainer.run(&mut ()).unwrap();
+        let mut streamed = Vec::new();
+        trainer.optimizer().save_to(&mut streamed).unwrap();
+        assert!(streamed == trainer.optimizer().save().as_bytes(), "{}", entry.name);
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_is_named_as_the_reason() {
+    /// Takes so many bytes and no more.
+    struct Full(usize);
+    impl io::Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    impl io::Seek for Full {
+        fn seek(&mut self, _: io::SeekFrom) -> io::Result<u64> {
+            Ok(0)
+        }
+    }
+    let mut trainer = task("adam", 6).trainer(None).unwrap();
+    trainer.run(&mut ()).unwrap();
+    let tensors = trainer.parts.source.tensors();
+    for room in 0..to_bytes(&trainer).len() {
+        let error = file::write(entries(&trainer, &tensors).unwrap(), &mut Full(room)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull, "room for {room} bytes");
+    }
 }
 
 #[test]
@@ -207,7 +273,7 @@ fn a_thousand_damaged_checkpoints_give_way_to_the_one_before() {
         states.push(fs::read(&path).unwrap());
     }
     let parts = &tasks[1].parts();
-    assert!(to_bytes(&resume(parts, &path).unwrap()).unwrap() == states[1], "undamaged");
+    assert!(to_bytes(&resume(parts, &path).unwrap()) == states[1], "undamaged");
     let bytes = fs::read(&path).unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     for i in 0..1000 {
@@ -220,7 +286,7 @@ fn a_thousand_damaged_checkpoints_give_way_to_the_one_before() {
         }
         fs::write(&path, &damaged).unwrap();
         let trainer = resume(parts, &path).unwrap();
-        assert!(to_bytes(&trainer).unwrap() == states[0], "case {i}, byte {at}: step {}", trainer.steps());
+        assert!(to_bytes(&trainer) == states[0], "case {i}, byte {at}: step {}", trainer.steps());
     }
     fs::remove_dir_all(folder).unwrap();
 }
