@@ -193,7 +193,8 @@ mod lower {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mat<f64>, D::Error> {
         let (size, entries) = <(usize, Vec<f64>)>::deserialize(deserializer)?;
-        if size.checked_mul(size).is_none_or(|square| (square + size) / 2 != entries.len()) {
+        let twice = size.checked_add(1).and_then(|next| size.checked_mul(next));
+        if twice.is_none_or(|twice| twice / 2 != entries.len()) {
             return Err(D::Error::custom("a symmetric matrix of another size"));
         }
         let mut entries = entries.into_iter();

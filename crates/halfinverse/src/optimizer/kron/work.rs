@@ -13,8 +13,8 @@
 use super::factor::spans;
 use crate::problem::FactorShape;
 
-/// Time of an operation in a factorization, in those of a large product. Eigen-decompositions of the factors of
-/// 577-513-513-576 took 400 ms, where a gradient of as many operations takes 8 (factors of 512 and more, not in blocks).
+/// Time of an operation in a factorization, in those of a large product: estimates, eigenvalues from steps of 0.15 s with
+/// a refresh every fourth, on factors of 257 rows, that took 0.025 s by Cholesky.
 const CHOLESKY: f64 = 2.0;
 const EIGEN: f64 = 50.0;
 
