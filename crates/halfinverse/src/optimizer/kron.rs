@@ -26,24 +26,25 @@
 //! the model foretold, and sinks back to `damping`. A mini-batch's loss far above the lowest recent level, and above its loss at
 //! θ, takes ϑ back to θ. Factors forget all but the last quarter of what they saw, and are refreshed at growing distances.
 //!
-//! **Damping** of √λ·tr(A)/size and √λ·tr(G)/size is that of Martens and Grosse with their π by traces: the product of the
-//! two is λ times the mean eigenvalue of A ⊗ G.
+//! **Damping** of √λ·tr(A)/size and √λ·tr(G)/size is that of Martens and Grosse with their π by traces: the product of
+//! the two is λ times the mean eigenvalue of A ⊗ G.
 //!
-//! **Wide layers** have their factors in blocks along the diagonal, of at most 129 rows: the cost per parameter does not
-//! grow with the width then. Nothing is lost: on a Poisson grid of 16 × 16 with hidden [256,256] (test loss, 1500 steps)
-//! blocks of 64 came to 0.331, of 130 to 0.335, whole factors to 0.432; after 300 steps blocks of 32, 64, 128 and 256 to
-//! 3.3, 2.6, 3.1 and 3.8, whole factors to 4.4. On the task's own grid blocks of 32 fall behind (0.66 after 300 steps, 0.29
-//! with whole factors); 129 leaves all layers of up to 128 units whole. A step with blocks of 64 took two thirds of one with
-//! 130. With hidden [4096,4096], 17 million parameters, the first steps took 2.5 GiB.
+//! **Wide layers** have their factors in blocks along the diagonal, of at most 129 rows: the cost per parameter does
+//! not grow with the width then. Nothing is lost: on a Poisson grid of 16 × 16 with hidden [256,256] (test loss, 1500
+//! steps) blocks of 64 came to 0.331, of 130 to 0.335, whole factors to 0.432; after 300 steps blocks of 32, 64, 128
+//! and 256 to 3.3, 2.6, 3.1 and 3.8, whole factors to 4.4. On the task's own grid blocks of 32 fall behind (0.66 after
+//! 300 steps, 0.29 with whole factors); 129 leaves all layers of up to 128 units whole. A step with blocks of 64 took
+//! two thirds of one with 130. With hidden [4096,4096], 17 million parameters, the first steps took 2.5 GiB.
 //!
-//! **Refreshes** come at each of the first 20 steps: at distances of 2 and 4 among these the regression stood at 1.3 after
-//! 300 steps (8e-6 otherwise), the dipole at 3e-3 (2e-5). Later the distance is a twentieth of the steps so far, a hundred
-//! at most, and at least what keeps refreshes to a fifth of all operations. The means take in each of the first 16 steps,
-//! then every fourth, after 1000 every eighth: with the sweep back about a ninth of the operations, then half of that.
+//! **Refreshes** come at each of the first 20 steps: at distances of 2 and 4 among these the regression stood at 1.3
+//! after 300 steps (8e-6 otherwise), the dipole at 3e-3 (2e-5). Later the distance is a twentieth of the steps so far,
+//! a hundred at most, and at least what keeps refreshes to a fifth of all operations. The means take in each of the
+//! first 16 steps, then every fourth, after 1000 every eighth: with the sweep back about a ninth of the operations,
+//! then half of that.
 //!
-//! Costs a gradient (6bP), 2Σ in·out·(wᵢ + wₒ) for d with blocks of widths w, a quarter of 2bP for J d, every eighth step
-//! 2bP and bΣ(in·wᵢ + out·wₒ) for the means; Σ(in·wᵢ² + out·wₒ²) at a refresh where κ = 1, and about 25 times as long
-//! where it is not. Memory: 5P, and twice the factors' blocks.
+//! Costs a gradient (6bP), 2Σ in·out·(wᵢ + wₒ) for d with blocks of widths w, a quarter of 2bP for J d, every eighth
+//! step 2bP and bΣ(in·wᵢ + out·wₒ) for the means; Σ(in·wᵢ² + out·wₒ²) at a refresh where κ = 1, and about 25 times as
+//! long where it is not. Memory: 5P, and twice the factors' blocks.
 //!
 //! Source: Martens, Grosse, *Optimizing Neural Networks with Kronecker-factored Approximate Curvature*, ICML 2015; the
 //! momentum: Liu, Belkin, *Accelerating SGD with Momentum for Over-parameterized Learning*, ICLR 2020; the mean:
