@@ -9,7 +9,7 @@ use toml::Table;
 
 use super::Optimizer;
 use crate::error::SettingError;
-use crate::problem::{Samples, Source};
+use crate::problem::{FactorShape, Samples, Source};
 use crate::spectral::Solver;
 use crate::tables;
 
@@ -31,7 +31,7 @@ pub struct Context {
 }
 
 /// Sizes that cost and memory depend on.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Sizes {
     /// b, samples of a mini-batch.
     pub batch: usize,
@@ -39,8 +39,8 @@ pub struct Sizes {
     pub outcomes: usize,
     /// P, parameters.
     pub parameters: usize,
-    /// Entries of the Kronecker factors of all layers.
-    pub factors: usize,
+    /// The layers that have Kronecker factors.
+    pub layers: Vec<FactorShape>,
 }
 
 /// Numbers of eight bytes that an optimizer needs.

@@ -150,12 +150,11 @@ impl Named {
     }
 
     fn sizes(&self, batch: usize) -> Sizes {
-        let factors = |shape: crate::network::FactorShape| (shape.inputs + 1).pow(2) + shape.outputs.pow(2);
         Sizes {
             batch,
             outcomes: self.model.simulator().outcomes(),
             parameters: self.model.network().parameters(),
-            factors: self.model.network().factor_shapes().into_iter().map(factors).sum(),
+            layers: self.model.network().factor_shapes(),
         }
     }
 }

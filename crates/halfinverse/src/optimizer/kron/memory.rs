@@ -32,6 +32,8 @@ pub(super) struct Memory {
     pub(super) agreement: Ratio,
     /// h|J d|² over −∇·d.
     pub(super) curvature: Ratio,
+    /// ∇·d of the last step.
+    pub(super) slope: f64,
     pub(super) factors: Vec<Factors>,
     pub(super) motion: Motion,
 }
@@ -70,7 +72,8 @@ pub(super) struct Motion {
     pub(super) iterate: Vec<f64>,
     /// m.
     pub(super) ahead: Vec<f64>,
-    /// ∇ at ϑ.
+    /// ∇ at ϑ; made anew in every step.
+    #[serde(skip)]
     pub(super) gradient: Vec<f64>,
     /// d.
     pub(super) direction: Vec<f64>,
@@ -87,6 +90,7 @@ impl Memory {
             reduction: 1.0,
             agreement: Ratio::default(),
             curvature: Ratio::default(),
+            slope: 0.0,
             factors: Vec::new(),
             motion: Motion::default(),
         }
@@ -95,9 +99,10 @@ impl Memory {
     /// ϑ back to θ, without momentum.
     pub(super) fn retreat(&mut self, theta: &[f64]) {
         self.motion.iterate.copy_from_slice(theta);
-        for vector in [&mut self.motion.ahead, &mut self.motion.direction, &mut self.motion.gradient] {
+        for vector in [&mut self.motion.ahead, &mut self.motion.direction] {
             vector.fill(0.0);
         }
+        self.slope = 0.0;
         self.momentum.age *= 0.5;
         self.momentum.growth = (0.5 * self.momentum.growth).max(LEAST_CAUTION);
         self.caution = (0.5 * self.caution).max(LEAST_CAUTION);
