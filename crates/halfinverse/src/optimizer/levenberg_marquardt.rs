@@ -22,6 +22,8 @@
 //! IMM-REP-1999-05, with his 1e-3 for `damping`; D: Moré, *The Levenberg–Marquardt Algorithm: Implementation and Theory*, 1978;
 //! gain ratio and stops: Madsen, Nielsen, Tingleff, *Methods for Non-linear Least Squares Problems*, 2004.
 
+use std::io::Write;
+
 use serde::{Deserialize, Serialize};
 
 use super::half_inverse::{options, spectral_numbers, spectral_passes, vanishes};
@@ -70,6 +72,7 @@ impl Setup for LevenbergMarquardtSettings {
     const NAME: &'static str = "lm";
     const ABOUT: &'static str = "Levenberg–Marquardt, with a damping that follows what its steps achieve";
     const SCALES: bool = false;
+    const STREAMS: bool = true;
 
     fn build(self, context: &Context) -> Result<Box<dyn Optimizer>, SettingError> {
         Ok(Box::new(LevenbergMarquardt::new(self)?.on_threads(context.threads)))
@@ -352,6 +355,10 @@ impl Optimizer for LevenbergMarquardt {
 
     fn save(&self) -> State {
         State::of(&self.memory)
+    }
+
+    fn save_to(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        State::write(&self.memory, out)
     }
 
     fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {

@@ -19,6 +19,7 @@
 //! Source: Jordan et al., *Muon: An optimizer for hidden layers in neural networks*, kellerjordan.github.io/posts/muon,
 //! 2024, and its code: the defaults are those of `MuonWithAuxAdam`, the arithmetic is in 64 bits rather than 16.
 
+use std::io::Write;
 use std::ops::Range;
 
 use faer::linalg::matmul::matmul;
@@ -72,14 +73,23 @@ impl Default for MuonSettings {
 impl Setup for MuonSettings {
     const NAME: &'static str = "muon";
     const ABOUT: &'static str = "orthogonalized momentum of hidden weight matrices, adamw for the rest";
+    const STREAMS: bool = true;
 
     fn build(self, context: &Context) -> Result<Box<dyn Optimizer>, SettingError> {
         Ok(Box::new(FirstOrder::new(Muon::new(self)?.on_threads(context.threads))))
     }
 
-    /// A gradient, and what the iteration costs where layers are about a tenth as wide as a mini-batch has samples.
-    fn passes(&self, _: &Sizes) -> f64 {
-        4.0
+    /// A gradient, and the iteration.
+    fn passes(&self, sizes: &Sizes) -> f64 {
+        let last = sizes.layers.len().saturating_sub(1);
+        let hidden = sizes.layers.iter().take(last).skip(1);
+        let operations = hidden.map(|layer| {
+            let (o, i) = (layer.outputs as f64, layer.inputs as f64);
+            let (short, long) = (o.min(i), o.max(i));
+            2.0 * ITERATIONS as f64 * short * short * (2.0 * long + short)
+        });
+        // A pass takes 2P operations for each sample.
+        2.0 + operations.sum::<f64>() / (2 * sizes.parameters * sizes.batch).max(1) as f64
     }
 
     /// Momentum or two moments, the gradient, and θ before the step; of one matrix X, its successor, A and its
@@ -204,8 +214,9 @@ impl Rule for Muon {
         }
     }
 
-    fn save(&self) -> State {
-        State::of(&(self.adamw.save(), &self.momentum))
+    fn save_to(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        State::write_within(&|out| self.adamw.save_to(out), out)?;
+        State::write(&self.momentum, out)
     }
 
     fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {

@@ -21,6 +21,8 @@
 //! Source: Vyas et al., *SOAP: Improving and Stabilizing Shampoo using Adam*, arXiv 2409.11321, 2024, and its code,
 //! where biases are left to Adam. The defaults are the paper's; λ and the widest side are the code's.
 
+use std::io::Write;
+
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::matmul::matmul;
 use faer::linalg::{householder, qr};
@@ -80,20 +82,35 @@ impl Default for SoapSettings {
 impl Setup for SoapSettings {
     const NAME: &'static str = "soap";
     const ABOUT: &'static str = "adam in the eigenbasis of each layer's mean squared gradient";
+    const STREAMS: bool = true;
 
     fn build(self, context: &Context) -> Result<Box<dyn Optimizer>, SettingError> {
         Ok(Box::new(FirstOrder::new(Soap::new(self)?.on_threads(context.threads))))
     }
 
-    /// A gradient, and what the turns cost where layers are about half as wide as a mini-batch has samples.
-    fn passes(&self, _: &Sizes) -> f64 {
-        4.0
+    /// A gradient; two turns and a sum of squares on both sides.
+    fn passes(&self, sizes: &Sizes) -> f64 {
+        let both = |layer: &FactorShape| {
+            let (o, i) = (layer.outputs as f64, (layer.inputs + 1) as f64);
+            o * i * (self.squares(o) / o + self.squares(i) / i)
+        };
+        let products: f64 = sizes.layers.iter().map(both).sum();
+        2.0 + 3.0 * products / (sizes.parameters * sizes.batch).max(1) as f64
     }
 
     /// Two moments, the gradient, and θ before the step; L, R and their bases, and as much while these are made.
     fn numbers(&self, sizes: &Sizes) -> Numbers {
-        let (p, factors) = (sizes.parameters as f64, sizes.factors as f64);
+        let p = sizes.parameters as f64;
+        let widths = sizes.layers.iter().flat_map(|layer| [layer.outputs, layer.inputs + 1]);
+        let factors: f64 = widths.map(|side| self.squares(side as f64)).sum();
         Numbers { working: 5.0 * p + 4.0 * factors, saved: 3.0 * p + 2.0 * factors, ..Numbers::default() }
+    }
+}
+
+impl SoapSettings {
+    /// Entries of a basis of a side so wide.
+    fn squares(&self, side: f64) -> f64 {
+        if side <= self.max_width as f64 { side * side } else { 0.0 }
     }
 }
 
@@ -186,8 +203,9 @@ impl Rule for Soap {
         }
     }
 
-    fn save(&self) -> State {
-        State::of(&(self.adam.save(), &self.memory))
+    fn save_to(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        State::write_within(&|out| self.adam.save_to(out), out)?;
+        State::write(&self.memory, out)
     }
 
     fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {
