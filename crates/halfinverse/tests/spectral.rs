@@ -4,7 +4,7 @@ mod common;
 
 use common::distance;
 use faer::{Mat, Par, mat};
-use halfinverse::linear::{DenseJacobian, Jacobian};
+use halfinverse::linear::{DenseJacobian, Jacobian, ProductError};
 use halfinverse::spectral::{Fallback, Filter, KrylovSpace, Options, Report, Solver, SpectralError, update};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
@@ -148,13 +148,83 @@ fn krylov_of_one_vector_is_normalised_gradient_descent() {
 fn one_krylov_space_serves_every_filter() {
     let (j, g, _) = known(20, 30, &spread(20, 1e-3), &Filter::power(0.5, 1e-6).unwrap(), 1);
     let mut space = KrylovSpace::default();
-    space.build(&mut DenseJacobian::new(j.clone()), &g, 8, Par::Seq).unwrap();
+    let mut jacobian = DenseJacobian::new(j.clone());
+    space.build(&mut jacobian, &g, 8, Par::Seq).unwrap();
     for kappa in [-0.5, 0.25, 1.0] {
         let filter = Filter::power(kappa, 1e-6).unwrap();
         let mut delta = vec![0.0; 30];
-        space.update(&filter, &mut delta).unwrap();
+        space.update(&mut jacobian, &filter, &mut delta).unwrap();
         let (expected, _) = solve(&j, &g, &filter, Solver::Krylov { vectors: 8 }).unwrap();
         assert_eq!(delta, expected);
+    }
+}
+
+#[test]
+fn krylov_keeps_its_accuracy_with_one_basis_down_to_a_hundred_millionth() {
+    for (n, p) in [(30, 200), (200, 30)] {
+        for (kappa, smallest) in [0.0, 0.5, 1.0].into_iter().flat_map(|kappa| [(kappa, 1e-4), (kappa, 1e-8)])
+        {
+            let filter = Filter::power(kappa, smallest / 10.0).unwrap();
+            let (j, g, expected) = known(n, p, &spread(20, smallest), &filter, 5);
+            let (delta, report) = solve(&j, &g, &filter, Solver::Krylov { vectors: 24 }).unwrap();
+            let error = distance(&delta, &expected);
+            // ε over the smallest, with a margin; the space ends where it holds all of J.
+            assert!(error <= 1e-14 / smallest, "{n} x {p}, {kappa}, {smallest:e}: {error:e}");
+            assert!(error <= report.error_estimate, "{error:e}, not {:e}", report.error_estimate);
+            assert_eq!(report.krylov_steps, Some(20));
+        }
+    }
+}
+
+/// Counts products.
+struct Counted {
+    inner: DenseJacobian,
+    products: [usize; 2],
+}
+
+impl Jacobian for Counted {
+    fn shape(&self) -> (usize, usize) {
+        self.inner.shape()
+    }
+
+    fn apply(&mut self, v: &[f64], out: &mut [f64]) -> Result<(), ProductError> {
+        self.products[0] += 1;
+        self.inner.apply(v, out)
+    }
+
+    fn apply_transpose(&mut self, u: &[f64], out: &mut [f64]) -> Result<(), ProductError> {
+        self.products[1] += 1;
+        self.inner.apply_transpose(u, out)
+    }
+}
+
+#[test]
+fn a_krylov_update_costs_one_more_product_where_rows_are_fewer() {
+    let filter = Filter::power(0.5, 1e-6).unwrap();
+    for (n, p, more) in [(20, 30, 1), (30, 20, 0)] {
+        let (j, g, _) = known(n, p, &spread(20, 1e-3), &filter, 1);
+        let mut jacobian = Counted { inner: DenseJacobian::new(j), products: [0, 0] };
+        let options = options(Solver::Krylov { vectors: 8 });
+        update(&mut jacobian, &g, &filter, &options, &mut vec![0.0; p]).unwrap();
+        assert_eq!(jacobian.products, [8, 9 + more]);
+    }
+}
+
+#[test]
+fn the_vectors_that_a_space_does_not_keep_are_those_that_it_expands() {
+    for (n, p) in [(20, 30), (30, 20)] {
+        let (j, g, _) = known(n, p, &spread(20, 1e-2), &Filter::power(0.5, 1e-6).unwrap(), 1);
+        let (mut jacobian, mut space, mut shown) =
+            (DenseJacobian::new(j), KrylovSpace::default(), Vec::new());
+        let mut show = |v: &[f64]| shown.push(v.to_vec());
+        space.build_and_show(&mut jacobian, &g, 6, Par::Seq, &mut show).unwrap();
+        let mut found = vec![0.0; p];
+        for (i, v) in shown.iter().enumerate() {
+            let mut unit = vec![0.0; 6];
+            unit[i] = 1.0;
+            space.expand(&mut jacobian, &unit, &mut found).unwrap();
+            assert!(distance(&found, v) < 1e-10, "{n} x {p}, {i}");
+        }
     }
 }
 

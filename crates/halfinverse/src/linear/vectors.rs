@@ -102,15 +102,6 @@ pub(crate) fn combine(
     matmul(out, Accum::Add, basis, coefficients, factor, par);
 }
 
-/// Takes out of `vector` what lies in the span of an orthonormal basis.
-pub(crate) fn project_out(basis: MatRef<'_, f64>, vector: &mut [f64], sum: Sum<'_>, par: Par) {
-    let length = vector.len();
-    let vector = MatMut::from_column_major_slice_mut(vector, length, 1);
-    let mut inside = basis.transpose() * &vector;
-    sum(inside.col_as_slice_mut(0));
-    combine(basis, inside.as_ref(), -1.0, vector, par);
-}
-
 /// Orthogonalizes column `k` against those before it and normalises it; returns what its length was.
 ///
 /// The recurrence says that `along` times the column before it is most of what has to go, so that goes first; classical
@@ -175,13 +166,5 @@ mod tests {
         assert_eq!(norm_over(&[3.0, 4.0], &doubled), 50f64.sqrt());
         assert_eq!(dot_over(&[3.0, 4.0], &[1.0, 1.0], &doubled), 14.0);
         assert_eq!(total(1e-200, &whole), 1e-200, "whose square underflows");
-    }
-
-    #[test]
-    fn what_was_projected_out_is_orthogonal_to_the_basis() {
-        let basis = Mat::from_fn(3, 2, |i, j| f64::from(u8::from(i == j)));
-        let mut vector = [1.0, 2.0, 3.0];
-        project_out(basis.as_ref(), &mut vector, &whole, Par::Seq);
-        assert_eq!(vector, [0.0, 0.0, 3.0]);
     }
 }

@@ -161,7 +161,7 @@ pub(super) fn spectral_numbers(solver: Solver, truncation: f64, sizes: &Sizes) -
         Solver::Svd => 4.0 * n * p + small * (n + p) + 2.0 * small * small,
         // K, its tridiagonal form and eigenvectors; JᵀJ is made of J's rows.
         Solver::Gram | Solver::Auto => 4.0 * small * small + if p < n { n * p } else { 0.0 },
-        Solver::Krylov { vectors } => (vectors as f64).min(small) * (n + p),
+        Solver::Krylov { vectors } => (vectors as f64).min(small) * small + 2.0 * n.max(p) + 2.0 * n,
     };
     Numbers { working: spectral + 4.0 * p, saved: 2.0 * p, stores: Stores::Rows, solver: Some(solver) }
 }

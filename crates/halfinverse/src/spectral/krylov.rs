@@ -6,15 +6,23 @@
 //! Started from Jᵀg rather than from g, the space holds nothing of the left null space of J, which would make
 //! spurious small singular values. k = 1 is normalised gradient descent, k = rank(J) is exact.
 //!
-//! Costs k products with J and k with Jᵀ, and 4k²(n+P) operations for the full re-orthogonalization; memory
-//! k(n+P). The factorization does not depend on the filter: every further φ costs O(k³ + kP).
+//! **One basis.** The vectors of the shorter side are kept and re-orthogonalized, those of the longer side follow from the
+//! recurrence and go; their orthogonality suffers by ε·σ_max/σ_min of the space and no more. Where n < P the uᵢ are kept, and
+//!
+//! V_k c = Jᵀ(a·g + U_k w),  from the recurrence solved for vᵢ₊₁, backwards: one more product with Jᵀ.
+//!
+//! Costs k products with J and k with Jᵀ, one for each update where n < P, and 2k²·min(n, P) to 4k²·min(n, P) operations for
+//! the re-orthogonalization, and as many times P as there are products; memory k·min(n, P) + 2P. The factorization does not
+//! depend on the filter.
 //!
 //! # Precision
 //! The error estimate compares the update with the one from the k × (k+1) matrix \[B_k, β_{k+1}e_k\]. In the terms of
 //! quadrature these are the Gauss rule and the Gauss–Radau rule with a node at 0; the exact answer lies between them
-//! for the weighted sums that the rules are made for, and both meet when β_{k+1} = 0. An estimate, not a bound.
+//! for the weighted sums that the rules are made for, and both meet when β_{k+1} = 0. An estimate, not a bound. To it comes what
+//! round-off makes of the product that ends an update.
 //!
-//! Source: Golub, Kahan, SIAM J. Numer. Anal. 2, 1965; Arrigo, Benzi, Fenu, 2016.
+//! Source: Golub, Kahan, SIAM J. Numer. Anal. 2, 1965; Arrigo, Benzi, Fenu, 2016; one basis: Simon, Zha, *Low-Rank Matrix
+//! Approximation Using the Lanczos Bidiagonalization Process*, SIAM J. Sci. Comput. 21(6), 2000.
 
 use faer::{Mat, MatMut, MatRef, Par};
 
@@ -22,18 +30,23 @@ use super::decompose::{ThinSvd, thin_svd};
 use super::{Filter, Report, Solver, SpectralError};
 use crate::linear::Jacobian;
 use crate::linear::threads::worth_threads;
-use crate::linear::vectors::{combine, extend, norm, norm_over, normalize, project_out, whole};
+use crate::linear::vectors::{add, combine, extend, norm, norm_over, normalize, whole};
 
 /// A Krylov space of the singular vectors of J that the gradient reaches; its memory is kept from one
 /// [`KrylovSpace::build`] to the next.
 #[derive(Debug, Clone)]
 pub struct KrylovSpace {
-    /// U_k, n × k.
-    left: Mat<f64>,
-    /// V_{k+1}, P × (k+1).
-    right: Mat<f64>,
+    /// n and P.
+    shape: (usize, usize),
+    /// U_k (n × k) where n < P, else V_{k+1} (P × (k+1)).
+    basis: Mat<f64>,
     /// Overlaps of a new vector with the old ones.
     overlaps: Mat<f64>,
+    /// The last vector of the other side, and what the next one is made in.
+    last: Vec<f64>,
+    next: Vec<f64>,
+    /// g.
+    outcome_gradient: Vec<f64>,
     /// α₁..α_k.
     diagonal: Vec<f64>,
     /// β₂..β_{k+1}.
@@ -47,9 +60,12 @@ pub struct KrylovSpace {
 impl Default for KrylovSpace {
     fn default() -> Self {
         Self {
-            left: Mat::new(),
-            right: Mat::new(),
+            shape: (0, 0),
+            basis: Mat::new(),
             overlaps: Mat::new(),
+            last: Vec::new(),
+            next: Vec::new(),
+            outcome_gradient: Vec::new(),
             diagonal: Vec::new(),
             beside: Vec::new(),
             gradient_norm: 0.0,
@@ -70,42 +86,122 @@ impl KrylovSpace {
         vectors: usize,
         par: Par,
     ) -> Result<(), SpectralError> {
+        self.build_and_show(jacobian, g, vectors, par, &mut |_| ())
+    }
+
+    /// The same; `show` sees each vᵢ (P) as it comes, for those that are not kept.
+    ///
+    /// # Errors
+    /// As [`KrylovSpace::build`].
+    pub fn build_and_show(
+        &mut self,
+        jacobian: &mut dyn Jacobian,
+        g: &[f64],
+        vectors: usize,
+        par: Par,
+        show: &mut dyn FnMut(&[f64]),
+    ) -> Result<(), SpectralError> {
         let (n, p) = jacobian.shape();
         let vectors = vectors.min(n).min(p);
-        let par = worth_threads(par, (n + p) * vectors);
-        if self.left.shape() != (n, vectors) || self.right.nrows() != p {
-            self.left = Mat::zeros(n, vectors);
-            self.right = Mat::zeros(p, vectors + 1);
-            self.overlaps = Mat::zeros(vectors + 1, 1);
+        let par = worth_threads(par, n.min(p) * vectors);
+        let columns = if n < p { vectors } else { vectors + 1 };
+        if self.shape != (n, p) || self.basis.ncols() != columns {
+            self.shape = (n, p);
+            self.basis = Mat::zeros(n.min(p), columns);
+            self.overlaps = Mat::zeros(columns, 1);
+            for long in [&mut self.last, &mut self.next] {
+                long.clear();
+                long.resize(n.max(p), 0.0);
+            }
         }
-        let (left, right) = (&mut self.left, &mut self.right);
         self.diagonal.clear();
         self.beside.clear();
+        self.outcome_gradient.clear();
+        self.outcome_gradient.extend_from_slice(g);
         self.outcome_gradient_norm = norm_over(g, &|partial| jacobian.sum(partial));
+        if n < p {
+            self.extend_left(jacobian, vectors, par, show)
+        } else {
+            self.extend_right(jacobian, vectors, par, show)
+        }
+    }
 
-        pull(jacobian, g, right.col_as_slice_mut(0))?;
-        self.gradient_norm = normalize(right.as_mut().subcols_mut(0, 1), &whole);
-        finite("J^T g", self.gradient_norm, right.col_as_slice(0))?;
+    /// Keeps the uᵢ.
+    fn extend_left(
+        &mut self,
+        jacobian: &mut dyn Jacobian,
+        vectors: usize,
+        par: Par,
+        show: &mut dyn FnMut(&[f64]),
+    ) -> Result<(), SpectralError> {
+        let Self { basis: left, last: v, next, overlaps, diagonal, beside, .. } = self;
+        pull(jacobian, &self.outcome_gradient, v)?;
+        self.gradient_norm = normalize(column(v), &whole);
+        finite("J^T g", self.gradient_norm, v)?;
         let (mut beta, mut largest) = (0.0, 0.0);
-        while self.gradient_norm > 0.0 && self.diagonal.len() < vectors {
-            let k = self.diagonal.len();
-            jacobian.apply(right.col_as_slice(k), left.col_as_slice_mut(k))?;
-            let alpha = extend(left, k, beta, &mut self.overlaps, &|partial| jacobian.sum(partial), par);
+        while self.gradient_norm > 0.0 && diagonal.len() < vectors {
+            let k = diagonal.len();
+            jacobian.apply(v, left.col_as_slice_mut(k))?;
+            let alpha = extend(left, k, beta, overlaps, &|partial| jacobian.sum(partial), par);
             finite("J v", alpha, left.col_as_slice(k))?;
             largest = f64::max(largest, alpha);
             if alpha <= BREAKDOWN * largest {
                 break;
             }
-            self.diagonal.push(alpha);
-            pull(jacobian, left.col_as_slice(k), right.col_as_slice_mut(k + 1))?;
-            beta = extend(right, k + 1, alpha, &mut self.overlaps, &whole, par);
+            show(v);
+            diagonal.push(alpha);
+            pull(jacobian, left.col_as_slice(k), next)?;
+            add(next, -alpha, v);
+            beta = normalize(column(next), &whole);
+            finite("J^T u", beta, next)?;
+            std::mem::swap(v, next);
+            largest = f64::max(largest, beta);
+            if beta <= BREAKDOWN * largest {
+                beside.push(0.0);
+                break;
+            }
+            beside.push(beta);
+        }
+        Ok(())
+    }
+
+    /// Keeps the vᵢ.
+    fn extend_right(
+        &mut self,
+        jacobian: &mut dyn Jacobian,
+        vectors: usize,
+        par: Par,
+        show: &mut dyn FnMut(&[f64]),
+    ) -> Result<(), SpectralError> {
+        let Self { basis: right, last: u, next, overlaps, diagonal, beside, .. } = self;
+        pull(jacobian, &self.outcome_gradient, right.col_as_slice_mut(0))?;
+        self.gradient_norm = normalize(right.as_mut().subcols_mut(0, 1), &whole);
+        finite("J^T g", self.gradient_norm, right.col_as_slice(0))?;
+        let (mut beta, mut largest) = (0.0, 0.0);
+        while self.gradient_norm > 0.0 && diagonal.len() < vectors {
+            let k = diagonal.len();
+            jacobian.apply(right.col_as_slice(k), next)?;
+            if k > 0 {
+                add(next, -beta, u);
+            }
+            let alpha = normalize(column(next), &|partial| jacobian.sum(partial));
+            finite("J v", alpha, next)?;
+            std::mem::swap(u, next);
+            largest = f64::max(largest, alpha);
+            if alpha <= BREAKDOWN * largest {
+                break;
+            }
+            show(right.col_as_slice(k));
+            diagonal.push(alpha);
+            pull(jacobian, u, right.col_as_slice_mut(k + 1))?;
+            beta = extend(right, k + 1, alpha, overlaps, &whole, par);
             finite("J^T u", beta, right.col_as_slice(k + 1))?;
             largest = f64::max(largest, beta);
             if beta <= BREAKDOWN * largest {
-                self.beside.push(0.0);
+                beside.push(0.0);
                 break;
             }
-            self.beside.push(beta);
+            beside.push(beta);
         }
         Ok(())
     }
@@ -122,11 +218,16 @@ impl KrylovSpace {
         self.diagonal.len()
     }
 
-    /// Writes the update for one filter.
+    /// Writes the update for one filter; J is the one of [`KrylovSpace::build`].
     ///
     /// # Errors
-    /// When the SVD of the small bidiagonal matrix does not converge.
-    pub fn update(&self, filter: &Filter, out: &mut [f64]) -> Result<Report, SpectralError> {
+    /// When the SVD of the small bidiagonal matrix does not converge, or a product with J fails.
+    pub fn update(
+        &self,
+        jacobian: &mut dyn Jacobian,
+        filter: &Filter,
+        out: &mut [f64],
+    ) -> Result<Report, SpectralError> {
         let k = self.dimension();
         let mut report = Report {
             solver: Solver::Krylov { vectors: k.max(1) },
@@ -156,29 +257,52 @@ impl KrylovSpace {
         let length = norm(&coefficients);
         let difference: Vec<f64> =
             other.iter().enumerate().map(|(i, c)| c - coefficients.get(i).unwrap_or(&0.0)).collect();
+        let noise = self.expand(jacobian, &coefficients, out)?;
         if length > 0.0 {
-            let shape = (self.left.nrows(), self.right.nrows());
             report.error_estimate = norm(&difference) / length
-                + report.round_off(shape, filter, self.outcome_gradient_norm, length);
+                + report.round_off(self.shape, filter, self.outcome_gradient_norm, length)
+                + f64::EPSILON * report.sigma_max * noise / length;
         }
-        let out = MatMut::from_column_major_slice_mut(out, self.right.nrows(), 1);
-        combine(self.basis(), MatRef::from_column_major_slice(&coefficients, k, 1), 1.0, out, Par::Seq);
         Ok(report)
     }
 
-    /// V_k, P × k.
-    fn basis(&self) -> MatRef<'_, f64> {
-        self.right.as_ref().subcols(0, self.dimension())
-    }
-
-    /// `out` (P × count) ← `out` + factor·V_k C, for coefficients C (k × count).
-    pub fn combine(&self, coefficients: MatRef<'_, f64>, factor: f64, out: MatMut<'_, f64>, par: Par) {
-        combine(self.basis(), coefficients, factor, out, par);
-    }
-
-    /// Takes out of a vector over parameters (P) what lies in the space.
-    pub fn project_out(&self, vector: &mut [f64], par: Par) {
-        project_out(self.basis(), vector, &whole, par);
+    /// `out` (P) = V_k c; J is the one of [`KrylovSpace::build`]. Returns the length of what Jᵀ was applied to.
+    ///
+    /// # Errors
+    /// When the product with J fails.
+    pub fn expand(
+        &self,
+        jacobian: &mut dyn Jacobian,
+        coefficients: &[f64],
+        out: &mut [f64],
+    ) -> Result<f64, SpectralError> {
+        let (n, p) = self.shape;
+        let k = coefficients.len();
+        if n >= p || k == 0 {
+            out.fill(0.0);
+            let out = MatMut::from_column_major_slice_mut(out, p, 1);
+            let coefficients = MatRef::from_column_major_slice(coefficients, k, 1);
+            combine(self.basis.as_ref().subcols(0, k), coefficients, 1.0, out, Par::Seq);
+            return Ok(0.0);
+        }
+        let mut left = coefficients.to_vec();
+        let mut w = vec![0.0; k];
+        for i in (1..k).rev() {
+            w[i - 1] = left[i] / self.beside[i - 1];
+            left[i - 1] -= self.diagonal[i - 1] * w[i - 1];
+        }
+        let scale = left[0] / self.gradient_norm;
+        let mut outcomes: Vec<f64> = self.outcome_gradient.iter().map(|g| scale * g).collect();
+        let sum = MatMut::from_column_major_slice_mut(&mut outcomes, n, 1);
+        combine(
+            self.basis.as_ref().subcols(0, k),
+            MatRef::from_column_major_slice(&w, k, 1),
+            1.0,
+            sum,
+            Par::Seq,
+        );
+        pull(jacobian, &outcomes, out)?;
+        Ok(norm_over(&outcomes, &|partial| jacobian.sum(partial)))
     }
 
     /// The singular triplets of the space of the first `k` vectors, or of all where there are fewer.
@@ -188,7 +312,7 @@ impl KrylovSpace {
     pub fn ritz(&self, k: usize) -> Result<Ritz, SpectralError> {
         let k = k.min(self.dimension());
         if k == 0 {
-            return Err(SpectralError::Empty { rows: self.left.nrows(), columns: self.right.nrows() });
+            return Err(SpectralError::Empty { rows: self.shape.0, columns: self.shape.1 });
         }
         let b = self.bidiagonal(self.dimension());
         let solver = Solver::Krylov { vectors: k };
@@ -279,6 +403,12 @@ impl Ritz {
 
 /// What is left of a product, relative to the largest seen, that counts as nothing.
 const BREAKDOWN: f64 = 1e-14;
+
+/// A vector as a matrix of one column.
+fn column(vector: &mut [f64]) -> MatMut<'_, f64> {
+    let length = vector.len();
+    MatMut::from_column_major_slice_mut(vector, length, 1)
+}
 
 /// `out` = Jᵀu, summed over ranks.
 fn pull(jacobian: &mut dyn Jacobian, u: &[f64], out: &mut [f64]) -> Result<(), SpectralError> {

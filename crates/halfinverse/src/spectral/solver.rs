@@ -276,7 +276,7 @@ impl Spectral {
                     .ok_or(Fallback::NoConvergence { solver }),
                 Solver::Krylov { vectors } => {
                     self.space.build(jacobian, g, vectors, self.options.par)?;
-                    match self.space.update(filter, out) {
+                    match self.space.update(jacobian, filter, out) {
                         Err(SpectralError::NoConvergence { .. }) => Err(Fallback::NoConvergence { solver }),
                         report => Ok(report?),
                     }

@@ -18,7 +18,7 @@
 //! it, per pass over the samples, decides whether k grows or shrinks, from 12 to 128: with fewer the first steps on a
 //! plateau, where every k gains next to nothing, lose the directions that lead away from it.
 //!
-//! Costs k products with J and Jᵀ, and 9 simulations of the probe; memory k(n + P) + 9·P.
+//! Costs k products with J and Jᵀ, seven more with Jᵀ, and 9 simulations of the probe; memory k·min(n, P) + 13·P.
 //!
 //! Source of the momentum: Goldshlager, Abrahamsen, Lin, *A Kaczmarz-inspired Approach to Accelerate the Optimization
 //! of Neural Network Wavefunctions*, 2024.
@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use super::supply::Supply;
 use crate::fault::StepError;
 use crate::linear::threads::par;
-use crate::linear::vectors::{add, norm};
+use crate::linear::vectors::{add, dot, norm};
 use crate::optimizer::{Notice, State, StateError, StepReport};
 use crate::problem::Problem;
 use crate::spectral::{KrylovSpace, Report, Ritz, Solver};
@@ -85,7 +85,7 @@ const LEAST_PROBED: usize = 4;
 
 /// Memory of the family, in numbers: its space with the most vectors and its candidates.
 pub(super) fn numbers(parameters: f64, rows: f64) -> f64 {
-    MOST_VECTORS.min(parameters) * (rows + parameters) + 2.0 * (CANDIDATES + 1) as f64 * parameters
+    MOST_VECTORS.min(parameters) * rows.min(parameters) + (CANDIDATES + 4) as f64 * parameters
 }
 
 /// The family with its scratch space.
@@ -112,7 +112,15 @@ struct Learnt {
     moved: Vec<f64>,
 }
 
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+/// What a step finds before it tries anything.
+struct Placed {
+    loss: f64,
+    gradient_norm: f64,
+    /// None where nothing changes the loss; with them the singular values of the space.
+    candidates: Option<(Vec<Candidate>, Ritz)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Candidate {
     kappa: f64,
     /// λ/σ_max².
@@ -165,23 +173,16 @@ impl Family {
     /// Makes the best step that it finds on the mini-batch and probe of the supply.
     pub(super) fn step(&mut self, supply: &mut Supply, theta: &mut [f64]) -> Result<StepReport, StepError> {
         let weight = supply.problem.weight();
-        let (loss, h) = self.build(&mut *supply.problem, theta)?;
-        let loss = loss / weight;
-        let gradient_norm = Some(h * self.space.gradient_norm() / weight);
-        let k = self.space.dimension();
-        if k == 0 {
+        let space = self.place(&mut *supply.problem, theta)?;
+        let (loss, gradient_norm) = (space.loss / weight, Some(space.gradient_norm / weight));
+        let Some((candidates, whole)) = space.candidates else {
             let notice = Notice::stationary(loss);
             return Ok(StepReport { loss, rejected: true, gradient_norm, notice, ..StepReport::default() });
-        }
-        let candidates = self.candidates(k);
-        let (whole, half) = (self.space.ritz(k)?, self.space.ritz((k / 2).max(1))?);
-        let mut coefficients = Mat::zeros(k, CANDIDATES + 1);
-        for (i, candidate) in candidates.iter().enumerate() {
-            let ritz = if candidate.vectors == k { &whole } else { &half };
-            let step = coefficients_of(ritz, candidate);
-            coefficients.col_as_slice_mut(i)[..step.len()].copy_from_slice(&step);
-        }
-        let losses = self.try_all(&mut *supply.probe, theta, &candidates, &coefficients)?;
+        };
+        let k = self.space.dimension();
+        let mut losses = [0.0; CANDIDATES + 1];
+        supply.probe.losses(self.thetas.as_ref(), &mut losses)?;
+        let losses = losses.map(|loss| if loss.is_finite() { loss } else { f64::INFINITY });
         let stay = losses[CANDIDATES];
         let mut best = 0;
         for i in 1..CANDIDATES {
@@ -215,16 +216,56 @@ impl Family {
         })
     }
 
-    /// The Krylov space at θ; returns the loss there, and h.
+    /// Builds the Krylov space at θ, and places the candidates in `thetas`, θ itself as the last.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "k is from 12 to 128")]
-    fn build(&mut self, problem: &mut dyn Problem, theta: &[f64]) -> Result<(f64, f64), StepError> {
+    fn place(&mut self, problem: &mut dyn Problem, theta: &[f64]) -> Result<Placed, StepError> {
         let mut at = problem.linearize(theta)?;
+        let jacobian = &mut *at.jacobian;
         let h = at.curvature;
         self.scaled.clear();
         self.scaled.extend(at.gradient.iter().map(|g| g / h));
         let vectors = self.learnt.vectors.round() as usize;
-        self.space.build(&mut *at.jacobian, &self.scaled, vectors, self.par)?;
-        Ok((at.loss, h))
+        // Overlaps of the last move with the space.
+        let moved = std::mem::take(&mut self.learnt.moved);
+        let mut inside = Vec::new();
+        let mut show = |v: &[f64]| inside.push(if moved.is_empty() { 0.0 } else { dot(v, &moved) });
+        let built = self.space.build_and_show(jacobian, &self.scaled, vectors, self.par, &mut show);
+        self.learnt.moved = moved;
+        built?;
+        let placed =
+            Placed { loss: at.loss, gradient_norm: h * self.space.gradient_norm(), candidates: None };
+        let k = self.space.dimension();
+        if k == 0 {
+            return Ok(placed);
+        }
+        let candidates = self.candidates(k);
+        let (whole, half) = (self.space.ritz(k)?, self.space.ritz((k / 2).max(1))?);
+        if self.thetas.shape() != (theta.len(), CANDIDATES + 1) {
+            self.thetas = Mat::zeros(theta.len(), CANDIDATES + 1);
+        }
+        self.thetas.col_as_slice_mut(CANDIDATES).copy_from_slice(theta);
+        let moved = &mut self.learnt.moved;
+        if !moved.is_empty() {
+            let within = self.thetas.col_as_slice_mut(0);
+            self.space.expand(jacobian, &inside, within)?;
+            add(moved, -1.0, within);
+        }
+        for (i, candidate) in candidates.iter().enumerate() {
+            let still = Candidate { momentum: 0.0, ..*candidate };
+            if let Some(twin) = candidates[..i].iter().position(|other| *other == still) {
+                let (before, rest) = self.thetas.as_mut().split_at_col_mut(i);
+                rest.col_mut(0).copy_from(before.col(twin));
+            } else {
+                let ritz = if candidate.vectors == k { &whole } else { &half };
+                let trial = self.thetas.col_as_slice_mut(i);
+                self.space.expand(jacobian, &coefficients_of(ritz, candidate), trial)?;
+                trial.iter_mut().zip(theta).for_each(|(trial, theta)| *trial = theta - *trial);
+            }
+            if candidate.momentum > 0.0 && !moved.is_empty() {
+                add(self.thetas.col_as_slice_mut(i), candidate.momentum, moved);
+            }
+        }
+        Ok(Placed { candidates: Some((candidates, whole)), ..placed })
     }
 
     fn stay(&mut self) -> f64 {
@@ -260,36 +301,6 @@ impl Family {
         let mut candidates: Vec<_> = VARIATIONS.iter().map(vary).collect();
         candidates.push(Candidate { vectors: (k / 2).max(1), ..last });
         candidates
-    }
-
-    /// Probe losses of all candidates, and of θ itself, for steps V_k c with c the columns of `coefficients`; NaN
-    /// counts as infinite.
-    fn try_all(
-        &mut self,
-        probe: &mut dyn Problem,
-        theta: &[f64],
-        candidates: &[Candidate],
-        coefficients: &Mat<f64>,
-    ) -> Result<[f64; CANDIDATES + 1], StepError> {
-        if self.thetas.shape() != (theta.len(), CANDIDATES + 1) {
-            self.thetas = Mat::zeros(theta.len(), CANDIDATES + 1);
-        }
-        for i in 0..=CANDIDATES {
-            self.thetas.col_as_slice_mut(i).copy_from_slice(theta);
-        }
-        self.space.combine(coefficients.as_ref(), -1.0, self.thetas.as_mut(), self.par);
-        let moved = &mut self.learnt.moved;
-        if moved.len() == theta.len() {
-            self.space.project_out(moved, self.par);
-            for (i, candidate) in candidates.iter().enumerate() {
-                if candidate.momentum > 0.0 {
-                    add(self.thetas.col_as_slice_mut(i), candidate.momentum, moved);
-                }
-            }
-        }
-        let mut losses = [0.0; CANDIDATES + 1];
-        probe.losses(self.thetas.as_ref(), &mut losses)?;
-        Ok(losses.map(|loss| if loss.is_finite() { loss } else { f64::INFINITY }))
     }
 
     /// k after a step in which the whole space brought the probe's loss from `start` to `whole`, half of it to `half`.
