@@ -9,9 +9,10 @@
 //! far; it leads from then on if, in the second half of its turn, the log of the held-out loss fell faster per cost
 //! than lately in the leader's turns. A challenge that fails costs its turn, nothing else, and the next one comes
 //! later. A turn is a twentieth of what was spent so far, and a few steps at least; a challenge waits until it costs no
-//! more than a third of that.
+//! more than a third of that, or no more than that where the held-out loss has not come down by half yet.
 //!
-//! **Cost** is in passes over a sample, each product with J, simulation and sweep back counted; or in steps where a run
+//! **Cost** is in passes over a sample, each product with J, simulation, sweep back, factor and vector over parameters
+//! counted; or in steps where a run
 //! ends after so many of them ([`Context::counted`]). The clock decides nothing.
 //!
 //! **Held-out samples** come from the training data and are not trained on. θ is where their loss was lowest at the end
@@ -38,7 +39,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-use self::family::Family;
+use self::family::{Family, Size};
 use self::judge::Judge;
 use self::memory::{Memory, Middle, Record, Turn};
 use self::supply::{Kept, Supply};
@@ -113,13 +114,18 @@ const BATCHES: usize = 8;
 /// Steps of a turn at least, and of a challenge by [`Kron`].
 const STEPS: u32 = 4;
 const KRON_STEPS: u32 = 32;
+/// Times that a step of [`Kron`] reads or writes a vector over parameters.
+const KRON_TRAVERSALS: f64 = 12.0;
 /// A turn's part of what was spent so far.
 const PART: f64 = 0.05;
 /// Leader's turns before a challenge: the least, and the most.
 const LEAST_PATIENCE: u32 = 4;
 const MOST_PATIENCE: u32 = 16;
-/// What a challenge may cost, of what was spent so far.
+/// What a challenge may cost, of what was spent so far; and as long as the held-out loss has not come down to this part of
+/// what it was at the start.
 const AFFORDABLE: f64 = 1.0 / 3.0;
+const IN_NEED: f64 = 1.0;
+const POOR: f64 = 0.5;
 /// What the leader's turns count for, one turn later.
 const FADE: f64 = 0.5;
 /// A turn that ends so many times above the best held-out loss is taken back.
@@ -150,7 +156,9 @@ impl Auto {
         let wanted = (ROWS / outcomes).clamp(1, BATCHES * batch).min((*samples).max(1));
         let gathers = *batch < 2 * wanted;
         // Where mini-batches or samples are few, a step is to be chosen well rather than cheaply.
-        let family = Family::new(wanted, source.sweeps(), gathers || *counted, *threads);
+        let (parameters, sweeps) = (source.parameters(), source.sweeps());
+        let size = Size { samples: wanted, outcomes, parameters, sweeps };
+        let family = Family::new(size, gathers || *counted, *threads);
         let kron = source.factored().is_some().then(|| fresh_kron(*threads));
         let leader = if gathers && kron.is_some() { Way::Kron } else { Way::Krylov };
         let probed = family.probed();
@@ -159,7 +167,8 @@ impl Auto {
             judge: Judge::new(&**source, judges, *threads)?,
             given: Vec::new(),
             family,
-            kron_overhead: source.factored().map_or(0.0, |network| kron::overhead(&network.factor_shapes())),
+            kron_overhead: source.factored().map_or(0.0, |network| kron::overhead(&network.factor_shapes()))
+                + KRON_TRAVERSALS * traversal(parameters),
             kron,
             batch: *batch,
             counted: *counted,
@@ -178,6 +187,7 @@ impl Auto {
                 patience: LEAST_PATIENCE,
                 aside: Vec::new(),
                 best: None,
+                first: None,
                 spent: 0.0,
                 failures: 0,
                 crept: 0,
@@ -287,7 +297,9 @@ impl Auto {
 
     /// Whose turn is next: the leader's, or a challenger's from the best θ so far.
     fn next_way(&mut self, theta: &[f64], loss: Option<f64>) -> Option<f64> {
-        let affordable = self.least_cost_of_challenge() <= AFFORDABLE * self.memory.spent;
+        let poor = self.memory.best > self.memory.first.map(|first| POOR * first);
+        let affordable =
+            self.least_cost_of_challenge() <= if poor { IN_NEED } else { AFFORDABLE } * self.memory.spent;
         let other = Memory::other(self.memory.leader);
         if self.kron.is_some() && self.memory.is_out(self.memory.leader) && !self.memory.is_out(other) {
             self.memory.leader = other;
@@ -372,6 +384,7 @@ impl Auto {
             return Err(self.judge.blame(theta));
         }
         self.memory.best = Some(loss);
+        self.memory.first.get_or_insert(loss);
         Ok(())
     }
 }
@@ -453,6 +466,16 @@ impl Optimizer for Auto {
         (self.memory, self.supply.kept) = (memory, kept);
         Ok(())
     }
+}
+
+/// What it costs to read or write a vector of P numbers once, in passes over a sample, which take 2P operations each: next to
+/// nothing in the cache, and beyond it as long as a processor calculates meanwhile (`hig bench`).
+fn traversal(parameters: usize) -> f64 {
+    /// Where memory decides, and the P at which half of that is due: 1 MiB.
+    const MOST: f64 = 12.0;
+    const HALF: f64 = 131_072.0;
+    let p = parameters as f64;
+    MOST * p / (p + HALF)
 }
 
 /// With its default settings.

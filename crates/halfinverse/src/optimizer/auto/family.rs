@@ -27,6 +27,7 @@ use faer::{Mat, Par};
 use serde::{Deserialize, Serialize};
 
 use super::supply::Supply;
+use super::traversal;
 use crate::fault::StepError;
 use crate::linear::threads::par;
 use crate::linear::vectors::{add, dot, norm};
@@ -58,6 +59,8 @@ const VARIATIONS: [Variation; 7] = [
 ];
 /// All candidates: the variations, and the last choice with half of the vectors.
 const CANDIDATES: usize = VARIATIONS.len() + 1;
+/// Combinations of the space that they are made of, the last move's part in it among them.
+const DISTINCT: f64 = 7.0;
 /// λ at the start, relative to σ_max² (Nielsen's), and its bounds: round-off, and a step along the gradient.
 const FIRST_DAMPING: f64 = 1e-3;
 const LEAST_DAMPING: f64 = 1e-16;
@@ -77,7 +80,9 @@ const FEWER_VECTORS: f64 = 0.8;
 const WORTH: f64 = 1.25;
 /// A product with J is worth so much of a pass through network and simulator (`hig bench`).
 const PRODUCT: f64 = 0.5;
-/// Passes of a step besides its space and the simulator's blocks: J's own two, and the probe's.
+/// Times that a vector over parameters is read or written for a product, and for a candidate.
+const TRAVERSALS: f64 = 3.0;
+/// Passes of a step besides its space and the simulator's blocks: J's own two.
 const OVERHEAD: f64 = 2.0;
 /// What the probe may cost, of the rest of a step with k as at the start, and the samples it has at least.
 const CHOOSING: f64 = 1.0 / 6.0;
@@ -88,11 +93,53 @@ pub(super) fn numbers(parameters: f64, rows: f64) -> f64 {
     MOST_VECTORS.min(parameters) * rows.min(parameters) + (CANDIDATES + 4) as f64 * parameters
 }
 
+/// What the cost of a step depends on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Size {
+    /// Samples of the mini-batch.
+    pub(super) samples: usize,
+    /// Rows of J for each of them.
+    pub(super) outcomes: usize,
+    /// P.
+    pub(super) parameters: usize,
+    /// Sweeps of the simulator that make the blocks.
+    pub(super) sweeps: usize,
+}
+
+impl Size {
+    /// Rows of J.
+    fn rows(self) -> usize {
+        self.samples * self.outcomes
+    }
+
+    /// What a product with J costs in passes over a sample, with what is done to its vectors.
+    fn product(self) -> f64 {
+        PRODUCT * self.samples as f64 + TRAVERSALS * traversal(self.parameters)
+    }
+
+    /// What making a candidate costs.
+    fn candidate(self) -> f64 {
+        if self.rows() < self.parameters { self.product() } else { TRAVERSALS * traversal(self.parameters) }
+    }
+
+    /// What a step costs besides its space and its probe.
+    fn overhead(self) -> f64 {
+        let Self { samples, sweeps, .. } = self;
+        samples as f64 * (OVERHEAD + sweeps as f64) + DISTINCT * self.candidate()
+    }
+
+    /// What a space of k vectors costs: its products, and to orthogonalize them.
+    fn space(self, k: f64) -> f64 {
+        let p = self.parameters as f64;
+        let short = p.min(self.rows() as f64);
+        2.0 * k * self.product() + k * k * short / p
+    }
+}
+
 /// The family with its scratch space.
 pub(super) struct Family {
-    /// Samples of the mini-batch, sweeps that make its blocks, samples of it that the probe takes.
-    samples: usize,
-    sweeps: usize,
+    size: Size,
+    /// Samples of the mini-batch that the probe takes.
     probed: usize,
     par: Par,
     space: KrylovSpace,
@@ -131,16 +178,15 @@ struct Candidate {
 }
 
 impl Family {
-    /// For mini-batches of `samples`; `sweeps` of the simulator make their blocks. All samples are probed where the
-    /// probe's cost does not matter.
+    /// Of this size. All samples are probed where the probe's cost does not matter.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of `samples`")]
-    pub(super) fn new(samples: usize, sweeps: usize, probe_all: bool, threads: usize) -> Self {
-        let rest = samples as f64 * (OVERHEAD + sweeps as f64 + space_passes(FIRST_VECTORS, samples));
-        let probed = CHOOSING * rest / (2.0 * (CANDIDATES + 1) as f64);
+    pub(super) fn new(size: Size, probe_all: bool, threads: usize) -> Self {
+        let samples = size.samples;
+        let probed =
+            CHOOSING * (size.overhead() + size.space(FIRST_VECTORS)) / (2.0 * (CANDIDATES + 1) as f64);
         let last = Candidate { kappa: 1.0, damping: FIRST_DAMPING, length: 1.0, momentum: 0.0, vectors: 0 };
         Self {
-            samples,
-            sweeps,
+            size,
             probed: if probe_all {
                 samples
             } else {
@@ -161,13 +207,12 @@ impl Family {
 
     /// What a step costs, in passes over a sample.
     pub(super) fn passes(&self) -> f64 {
-        self.samples as f64 * (self.overhead() + space_passes(self.learnt.vectors, self.samples))
+        self.besides() + self.size.space(self.learnt.vectors)
     }
 
-    /// Passes over the mini-batch that a step costs besides its space.
-    fn overhead(&self) -> f64 {
-        let choosing = 2.0 * self.probed as f64 * (CANDIDATES + 1) as f64 / self.samples as f64;
-        OVERHEAD + self.sweeps as f64 + choosing
+    /// What a step costs besides its space.
+    fn besides(&self) -> f64 {
+        self.size.overhead() + 2.0 * self.probed as f64 * (CANDIDATES + 1) as f64
     }
 
     /// Makes the best step that it finds on the mini-batch and probe of the supply.
@@ -306,8 +351,7 @@ impl Family {
     /// k after a step in which the whole space brought the probe's loss from `start` to `whole`, half of it to `half`.
     fn adapt_vectors(&mut self, k: usize, start: f64, whole: f64, half: f64) {
         let gain = |loss: f64, k: f64| {
-            (start / loss.max(f64::MIN_POSITIVE)).ln().max(0.0)
-                / (self.overhead() + space_passes(k, self.samples))
+            (start / loss.max(f64::MIN_POSITIVE)).ln().max(0.0) / (self.besides() + self.size.space(k))
         };
         let k = k as f64;
         let grows = gain(whole, k) > WORTH * gain(half, 0.5 * k);
@@ -328,11 +372,6 @@ impl Family {
         self.learnt = learnt;
         Ok(())
     }
-}
-
-/// Passes that the products with J are worth, and the orthogonalization of what they give.
-fn space_passes(k: f64, samples: usize) -> f64 {
-    2.0 * PRODUCT * k + 2.0 * k * k / samples as f64
 }
 
 /// Coefficients of a candidate's step in the Krylov basis.

@@ -17,6 +17,8 @@ pub(super) struct Memory {
     pub(super) aside: Vec<f64>,
     /// Held-out loss of θ; unknown before the first step.
     pub(super) best: Option<f64>,
+    /// The first held-out loss of all.
+    pub(super) first: Option<f64>,
     /// What all turns have cost.
     pub(super) spent: f64,
     /// Steps in a row that ended with an error.
