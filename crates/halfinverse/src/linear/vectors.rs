@@ -15,10 +15,11 @@ pub(crate) type Sum<'a> = &'a dyn Fn(&mut [f64]);
 /// For vectors that every rank has whole.
 pub(crate) fn whole(_: &mut [f64]) {}
 
+/// Squares whose sum has lost nothing to underflow.
+const SAFE: std::ops::Range<f64> = 1e-280..1e300;
+
 /// |x|, also where its square overflows or underflows.
 pub(crate) fn norm(x: &[f64]) -> f64 {
-    /// Squares whose sum has lost nothing to underflow.
-    const SAFE: std::ops::Range<f64> = 1e-280..1e300;
     let square = dot(x, x);
     if SAFE.contains(&square) {
         return square.sqrt();
@@ -75,6 +76,26 @@ pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
             lanes.iter().sum::<f64>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f64>()
         },
     )
+}
+
+/// a ← a + c·b; returns |a|.
+pub(crate) fn add_and_measure(a: &mut [f64], c: f64, b: &[f64]) -> f64 {
+    let square = vectorized(
+        #[inline(always)]
+        || {
+            let ((a, a_rest), (b, b_rest)) = (a.as_chunks_mut::<8>(), b.as_chunks::<8>());
+            let mut lanes = [0.0; 8];
+            for (a, b) in a.iter_mut().zip(b) {
+                for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
+                    *a += c * b;
+                    *lane += *a * *a;
+                }
+            }
+            add(a_rest, c, b_rest);
+            lanes.iter().sum::<f64>() + a_rest.iter().map(|a| a * a).sum::<f64>()
+        },
+    );
+    if SAFE.contains(&square) { square.sqrt() } else { norm(a) }
 }
 
 /// a ← a + c·b.
@@ -143,8 +164,14 @@ pub(crate) fn extend(
 }
 
 /// Scales a vector to length 1 (0 stays 0); returns what its length was.
-pub(crate) fn normalize(mut vector: MatMut<'_, f64>, sum: Sum<'_>) -> f64 {
+pub(crate) fn normalize(vector: MatMut<'_, f64>, sum: Sum<'_>) -> f64 {
     let length = total(vector.norm_l2(), sum);
+    divide(vector, length);
+    length
+}
+
+/// Divides a vector by its length (0 stays 0).
+pub(crate) fn divide(mut vector: MatMut<'_, f64>, length: f64) {
     if length > 0.0 {
         // In two steps where the reciprocal of a tiny length would overflow.
         let scale = if (1.0 / length).is_finite() { 1.0 } else { power_of_two_below(length) };
@@ -153,12 +180,24 @@ pub(crate) fn normalize(mut vector: MatMut<'_, f64>, sum: Sum<'_>) -> f64 {
         }
         vector *= faer::Scale(scale / length);
     }
-    length
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_added_is_measured_at_every_size() {
+        for size in [1.0, 1e-200, 1e200] {
+            let b: Vec<f64> = (0..19).map(|i| size * f64::from(i)).collect();
+            let mut a: Vec<f64> = (0..19).map(|i| size * f64::from(i * i)).collect();
+            let mut expected = a.clone();
+            add(&mut expected, -2.0, &b);
+            let length = add_and_measure(&mut a, -2.0, &b);
+            assert_eq!(a, expected);
+            assert!((length / norm(&expected) - 1.0).abs() < 1e-15, "{size:e}: {length:e}");
+        }
+    }
 
     #[test]
     fn lengths_add_up_over_ranks_and_one_rank_keeps_its_own() {

@@ -242,9 +242,13 @@ impl HalfInverse {
     fn propose(&mut self, at: &mut At<'_>, weight: f64) -> Result<StepReport, StepError> {
         let jacobian = &mut *at.jacobian;
         let report = self.spectral.update(jacobian, at.gradient, &self.filter, &mut self.delta)?;
-        jacobian.apply_transpose(at.gradient, &mut self.gradient)?;
-        jacobian.sum(&mut self.gradient);
-        let gradient = norm(&self.gradient);
+        let gradient = if let Some(length) = self.spectral.gradient_norm() {
+            length
+        } else {
+            jacobian.apply_transpose(at.gradient, &mut self.gradient)?;
+            jacobian.sum(&mut self.gradient);
+            norm(&self.gradient)
+        };
         let sum = |partial: &mut [f64]| jacobian.sum(partial);
         let lengths = (gradient, norm_over(at.gradient, &sum));
         let vanishes = vanishes(&report, jacobian.shape(), lengths, 2.0 * at.curvature * at.loss);

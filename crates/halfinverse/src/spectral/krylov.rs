@@ -30,7 +30,9 @@ use super::decompose::{ThinSvd, thin_svd};
 use super::{Filter, Report, Solver, SpectralError};
 use crate::linear::Jacobian;
 use crate::linear::threads::worth_threads;
-use crate::linear::vectors::{add, combine, extend, norm, norm_over, normalize, whole};
+use crate::linear::vectors::{
+    add, add_and_measure, combine, divide, extend, norm, norm_over, normalize, whole,
+};
 
 /// A Krylov space of the singular vectors of J that the gradient reaches; its memory is kept from one
 /// [`KrylovSpace::build`] to the next.
@@ -151,8 +153,8 @@ impl KrylovSpace {
             show(v);
             diagonal.push(alpha);
             pull(jacobian, left.col_as_slice(k), next)?;
-            add(next, -alpha, v);
-            beta = normalize(column(next), &whole);
+            beta = add_and_measure(next, -alpha, v);
+            divide(column(next), beta);
             finite("J^T u", beta, next)?;
             std::mem::swap(v, next);
             largest = f64::max(largest, beta);

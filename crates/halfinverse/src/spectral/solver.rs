@@ -205,6 +205,7 @@ pub struct Spectral {
     options: Options,
     space: KrylovSpace,
     eigen: SymmetricEigen,
+    gradient_norm: Option<f64>,
 }
 
 impl Spectral {
@@ -243,16 +244,23 @@ impl Spectral {
         SpectralError::check_finite("g", g)?;
         // The update is linear in g, so that g of any size can be brought to one whose products with J are in range.
         let scale = power_of_two(g);
+        self.gradient_norm = None;
         if COMFORTABLE.contains(&scale) {
             return self.evaluate(jacobian, g, filter, out);
         }
         let scaled: Vec<f64> = g.iter().map(|g| g / scale).collect();
         let report = self.evaluate(jacobian, &scaled, filter, out)?;
+        self.gradient_norm = self.gradient_norm.map(|norm| norm * scale);
         for out in &mut *out {
             *out *= scale;
         }
         SpectralError::check_finite("the update", &*out)?;
         Ok(report)
+    }
+
+    /// |Jᵀg| of the last update, where its evaluation knows it.
+    pub(crate) fn gradient_norm(&self) -> Option<f64> {
+        self.gradient_norm
     }
 
     /// The update by the first evaluation that can do it.
@@ -278,7 +286,10 @@ impl Spectral {
                     self.space.build(jacobian, g, vectors, self.options.par)?;
                     match self.space.update(jacobian, filter, out) {
                         Err(SpectralError::NoConvergence { .. }) => Err(Fallback::NoConvergence { solver }),
-                        report => Ok(report?),
+                        report => {
+                            self.gradient_norm = Some(self.space.gradient_norm());
+                            Ok(report?)
+                        }
                     }
                 }
                 Solver::Auto => unreachable!("resolved above"),
