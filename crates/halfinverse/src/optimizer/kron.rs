@@ -132,6 +132,8 @@ pub struct Kron {
     memory: Memory,
     /// The factors' blocks are no wider.
     width: usize,
+    /// What is taken of η.
+    part: f64,
     work: Work,
     /// Vectors and matrices that a step works in.
     trial: Vec<f64>,
@@ -190,6 +192,7 @@ impl Kron {
             settings,
             par: Par::Seq,
             width: WIDTH,
+            part: 1.0,
             work: Work::default(),
             trial: Vec::new(),
             signs: Mat::new(),
@@ -201,6 +204,11 @@ impl Kron {
     #[must_use]
     pub fn on_threads(self, threads: usize) -> Self {
         Self { par: par(threads), ..self }
+    }
+
+    /// Steps with this part of its learning rate from now on.
+    pub(super) fn slow_down(&mut self, part: f64) {
+        self.part = part;
     }
 
     /// Forgets all that it has learnt.
@@ -297,7 +305,7 @@ impl Kron {
             }
         }
         let curvature = curvature.value();
-        Ok(if curvature > 0.0 { *caution * self.settings.learning_rate / curvature } else { 0.0 })
+        Ok(if curvature > 0.0 { *caution * self.part * self.settings.learning_rate / curvature } else { 0.0 })
     }
 
     /// Compares what αd does to its own mini-batch's loss with what was foretold, and damps accordingly.
@@ -410,7 +418,7 @@ impl Optimizer for Kron {
             gradient_norm: Some(gradient_norm),
             notice: stationary.or(damped_out),
             update_norm,
-            learning_rate: Some(self.memory.caution * self.settings.learning_rate),
+            learning_rate: Some(self.memory.caution * self.part * self.settings.learning_rate),
             step_length: Some(nu),
             kappa: Some(self.settings.kappa),
             lambda: Some(self.memory.lambda),

@@ -79,7 +79,9 @@ const FEWER_VECTORS: f64 = 0.8;
 /// How much more the whole space must gain per pass than its half for k to grow: a larger one would gain less still.
 const WORTH: f64 = 1.25;
 /// A product with J is worth so much of a pass through network and simulator (`hig bench`).
-const PRODUCT: f64 = 0.5;
+const PRODUCT: f64 = 0.75;
+/// Operations of the space's two small SVDs in units of k³, in those of a large product.
+const SMALL_SVDS: f64 = 220.0;
 /// Times that a vector over parameters is read or written for a product, and for a candidate.
 const TRAVERSALS: f64 = 3.0;
 /// Passes of a step besides its space and the simulator's blocks: J's own two.
@@ -128,11 +130,11 @@ impl Size {
         samples as f64 * (OVERHEAD + sweeps as f64) + DISTINCT * self.candidate()
     }
 
-    /// What a space of k vectors costs: its products, and to orthogonalize them.
+    /// What a space of k vectors costs: its products, to orthogonalize them, and its singular values.
     fn space(self, k: f64) -> f64 {
         let p = self.parameters as f64;
         let short = p.min(self.rows() as f64);
-        2.0 * k * self.product() + k * k * short / p
+        2.0 * k * self.product() + (k * k * short + 0.5 * SMALL_SVDS * k.powi(3)) / p
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) struct Memory {
     pub(super) best: Option<f64>,
     /// The first held-out loss of all.
     pub(super) first: Option<f64>,
+    /// Factor of Kron's learning rate.
+    pub(super) rate: f64,
     /// What all turns have cost.
     pub(super) spent: f64,
     /// Steps in a row that ended with an error.
