@@ -12,16 +12,15 @@
 //! more than a third of that, or no more than that where the held-out loss has not come down by half yet.
 //!
 //! **Cost** is in passes over a sample, each product with J, simulation, sweep back, factor and vector over parameters
-//! counted; or in steps where a run
-//! ends after so many of them ([`Context::counted`]). The clock decides nothing.
+//! counted; or in steps where a run ends after so many of them ([`Context::counted`]). The clock decides nothing.
 //!
 //! **Held-out samples** come from the training data and are not trained on. θ is where their loss was lowest at the end
 //! of a turn. A turn that ends far above that, or with an error, or as the third of the leader's in a row that ends a
 //! tenth above it, is taken back, and the leader starts again from θ. θ is judged within long turns too. Where the caller
 //! gives another θ than the last step left, all starts from that.
 //!
-//! **Rate.** hig-kron's η is lowered by 30 % after each turn of the leader's that finds no lower held-out loss, and raised by 5 %
-//! after one that does, up to its default: with fresh data or few samples its momentum can circle around what it looks for.
+//! **Rate.** hig-kron's η is lowered by 30 % after each turn of its own that does not end at the lowest held-out loss so far, and
+//! raised by 5 % after one that does, up to its default: with fresh data or few samples its momentum can circle around what it looks for.
 //!
 //! **A way that fails** three times in a row is out of use: the other one leads, and the step's notice says why.
 //!
@@ -136,8 +135,8 @@ const WORSE: f64 = 4.0;
 /// So are this many of the leader's turns in a row that end this many times above it.
 const CREPT_TURNS: u32 = 3;
 const CREPT: f64 = 1.1;
-/// What the rate of [`Kron`] is multiplied by after a turn of its own that found a lower held-out loss, and one that did not;
-/// and the least that becomes of it.
+/// What the rate of [`Kron`] is multiplied by after a turn of its own that ended at the lowest held-out loss so far, and one
+/// that did not; and the least that becomes of it.
 const FASTER: f64 = 1.05;
 const SLOWER: f64 = 0.7;
 const SLOWEST: f64 = 0.1;

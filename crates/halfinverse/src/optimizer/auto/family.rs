@@ -82,6 +82,8 @@ const WORTH: f64 = 1.25;
 const PRODUCT: f64 = 0.75;
 /// Operations of the space's two small SVDs in units of k³, in those of a large product.
 const SMALL_SVDS: f64 = 220.0;
+/// A pass over a sample takes no less time than with so many parameters.
+const LEAST_PASS: f64 = 1024.0;
 /// Times that a vector over parameters is read or written for a product, and for a candidate.
 const TRAVERSALS: f64 = 3.0;
 /// Passes of a step besides its space and the simulator's blocks: J's own two.
@@ -134,7 +136,7 @@ impl Size {
     fn space(self, k: f64) -> f64 {
         let p = self.parameters as f64;
         let short = p.min(self.rows() as f64);
-        2.0 * k * self.product() + (k * k * short + 0.5 * SMALL_SVDS * k.powi(3)) / p
+        2.0 * k * self.product() + (k * k * short + 0.5 * SMALL_SVDS * k.powi(3)) / p.max(LEAST_PASS)
     }
 }
 
