@@ -212,12 +212,17 @@ impl Auto {
         if self.kron.is_some() { vec![Way::Krylov, Way::Kron] } else { vec![Way::Krylov] }
     }
 
+    /// What a step of [`Kron`] on so many samples costs.
+    fn kron_passes(&self, samples: usize) -> f64 {
+        kron::PASSES * samples as f64 + self.kron_overhead
+    }
+
     /// A step of whose turn it is.
     fn advance(&mut self, problem: &mut dyn Problem) -> Result<StepReport, StepError> {
         let way = self.memory.turn.way;
         let given = problem.samples().map_or(self.batch, Samples::len);
         let passes = match way {
-            Way::Kron => kron::PASSES * given as f64 + self.kron_overhead,
+            Way::Kron => self.kron_passes(given),
             Way::Krylov => self.family.passes(),
         };
         self.memory.turn.spent += if self.counted { 1.0 } else { passes };
@@ -336,9 +341,7 @@ impl Auto {
     /// What a challenge costs at least: as long as nothing much was spent, only [`Kron`]'s can be dear.
     fn least_cost_of_challenge(&self) -> f64 {
         match (self.memory.leader, self.counted) {
-            (Way::Krylov, false) => {
-                f64::from(KRON_STEPS) * (kron::PASSES * self.batch as f64 + self.kron_overhead)
-            }
+            (Way::Krylov, false) => f64::from(KRON_STEPS) * self.kron_passes(self.batch),
             (Way::Krylov, true) => f64::from(KRON_STEPS),
             (Way::Kron, _) => 0.0,
         }

@@ -84,6 +84,19 @@ pub(crate) fn symmetric_eigen(a: MatRef<'_, f64>, par: Par) -> Result<(Vec<f64>,
     Ok((s.iter().copied().collect(), q))
 }
 
+/// The eigenvalues alone, ascending.
+pub(crate) fn symmetric_eigenvalues(a: MatRef<'_, f64>, par: Par) -> Result<Vec<f64>, NoConvergence> {
+    let size = a.nrows();
+    let mut s = Col::<f64>::zeros(size);
+    let vectors = evd::ComputeEigenvectors::No;
+    let scratch = evd::self_adjoint_evd_scratch::<f64>(size, vectors, par, Spec::default());
+    let mut memory = MemBuffer::new(scratch);
+    let stack = MemStack::new(&mut memory);
+    evd::self_adjoint_evd(a, s.as_diagonal_mut(), None, par, stack, Spec::default())
+        .map_err(|_| NoConvergence)?;
+    Ok(s.iter().copied().collect())
+}
+
 /// K = Q Z diag(s) Zᵀ Qᵀ for symmetric K, with Q left as Householder reflectors and Z the eigenvectors of the
 /// tridiagonal matrix Qᵀ K Q.
 ///

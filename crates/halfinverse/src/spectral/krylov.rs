@@ -49,14 +49,52 @@ pub struct KrylovSpace {
     next: Vec<f64>,
     /// g.
     outcome_gradient: Vec<f64>,
-    /// α₁..α_k.
-    diagonal: Vec<f64>,
-    /// β₂..β_{k+1}.
-    beside: Vec<f64>,
+    entries: Entries,
     /// β₁ = |Jᵀg|.
     gradient_norm: f64,
     /// |g|.
     outcome_gradient_norm: f64,
+}
+
+/// The entries of \[B_k, β_{k+1}e_k\].
+#[derive(Debug, Clone, Default)]
+struct Entries {
+    /// α₁..α_k.
+    diagonal: Vec<f64>,
+    /// β₂..β_{k+1}.
+    beside: Vec<f64>,
+    /// The largest of all.
+    largest: f64,
+}
+
+impl Entries {
+    fn clear(&mut self) {
+        self.diagonal.clear();
+        self.beside.clear();
+        self.largest = 0.0;
+    }
+
+    /// Whether an entry is more than what round-off leaves.
+    fn counts(&mut self, entry: f64) -> bool {
+        self.largest = f64::max(self.largest, entry);
+        entry > BREAKDOWN * self.largest
+    }
+
+    /// Takes α in; false where it is nothing, and the space ends before it.
+    fn take_alpha(&mut self, alpha: f64) -> bool {
+        let counts = self.counts(alpha);
+        if counts {
+            self.diagonal.push(alpha);
+        }
+        counts
+    }
+
+    /// Takes β in; false where it is nothing, and the space ends with it.
+    fn take_beta(&mut self, beta: f64) -> bool {
+        let counts = self.counts(beta);
+        self.beside.push(if counts { beta } else { 0.0 });
+        counts
+    }
 }
 
 impl Default for KrylovSpace {
@@ -68,8 +106,7 @@ impl Default for KrylovSpace {
             last: Vec::new(),
             next: Vec::new(),
             outcome_gradient: Vec::new(),
-            diagonal: Vec::new(),
-            beside: Vec::new(),
+            entries: Entries::default(),
             gradient_norm: 0.0,
             outcome_gradient_norm: 0.0,
         }
@@ -116,8 +153,7 @@ impl KrylovSpace {
                 long.resize(n.max(p), 0.0);
             }
         }
-        self.diagonal.clear();
-        self.beside.clear();
+        self.entries.clear();
         self.outcome_gradient.clear();
         self.outcome_gradient.extend_from_slice(g);
         self.outcome_gradient_norm = norm_over(g, &|partial| jacobian.sum(partial));
@@ -136,33 +172,28 @@ impl KrylovSpace {
         par: Par,
         show: &mut dyn FnMut(&[f64]),
     ) -> Result<(), SpectralError> {
-        let Self { basis: left, last: v, next, overlaps, diagonal, beside, .. } = self;
+        let Self { basis: left, last: v, next, overlaps, entries, .. } = self;
         pull(jacobian, &self.outcome_gradient, v)?;
         self.gradient_norm = normalize(column(v), &whole);
         finite("J^T g", self.gradient_norm, v)?;
-        let (mut beta, mut largest) = (0.0, 0.0);
-        while self.gradient_norm > 0.0 && diagonal.len() < vectors {
-            let k = diagonal.len();
+        let mut beta = 0.0;
+        while self.gradient_norm > 0.0 && entries.diagonal.len() < vectors {
+            let k = entries.diagonal.len();
             jacobian.apply(v, left.col_as_slice_mut(k))?;
             let alpha = extend(left, k, beta, overlaps, &|partial| jacobian.sum(partial), par);
             finite("J v", alpha, left.col_as_slice(k))?;
-            largest = f64::max(largest, alpha);
-            if alpha <= BREAKDOWN * largest {
+            if !entries.take_alpha(alpha) {
                 break;
             }
             show(v);
-            diagonal.push(alpha);
             pull(jacobian, left.col_as_slice(k), next)?;
             beta = add_and_measure(next, -alpha, v);
             divide(column(next), beta);
             finite("J^T u", beta, next)?;
             std::mem::swap(v, next);
-            largest = f64::max(largest, beta);
-            if beta <= BREAKDOWN * largest {
-                beside.push(0.0);
+            if !entries.take_beta(beta) {
                 break;
             }
-            beside.push(beta);
         }
         Ok(())
     }
@@ -175,13 +206,13 @@ impl KrylovSpace {
         par: Par,
         show: &mut dyn FnMut(&[f64]),
     ) -> Result<(), SpectralError> {
-        let Self { basis: right, last: u, next, overlaps, diagonal, beside, .. } = self;
+        let Self { basis: right, last: u, next, overlaps, entries, .. } = self;
         pull(jacobian, &self.outcome_gradient, right.col_as_slice_mut(0))?;
         self.gradient_norm = normalize(right.as_mut().subcols_mut(0, 1), &whole);
         finite("J^T g", self.gradient_norm, right.col_as_slice(0))?;
-        let (mut beta, mut largest) = (0.0, 0.0);
-        while self.gradient_norm > 0.0 && diagonal.len() < vectors {
-            let k = diagonal.len();
+        let mut beta = 0.0;
+        while self.gradient_norm > 0.0 && entries.diagonal.len() < vectors {
+            let k = entries.diagonal.len();
             jacobian.apply(right.col_as_slice(k), next)?;
             if k > 0 {
                 add(next, -beta, u);
@@ -189,21 +220,16 @@ impl KrylovSpace {
             let alpha = normalize(column(next), &|partial| jacobian.sum(partial));
             finite("J v", alpha, next)?;
             std::mem::swap(u, next);
-            largest = f64::max(largest, alpha);
-            if alpha <= BREAKDOWN * largest {
+            if !entries.take_alpha(alpha) {
                 break;
             }
             show(right.col_as_slice(k));
-            diagonal.push(alpha);
             pull(jacobian, u, right.col_as_slice_mut(k + 1))?;
             beta = extend(right, k + 1, alpha, overlaps, &whole, par);
             finite("J^T u", beta, right.col_as_slice(k + 1))?;
-            largest = f64::max(largest, beta);
-            if beta <= BREAKDOWN * largest {
-                beside.push(0.0);
+            if !entries.take_beta(beta) {
                 break;
             }
-            beside.push(beta);
         }
         Ok(())
     }
@@ -217,7 +243,7 @@ impl KrylovSpace {
     /// k, the dimension reached.
     #[must_use]
     pub fn dimension(&self) -> usize {
-        self.diagonal.len()
+        self.entries.diagonal.len()
     }
 
     /// Writes the update for one filter; J is the one of [`KrylovSpace::build`].
@@ -290,8 +316,8 @@ impl KrylovSpace {
         let mut left = coefficients.to_vec();
         let mut w = vec![0.0; k];
         for i in (1..k).rev() {
-            w[i - 1] = left[i] / self.beside[i - 1];
-            left[i - 1] -= self.diagonal[i - 1] * w[i - 1];
+            w[i - 1] = left[i] / self.entries.beside[i - 1];
+            left[i - 1] -= self.entries.diagonal[i - 1] * w[i - 1];
         }
         let scale = left[0] / self.gradient_norm;
         let mut outcomes: Vec<f64> = self.outcome_gradient.iter().map(|g| scale * g).collect();
@@ -326,8 +352,8 @@ impl KrylovSpace {
     /// B_k, or \[B_k, β_{k+1}e_k\] for `columns` = k + 1.
     fn bidiagonal(&self, columns: usize) -> Mat<f64> {
         Mat::from_fn(self.dimension(), columns, |i, j| match j.wrapping_sub(i) {
-            0 => self.diagonal[i],
-            1 => self.beside[i],
+            0 => self.entries.diagonal[i],
+            1 => self.entries.beside[i],
             _ => 0.0,
         })
     }

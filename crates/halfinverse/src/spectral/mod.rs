@@ -13,7 +13,9 @@ mod report;
 mod solver;
 pub mod svd;
 
-pub(crate) use decompose::{singular_values as singular_values_of, symmetric_eigen, thin_svd};
+pub(crate) use decompose::{
+    singular_values as singular_values_of, symmetric_eigen, symmetric_eigenvalues, thin_svd,
+};
 pub use filter::{Filter, Shape};
 pub use krylov::{KrylovSpace, Ritz, RitzStep};
 pub use report::{Fallback, Report};

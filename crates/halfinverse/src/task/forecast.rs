@@ -102,7 +102,7 @@ impl Forecast {
         };
         let spectrum = SpectrumPlan::new(&named.model, &run);
         let beyond =
-            spectrum.as_ref().map_or(0.0, |plan| (plan.needs(&named.model) / 8.0 - most.working).max(0.0));
+            spectrum.as_ref().map_or(0.0, |plan| (plan.bytes(&named.model) / 8.0 - most.working).max(0.0));
         let numbers = [
             (Part::Data, data),
             (Part::MiniBatch, most.stored),

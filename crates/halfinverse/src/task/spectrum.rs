@@ -18,9 +18,7 @@
 //! error ε√n/2·(σ_max/σ)²: 1e-9 at 1e-3·σ_max, 1e-3 at 1e-6. What is below 2√(ε√n)·σ_max, 1.4e-7 of it for n = 512, is
 //! noise and left out.
 
-use faer::dyn_stack::{MemBuffer, MemStack};
-use faer::linalg::evd;
-use faer::{Col, Mat, Par, Spec};
+use faer::{Mat, Par};
 
 use super::Task;
 use super::forecast::batch_numbers;
@@ -29,7 +27,7 @@ use crate::linear::{Jacobian, LayeredJacobian};
 use crate::network::Network;
 use crate::optimizer::Stores;
 use crate::problem::{Model, NetworkProblem};
-use crate::spectral::{Solver, SpectralError, singular_values};
+use crate::spectral::{Solver, SpectralError, singular_values, symmetric_eigenvalues};
 
 /// Rows of J, at most, where a sample has no more than that.
 pub(super) const ROWS: usize = 512;
@@ -131,7 +129,7 @@ impl SpectrumPlan {
     }
 
     /// Bytes.
-    fn bytes(&self, model: &Model) -> f64 {
+    pub(super) fn bytes(&self, model: &Model) -> f64 {
         let (network, simulator) = (model.network(), model.simulator());
         let sample = (network.inputs() + simulator.initials() + simulator.outcomes()) as f64;
         let n = (self.samples * simulator.outcomes()) as f64;
@@ -144,11 +142,6 @@ impl SpectrumPlan {
             SpectrumBy::Gram => 3.0 * n * n,
         };
         8.0 * (problem + 2.0 * n * widest + own)
-    }
-
-    /// What the forecast has to count.
-    pub(super) fn needs(&self, model: &Model) -> f64 {
-        self.bytes(model)
     }
 
     /// The singular values of J at θ, descending; those that K does not resolve are left out.
@@ -181,25 +174,11 @@ fn by_gram(jacobian: &mut LayeredJacobian<'_>) -> Result<Vec<f64>, SpectralError
     jacobian.row_gram(&mut gram, Par::Seq)?;
     let n = gram.nrows();
     SpectralError::check_finite("J J^T", (0..n).flat_map(|i| gram.col_as_slice(i)))?;
-    let mut eigenvalues = Col::<f64>::zeros(n);
-    let vectors = evd::ComputeEigenvectors::No;
-    let scratch = evd::self_adjoint_evd_scratch::<f64>(n, vectors, Par::Seq, Spec::default());
-    let mut memory = MemBuffer::new(scratch);
-    let stack = MemStack::new(&mut memory);
-    evd::self_adjoint_evd(
-        gram.as_ref(),
-        eigenvalues.as_diagonal_mut(),
-        None,
-        Par::Seq,
-        stack,
-        Spec::default(),
-    )
-    .map_err(|_| SpectralError::NoConvergence { tried: vec![Solver::Gram] })?;
+    let eigenvalues = symmetric_eigenvalues(gram.as_ref(), Par::Seq)
+        .map_err(|_| SpectralError::NoConvergence { tried: vec![Solver::Gram] })?;
     let largest = eigenvalues.iter().copied().fold(0.0, f64::max);
     let noise = 4.0 * f64::EPSILON * (n as f64).sqrt() * largest;
-    let mut sigmas: Vec<f64> = eigenvalues.iter().filter(|&&s| s > noise).map(|s| s.sqrt()).collect();
-    sigmas.sort_unstable_by(|a, b| b.total_cmp(a));
-    Ok(sigmas)
+    Ok(eigenvalues.iter().rev().filter(|&&s| s > noise).map(|s| s.sqrt()).collect())
 }
 
 #[cfg(test)]
