@@ -7,8 +7,8 @@
 //!
 //! **Turns.** The leader takes turn after turn. Every few of them the other one has a turn as long, from the best θ so
 //! far; it leads from then on if, in the second half of its turn, the log of the held-out loss fell faster per cost
-//! than lately in the leader's turns. A challenge that fails costs its turn, nothing else, and the next one comes
-//! later. A turn is a twentieth of what was spent so far, and a few steps at least; a challenge waits until it costs no
+//! than lately in the leader's turns. What it only wins back of a loss that rose in the first half does not count. A challenge
+//! that fails costs its turn, nothing else, and the next one comes later. A turn is a twentieth of what was spent so far, and a few steps at least; a challenge waits until it costs no
 //! more than a third of that, or no more than that where the held-out loss has not come down by half yet.
 //!
 //! **Cost** is in passes over a sample, each product with J, simulation, sweep back, factor and vector over parameters
@@ -41,7 +41,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-use self::family::{Family, Size};
+use self::family::{Family, Size, traversal};
 use self::judge::Judge;
 use self::memory::{Memory, Middle, Record, Turn};
 use self::supply::{Kept, Supply};
@@ -113,6 +113,8 @@ const ROWS: usize = 512;
 /// Mini-batches that the family's holds at most; twice as many are given in the leader's turns before its first
 /// challenge.
 const BATCHES: usize = 8;
+/// With fewer samples than this in the family's mini-batch, which then says little about others, [`Kron`] leads first.
+const FEW: usize = 5;
 /// Steps of a turn at least, and of a challenge by [`Kron`].
 const STEPS: u32 = 4;
 const KRON_STEPS: u32 = 32;
@@ -167,7 +169,7 @@ impl Auto {
         let size = Size { samples: wanted, outcomes, parameters, sweeps };
         let family = Family::new(size, gathers || *counted, *threads);
         let kron = source.factored().is_some().then(|| fresh_kron(*threads));
-        let leader = if gathers && kron.is_some() { Way::Kron } else { Way::Krylov };
+        let leader = if (gathers || wanted < FEW) && kron.is_some() { Way::Kron } else { Way::Krylov };
         let probed = family.probed();
         Ok(Self {
             supply: Supply::new(&**source, judges, (wanted, probed), *threads)?,
@@ -299,7 +301,7 @@ impl Auto {
         let Record { cost, fall: led, .. } = std::mem::take(record);
         // What a challenger needs to get going is not held against it.
         let middle = turn.middle.unwrap_or(Middle { loss: turn.start, spent: 0.0 });
-        let rate = (middle.loss / end).ln() / (turn.spent - middle.spent);
+        let rate = (middle.loss.min(turn.start) / end).ln() / (turn.spent - middle.spent);
         if end < f64::INFINITY && fall > 0.0 && rate * cost > led {
             *leader = turn.way;
             *patience = LEAST_PATIENCE;
@@ -338,13 +340,13 @@ impl Auto {
         *best
     }
 
-    /// What a challenge costs at least: as long as nothing much was spent, only [`Kron`]'s can be dear.
+    /// What a challenge costs at least.
     fn least_cost_of_challenge(&self) -> f64 {
-        match (self.memory.leader, self.counted) {
-            (Way::Krylov, false) => f64::from(KRON_STEPS) * self.kron_passes(self.batch),
-            (Way::Krylov, true) => f64::from(KRON_STEPS),
-            (Way::Kron, _) => 0.0,
-        }
+        let (steps, passes) = match self.memory.leader {
+            Way::Krylov => (KRON_STEPS, self.kron_passes(self.batch)),
+            Way::Kron => (STEPS, self.family.passes()),
+        };
+        f64::from(steps) * if self.counted { 1.0 } else { passes }
     }
 
     /// From `turn.at`, with its held-out loss where that is known.
@@ -487,16 +489,6 @@ impl Optimizer for Auto {
         (self.memory, self.supply.kept) = (memory, kept);
         Ok(())
     }
-}
-
-/// What it costs to read or write a vector of P numbers once, in passes over a sample, which take 2P operations each: next to
-/// nothing in the cache, and beyond it as long as a processor calculates meanwhile (`hig bench`).
-fn traversal(parameters: usize) -> f64 {
-    /// Where memory decides, and the P at which half of that is due: 1 MiB.
-    const MOST: f64 = 12.0;
-    const HALF: f64 = 131_072.0;
-    let p = parameters as f64;
-    MOST * p / (p + HALF)
 }
 
 /// With its default settings.

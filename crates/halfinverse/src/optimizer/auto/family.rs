@@ -27,7 +27,6 @@ use faer::{Mat, Par};
 use serde::{Deserialize, Serialize};
 
 use super::supply::Supply;
-use super::traversal;
 use crate::fault::StepError;
 use crate::linear::threads::par;
 use crate::linear::vectors::{add, dot, norm};
@@ -376,6 +375,16 @@ impl Family {
         self.learnt = learnt;
         Ok(())
     }
+}
+
+/// What it costs to read or write a vector of P numbers once, in passes over a sample, which take 2P operations each: next to
+/// nothing in the cache, and beyond it as long as a processor calculates meanwhile (`hig bench`).
+pub(super) fn traversal(parameters: usize) -> f64 {
+    /// Where memory decides, and the P at which half of that is due: 1 MiB.
+    const MOST: f64 = 12.0;
+    const HALF: f64 = 131_072.0;
+    let p = parameters as f64;
+    MOST * p / (p + HALF)
 }
 
 /// Coefficients of a candidate's step in the Krylov basis.
