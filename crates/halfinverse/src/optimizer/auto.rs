@@ -7,9 +7,10 @@
 //!
 //! **Turns.** The leader takes turn after turn. Every few of them the other one has a turn as long, from the best θ so
 //! far; it leads from then on if, in the second half of its turn, the log of the held-out loss fell faster per cost
-//! than lately in the leader's turns. What it only wins back of a loss that rose in the first half does not count. A challenge
-//! that fails costs its turn, nothing else, and the next one comes later. A turn is a twentieth of what was spent so far, and a few steps at least; a challenge waits until it costs no
-//! more than a third of that, or no more than that where the held-out loss has not come down by half yet.
+//! than lately in the leader's turns. What it only wins back of a loss that rose in the first half does not count. A
+//! challenge that fails costs its turn, nothing else, and the next one comes later. A turn is a twentieth of what was
+//! spent so far, and a few steps at least, which simulate no fewer samples than judging it does; a challenge waits until
+//! it costs no more than a third of that, or no more than that where the held-out loss has not come down by half yet.
 //!
 //! **Cost** is in passes over a sample, each product with J, simulation, sweep back, factor and vector over parameters
 //! counted; or in steps where a run ends after so many of them ([`Context::counted`]). The clock decides nothing.
@@ -43,7 +44,7 @@ use serde::{Deserialize, Serialize};
 
 use self::family::{Family, Size, traversal};
 use self::judge::Judge;
-use self::memory::{Memory, Middle, Record, Turn};
+use self::memory::{Memory, Middle, Record};
 use self::supply::{Kept, Supply};
 use super::{
     Context, Kron, KronSettings, Notice, Numbers, Optimizer, Setup, Sizes, State, StateError, StepReport,
@@ -181,30 +182,7 @@ impl Auto {
             kron,
             batch: *batch,
             counted: *counted,
-            memory: Memory {
-                leader,
-                turn: Turn {
-                    way: leader,
-                    at: Vec::new(),
-                    start: 0.0,
-                    middle: None,
-                    steps: 0,
-                    spent: 0.0,
-                    length: 0.0,
-                },
-                record: Record::default(),
-                patience: LEAST_PATIENCE,
-                aside: Vec::new(),
-                best: None,
-                first: None,
-                rate: 1.0,
-                spent: 0.0,
-                failures: 0,
-                crept: 0,
-                failed: [0; 2],
-                reason: String::new(),
-                unjudged: 0.0,
-            },
+            memory: Memory::new(leader),
         })
     }
 
@@ -349,6 +327,16 @@ impl Auto {
         f64::from(steps) * if self.counted { 1.0 } else { passes }
     }
 
+    /// Steps that simulate as many samples as judging a turn does: where simulations are dear, more frequent judging would
+    /// cost more than the steps. None where steps count and not what they cost.
+    fn judged_steps(&self, way: Way) -> f64 {
+        let simulations = match way {
+            Way::Kron => self.batch,
+            Way::Krylov => self.family.simulations(),
+        };
+        if self.counted { 0.0 } else { self.judge.samples.len() as f64 / simulations as f64 }
+    }
+
     /// From `turn.at`, with its held-out loss where that is known.
     fn begin_turn(&mut self, loss: Option<f64>) {
         let Memory { turn, leader, spent, .. } = &mut self.memory;
@@ -367,8 +355,8 @@ impl Auto {
         let challenge = turn.way != *leader;
         // Momentum needs its time before it can be judged.
         let least = if turn.way == Way::Kron && challenge { KRON_STEPS } else { STEPS };
-        let done =
-            |part: f64| f64::from(turn.steps) >= part * f64::from(least) && turn.spent >= part * turn.length;
+        let least = f64::from(least).max(self.judged_steps(turn.way));
+        let done = |part: f64| f64::from(turn.steps) >= part * least && turn.spent >= part * turn.length;
         if failed || done(1.0) {
             return self.end_turn(theta, failed);
         }

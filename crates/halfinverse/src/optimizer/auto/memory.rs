@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::OUT;
+use super::{LEAST_PATIENCE, OUT};
 use crate::optimizer::Way;
 
 /// What the next step depends on, the two ways and the samples left out.
@@ -35,6 +35,28 @@ pub(super) struct Memory {
 }
 
 impl Memory {
+    /// Before the first step.
+    pub(super) fn new(leader: Way) -> Self {
+        let turn =
+            Turn { way: leader, at: Vec::new(), start: 0.0, middle: None, steps: 0, spent: 0.0, length: 0.0 };
+        Self {
+            leader,
+            turn,
+            record: Record::default(),
+            patience: LEAST_PATIENCE,
+            aside: Vec::new(),
+            best: None,
+            first: None,
+            rate: 1.0,
+            spent: 0.0,
+            failures: 0,
+            crept: 0,
+            failed: [0; 2],
+            reason: String::new(),
+            unjudged: 0.0,
+        }
+    }
+
     /// Whether a way failed each time that it was tried lately.
     pub(super) fn is_out(&self, way: Way) -> bool {
         self.failed[way as usize] >= OUT
