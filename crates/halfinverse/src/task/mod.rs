@@ -65,7 +65,7 @@ impl Named {
         settings.check(|name| Ok(registry.entry(name)?.scales))?;
         let Settings { simulator: chosen, objective, data, .. } = settings;
         let simulator = registry.build_simulator(&chosen.kind, &chosen.settings)?;
-        let context = data::Context { simulator: &*simulator, settings: chosen };
+        let context = data::Context { simulator: &simulator, settings: chosen };
         let generator = registry.build_data(&data.kind, &data.settings, context)?;
         let network = registry.build_network(&settings.network, generator.inputs(), simulator.controls())?;
         if network.parameters() > MOST_PARAMETERS {

@@ -86,6 +86,7 @@ impl Registry {
             .objective::<HuberSettings>()
             .objective::<CauchySettings>()
             .data::<data::UniformSettings>()
+            .data::<data::SimulatedSettings>()
             .data::<data::EigenstatesSettings>()
             .data::<data::LaplacianOfNoiseSettings>()
             .data::<data::SineAndCosineSettings>()

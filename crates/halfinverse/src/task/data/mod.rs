@@ -3,6 +3,7 @@
 mod bump;
 mod eigenstates;
 mod laplacian_of_noise;
+mod simulated;
 mod sine_and_cosine;
 mod uniform;
 
@@ -17,6 +18,7 @@ use serde::de::DeserializeOwned;
 pub use bump::BumpSettings;
 pub use eigenstates::EigenstatesSettings;
 pub use laplacian_of_noise::LaplacianOfNoiseSettings;
+pub use simulated::SimulatedSettings;
 pub use sine_and_cosine::SineAndCosineSettings;
 pub use uniform::UniformSettings;
 
@@ -38,7 +40,7 @@ pub trait Generator: Send + Sync {
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// The simulator.
-    pub simulator: &'a dyn Simulator,
+    pub simulator: &'a Arc<dyn Simulator>,
     /// Its kind and settings.
     pub settings: &'a Choice,
 }
