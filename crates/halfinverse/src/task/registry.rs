@@ -17,8 +17,9 @@ use super::data::{self, Generator};
 use super::settings::{NetworkSettings, Settings};
 use crate::error::SettingError;
 use crate::network::{
-    Bounds, BoundsSettings, Dense, DenseSettings, Layer, Network, NetworkError, ResidualSettings,
-    Setup as LayerSetup, Units, UnitsSettings,
+    Bounds, BoundsSettings, ConcatenationSettings, ConvolutionSettings, Dense, DenseSettings,
+    FourierFeaturesSettings, Layer, LayerNormSettings, LinearSkipSettings, Network, NetworkError,
+    PoolingSettings, ResidualSettings, Setup as LayerSetup, Units, UnitsSettings, UpSamplingSettings,
 };
 use crate::objective::{
     CauchySettings, HuberSettings, Objective, OverlapSettings, RelativeErrorSettings,
@@ -93,7 +94,14 @@ impl Registry {
             .layer::<DenseSettings>()
             .layer::<UnitsSettings>()
             .layer::<ResidualSettings>()
-            .layer::<BoundsSettings>();
+            .layer::<BoundsSettings>()
+            .layer::<ConvolutionSettings>()
+            .layer::<PoolingSettings>()
+            .layer::<UpSamplingSettings>()
+            .layer::<LayerNormSettings>()
+            .layer::<FourierFeaturesSettings>()
+            .layer::<LinearSkipSettings>()
+            .layer::<ConcatenationSettings>();
         registry.optimizers.extend(ENTRIES.iter().map(|entry| entry()));
         for text in TASKS {
             registry = registry.task(text).expect("the crate's own task files");
@@ -312,8 +320,8 @@ impl Registry {
         (find(&self.data, "data.kind", kind)?.build)(settings, context).map_err(|error| error.within("data"))
     }
 
-    /// The network between so many inputs and controls: hidden layers with their activation, or the layers listed; and
-    /// a dense layer to the controls, which has the bounds.
+    /// The network between so many inputs and controls: hidden layers with their activation, or the layers listed; a
+    /// dense layer to the controls, where the settings have one; and the bounds.
     pub(super) fn build_network(
         &self,
         settings: &NetworkSettings,
@@ -341,7 +349,16 @@ impl Registry {
                 "[] where network.layers lists the layers",
             ));
         }
-        layers.push(Box::new(Dense::new(width, controls).map_err(refuse)?));
+        if settings.head {
+            layers.push(Box::new(Dense::new(width, controls).map_err(refuse)?));
+        } else if settings.layers.is_empty() {
+            return Err(SettingError::new("network.head", false, "true where network.layers lists no layer"));
+        } else if width != controls {
+            let reason = format!(
+                "the last layer has {width} outputs, and the simulator takes {controls} controls; network.head = true puts a dense layer between them"
+            );
+            return Err(SettingError::misfit("network.layers", reason));
+        }
         if !settings.bounds.is_empty() {
             let bounds = Bounds::new(&settings.bounds, controls);
             layers.push(Box::new(bounds.map_err(|error| error.within("network"))?));

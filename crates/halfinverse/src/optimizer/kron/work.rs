@@ -36,7 +36,7 @@ impl Work {
     pub(super) fn of(shapes: &[FactorShape], width: usize) -> Self {
         let mut work = Self::default();
         for shape in shapes {
-            let (i, o) = (shape.inputs + 1, shape.outputs);
+            let (i, o) = (shape.columns(), shape.outputs);
             work.parameters += (i * o) as f64;
             for (size, across) in [(i, o), (o, i)] {
                 for span in spans(size, width) {
