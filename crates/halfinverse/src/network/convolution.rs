@@ -308,7 +308,7 @@ impl Layer for Convolution {
 
     fn factors(&self) -> Vec<FactorShape> {
         let (outputs, inputs) = (self.output.channels(), self.patches.width());
-        vec![FactorShape { outputs, inputs, bias: self.bias, offset: 0 }]
+        vec![FactorShape { outputs, inputs, bias: self.bias, positions: self.output.positions(), offset: 0 }]
     }
 
     fn unroll(&self, at: Place<'_>, cotangent: MatRef<'_, f64>, visit: &mut FactorVisit<'_>) {

@@ -216,7 +216,8 @@ impl Layer for Dense {
     }
 
     fn factors(&self) -> Vec<FactorShape> {
-        vec![FactorShape { outputs: self.outputs, inputs: self.inputs, bias: self.bias, offset: 0 }]
+        let Self { inputs, outputs, bias } = *self;
+        vec![FactorShape { outputs, inputs, bias, positions: 1, offset: 0 }]
     }
 }
 

@@ -270,6 +270,8 @@ pub struct FactorShape {
     pub inputs: usize,
     /// Whether there is a bias.
     pub bias: bool,
+    /// Positions of a sample at which it acts: 1 but for convolutions.
+    pub positions: usize,
     /// Where its parameters start in θ.
     pub offset: usize,
 }
@@ -279,6 +281,12 @@ impl FactorShape {
     #[must_use]
     pub fn columns(&self) -> usize {
         self.inputs + usize::from(self.bias)
+    }
+
+    /// Multiplications that it takes for a sample.
+    #[must_use]
+    pub fn work(&self) -> f64 {
+        (self.outputs * self.columns()) as f64 * self.positions as f64
     }
 }
 

@@ -257,7 +257,8 @@ impl Layer for LayerNorm {
     }
 
     fn factors(&self) -> Vec<FactorShape> {
-        let vector = |offset| FactorShape { outputs: self.channels, inputs: 0, bias: true, offset };
+        let vector =
+            |offset| FactorShape { outputs: self.channels, inputs: 0, bias: true, positions: 1, offset };
         vec![vector(0), vector(self.channels)]
     }
 

@@ -164,7 +164,8 @@ impl Auto {
         let gathers = *batch < 2 * wanted;
         // Where mini-batches or samples are few, a step is to be chosen well rather than cheaply.
         let (parameters, sweeps) = (source.parameters(), source.sweeps());
-        let size = Size { samples: wanted, outcomes, parameters, sweeps };
+        let work = source.factored().map_or(parameters, |network| network.work());
+        let size = Size { samples: wanted, outcomes, parameters, work, sweeps };
         let family = Family::new(size, gathers || *counted, *threads);
         let kron = source.factored().is_some().then(|| fresh_kron(*threads));
         let leader = if gathers && kron.is_some() { Way::Kron } else { Way::Krylov };

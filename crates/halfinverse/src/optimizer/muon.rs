@@ -88,8 +88,8 @@ impl Setup for MuonSettings {
             let (short, long) = (o.min(i), o.max(i));
             2.0 * ITERATIONS as f64 * short * short * (2.0 * long + short)
         });
-        // A pass takes 2P operations for each sample.
-        2.0 + operations.sum::<f64>() / (2 * sizes.parameters * sizes.batch).max(1) as f64
+        // A pass takes two operations for each multiplication.
+        2.0 + operations.sum::<f64>() / (2.0 * sizes.work as f64 * sizes.batch as f64).max(1.0)
     }
 
     /// Momentum or two moments, the gradient, and θ before the step; of one matrix X, its successor, A and its

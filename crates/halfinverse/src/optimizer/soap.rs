@@ -95,7 +95,7 @@ impl Setup for SoapSettings {
             o * i * (self.squares(o) / o + self.squares(i) / i)
         };
         let products: f64 = matrices(&sizes.layers).iter().map(both).sum();
-        2.0 + 3.0 * products / (sizes.parameters * sizes.batch).max(1) as f64
+        2.0 + 3.0 * products / (sizes.work as f64 * sizes.batch as f64).max(1.0)
     }
 
     /// Two moments, the gradient, and θ before the step; L, R and their bases, and as much while these are made.

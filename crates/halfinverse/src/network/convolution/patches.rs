@@ -167,3 +167,30 @@ impl Patches {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_have_each_sample_at_each_position_once_and_few_numbers() {
+        for (channels, size, kernel, samples) in [
+            (1, [1, 5], [1, 3], 1),
+            (16, [32, 32], [3, 3], 32),
+            (1024, [3, 3], [3, 3], 35),
+            (2000, [9, 9], [9, 9], 40),
+            (1, [64, 64], [1, 1], 1000),
+        ] {
+            let image = Image::new(&size, channels * size[0] * size[1]).unwrap();
+            let patches = Patches::new(image, kernel, [1, 1], Padding::Zero);
+            let mut seen = vec![0; samples * image.positions()];
+            for chunk in patches.chunks(0..samples) {
+                let least = SAMPLES.min(samples);
+                assert!(chunk.rows() * patches.width() <= NUMBERS.max(least * patches.width()));
+                let cells = chunk.samples.flat_map(|s| chunk.positions.clone().map(move |p| (s, p)));
+                cells.for_each(|(s, p)| seen[s * image.positions() + p] += 1);
+            }
+            assert!(seen.iter().all(|&times| times == 1), "{channels} {size:?}");
+        }
+    }
+}

@@ -168,7 +168,7 @@ fn blocks_of_another_width_are_refused() {
 
 #[test]
 fn what_a_wide_layer_costs_per_parameter_does_not_grow_with_its_width() {
-    let layer = |width| [FactorShape { outputs: width, inputs: width, bias: true, offset: 0 }];
+    let layer = |width| [FactorShape { outputs: width, inputs: width, bias: true, positions: 1, offset: 0 }];
     let narrow = Work::of(&layer(WIDTH - 1), WIDTH);
     assert_eq!(narrow.overhead().to_bits(), (2.0 * WIDTH as f64 - 1.0).to_bits());
     for width in [1024, 4096] {
