@@ -75,7 +75,7 @@ pub struct Anatomy {
 /// # Errors
 /// When J cannot be formed at θ, or an SVD does not converge.
 pub fn anatomy(problem: &mut NetworkProblem, theta: &[f64]) -> Result<Anatomy, StepError> {
-    let layers = problem.model().network().factor_shapes();
+    let layers = problem.model().network().leaf_spans();
     let samples = problem.mini_batch().len();
     let mut at = problem.linearize_layers(theta)?;
     let g = at.gradient;
@@ -90,12 +90,8 @@ pub fn anatomy(problem: &mut NetworkProblem, theta: &[f64]) -> Result<Anatomy, S
         if length > 0.0 { overlap * overlap / length } else { 0.0 }
     };
     let shares = (0..svd.s.len()).map(share).collect();
-    let ends = layers.iter().skip(1).map(|layer| layer.offset).chain([transpose.nrows()]);
-    let layers = layers
-        .iter()
-        .zip(ends)
-        .map(|(layer, end)| of(transpose.subrows(layer.offset, end - layer.offset)))
-        .collect::<Result<_, _>>()?;
+    let layers =
+        layers.iter().map(|span| of(transpose.subrows(span.start, span.len()))).collect::<Result<_, _>>()?;
     let blocks = (0..samples).map(|s| of(at.jacobian.block(s).as_ref())).collect::<Result<_, _>>()?;
     Ok(Anatomy { sigmas: svd.s, shares, layers, blocks, units: hidden_units(problem) })
 }

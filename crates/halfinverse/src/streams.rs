@@ -9,6 +9,8 @@ pub(crate) const TEST: u64 = 1;
 pub(crate) const WEIGHTS: u64 = 2;
 /// Stream that orders epoch 0, of `training.seed`; each epoch has its own.
 pub(crate) const EPOCHS: u64 = 3;
+/// Stream of a layer's fixed random numbers, of a seed of its own.
+pub(crate) const FEATURES: u64 = 1 << 61;
 /// Stream of the validation data, which hyper-parameters are chosen by; of `data.seed`.
 pub(crate) const VALIDATION: u64 = 1 << 62;
 /// Stream of the fresh mini-batch of step 0, of `data.seed`; each step has its own.

@@ -7,7 +7,7 @@ mod strd;
 use std::sync::Arc;
 
 use faer::{Mat, MatMut, MatRef, Par};
-use halfinverse::network::{Activation, Dense, Init, Layer, Network, Place, Record, Residual, Tensor, Units};
+use halfinverse::network::{Activation, Block, Dense, Init, Layer, Network, Place, Record, Tensor, Units};
 use halfinverse::objective::{Overlap, SquaredError};
 use halfinverse::optimizer::{
     Context, ENTRIES, Lbfgs, LbfgsSettings, LevenbergMarquardt, LevenbergMarquardtSettings, Notice,
@@ -322,7 +322,7 @@ fn squared_lengths_of_columns_are_the_diagonal_of_jtj() {
     let dense = |inputs, outputs| Box::new(Dense::new(inputs, outputs).unwrap()) as Box<dyn Layer>;
     for activation in Activation::ALL {
         let units = || Box::new(Units::new(activation, 5)) as Box<dyn Layer>;
-        let block = Residual::new(Network::new(vec![dense(5, 5), units()]).unwrap()).unwrap();
+        let block = Block::residual(Network::new(vec![dense(5, 5), units()]).unwrap()).unwrap();
         for own in [false, true] {
             let mut layers = vec![dense(3, 5), units(), Box::new(block.clone())];
             if own {

@@ -2,7 +2,7 @@
 
 use faer::{Mat, Par};
 use halfinverse::linear::{DenseJacobian, Jacobian};
-use halfinverse::network::{Activation, Dense, Init, Layer, Network, Residual, Units};
+use halfinverse::network::{Activation, Block, Dense, Init, Layer, Network, Units};
 use halfinverse::objective::SquaredError;
 use halfinverse::simulator::{
     Boundary, Dipole, DipoleSettings, Oscillators, OscillatorsSettings, Poisson, PoissonSettings, Scaling,
@@ -114,7 +114,7 @@ impl Case {
         for &next in &self.hidden {
             let units = |width| Box::new(Units::new(self.activation, width));
             let inner: Vec<Box<dyn Layer>> = vec![Box::new(Dense::new(next, next).unwrap()), units(next)];
-            let block = Residual::new(Network::new(inner).unwrap()).unwrap();
+            let block = Block::residual(Network::new(inner).unwrap()).unwrap();
             layers.push(Box::new(Dense::new(width, next).unwrap()));
             layers.push(units(next));
             layers.push(Box::new(block));

@@ -319,11 +319,11 @@ fn factors(problem: &mut NetworkProblem, theta: &[f64]) {
     drop(at);
     problem.gradient(theta, &mut made).unwrap();
     let shapes = Layered::factors(problem);
-    let mut visit = |l: usize, delta: MatRef<'_, f64>, x: MatRef<'_, f64>| {
-        let shape = &shapes[l];
+    let mut visit = |rows: FactorRows<'_>| {
+        let (shape, delta) = (&shapes[rows.factor], rows.cotangent);
         for i in 0..=shape.inputs {
             for j in 0..shape.outputs {
-                let x = |s: usize| if i < shape.inputs { x[(s, i)] } else { 1.0 };
+                let x = |s: usize| if i < shape.inputs { rows.input[(s, i)] } else { 1.0 };
                 made[shape.offset + i * shape.outputs + j] = (0..5).map(|s| delta[(s, j)] * x(s)).sum();
             }
         }

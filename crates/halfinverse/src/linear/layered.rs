@@ -12,15 +12,20 @@
 //! | K = J Jᵀ = Σₗ (xₗxₗᵀ + 1) ∘ (Dₗ Dₗᵀ) | n²·Σwidths |
 //! | rows of J | P each |
 //!
+//! A convolution's rows sum over positions, so that its part of K is no product of two Gram matrices: it is made of the
+//! layer's rows, which are short because weights are shared. Sweeps cost it its positions times its parameters, which
+//! is what P stands for in the table then.
+//!
 //! Memory: the activations, and m times as much for the Dₗ when they are wanted.
 //!
 //! Source of the layer-wise Gram matrix: Novak, Sohl-Dickstein, Schoenholz, *Fast finite width neural tangent
 //! kernel*, ICML 2022.
 
 use faer::linalg::matmul::matmul;
+use faer::prelude::{Reborrow, ReborrowMut};
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 
-use super::columns::{from_rows, to_rows};
+use super::columns::{column_mut, from_rows, to_rows};
 use super::{Jacobian, ProductError, make_square};
 use crate::network::{Leaf, Network, Pair, Pass};
 use crate::simulator::{Pattern, Simulator, block_cotangent, block_tangent};
@@ -167,7 +172,7 @@ impl<'a> LayeredJacobian<'a> {
     /// Whether products by all Dₗ, their making included, cost less than sweeps.
     fn rows_pay(&self) -> bool {
         let (_, m) = self.batch();
-        let p = self.network.parameters();
+        let p = self.network.work();
         let outputs = self.leaves.iter().map(|leaf| leaf.layer.outputs()).sum::<usize>();
         let hidden = if self.network.ends_in_leaf() { outputs - self.network.outputs() } else { outputs };
         p > m * hidden && EXPECTED_PRODUCTS * (p - m * hidden) > m * p
@@ -203,17 +208,16 @@ impl<'a> LayeredJacobian<'a> {
     fn gram_block(
         &self,
         (c, d): (usize, usize),
-        shared: &[Mat<f64>],
+        shared: &[Option<Mat<f64>>],
         columns: &mut Vec<usize>,
         product: &mut Mat<f64>,
         sum: &mut Mat<f64>,
     ) {
-        let (b, m) = self.batch();
+        let (b, _) = self.batch();
         sum.fill(0.0);
         for (l, (leaf, shared)) in self.leaves.iter().zip(shared).enumerate() {
-            let direct = self.direct(l);
-            let (rows, _) = self.work.rows_of(l, direct);
-            let rows = MatRef::from_column_major_slice(rows, b * m, leaf.layer.outputs());
+            let Some(shared) = shared else { continue };
+            let (direct, rows) = (self.direct(l), self.d_of(l));
             let few = self.work.few.as_ref().filter(|_| direct);
             let columns = few.map(|controls| {
                 columns.clear();
@@ -222,6 +226,55 @@ impl<'a> LayeredJacobian<'a> {
             });
             let pair = Pair { left: rows.subrows(c * b, b), right: rows.subrows(d * b, b), shared, columns };
             leaf.layer.gram(leaf.place, pair, product, sum, self.par);
+        }
+    }
+
+    /// Dₗ, n × out, rows component-major.
+    fn d_of(&self, l: usize) -> MatRef<'_, f64> {
+        let (b, m) = self.batch();
+        let (rows, _) = self.work.rows_of(l, self.direct(l));
+        MatRef::from_column_major_slice(rows, b * m, self.leaves[l].layer.outputs())
+    }
+
+    /// Rows `first`, `first + 1`, … of J's part that belongs to leaf `l`, as columns.
+    fn leaf_rows(&self, l: usize, first: usize, mut out: MatMut<'_, f64>) {
+        let (b, m) = self.batch();
+        let (leaf, mut one) = (&self.leaves[l], Vec::new());
+        let (rows, _) = self.work.rows_of(l, self.direct(l));
+        for r in 0..out.ncols() {
+            let (s, c) = ((first + r) / m, (first + r) % m);
+            gather(rows, (b, m), (s, c), &mut one);
+            leaf.layer.row(leaf.place, s, &one, column_mut(out.rb_mut(), r));
+        }
+    }
+
+    /// Adds RᵀR to K for the rows R (Pₗ × n) of leaf `l`, in two blocks of them at a time that take no more memory than
+    /// two of K.
+    fn add_gram_of_rows(&self, l: usize, gram: &mut Mat<f64>, par: Par) {
+        let (n, p) = (gram.nrows(), self.leaves[l].place.theta.len());
+        let width = (n * n / p).clamp(1, n);
+        let [mut left, mut right] = [width, if width < n { width } else { 0 }].map(|w| Mat::zeros(p, w));
+        for i in (0..n).step_by(width) {
+            let rows = width.min(n - i);
+            let mut left = left.as_mut().subcols_mut(0, rows);
+            self.leaf_rows(l, i, left.rb_mut());
+            let left = left.rb();
+            let mut gram = gram.as_mut();
+            matmul(
+                gram.rb_mut().submatrix_mut(i, i, rows, rows),
+                Accum::Add,
+                left.transpose(),
+                left,
+                1.0,
+                par,
+            );
+            for j in (0..i).step_by(width) {
+                self.leaf_rows(l, j, right.as_mut());
+                let lower = gram.rb_mut().submatrix_mut(i, j, rows, width);
+                matmul(lower, Accum::Add, left.transpose(), &right, 1.0, par);
+                let upper = gram.rb_mut().submatrix_mut(j, i, width, rows);
+                matmul(upper, Accum::Add, right.transpose(), left, 1.0, par);
+            }
         }
     }
 }
@@ -294,33 +347,10 @@ impl Jacobian for LayeredJacobian<'_> {
         Ok(())
     }
 
-    /// For layers with Kronecker factors Σ_{s,c} (Dₗ\[(s,c), i\] xₗ\[s, j\])² = Σ_s (Σ_c Dₗ²)\[s, i\]·xₗ²\[s, j\]: 2bP operations
-    /// and n·Σwidths.
     fn column_squares(&mut self, out: &mut [f64]) -> Result<(), ProductError> {
         self.complete_rows();
-        let (b, m) = self.batch();
         for (l, leaf) in self.leaves.iter().enumerate() {
-            let (outputs, inputs) = (leaf.layer.outputs(), leaf.layer.inputs());
-            let out = leaf.of_mut(out);
-            let (rows, _) = self.work.rows_of(l, self.direct(l));
-            if leaf.layer.factors() {
-                let squares = Mat::from_fn(b, outputs, |s, o| {
-                    (0..m).map(|c| rows[o * b * m + c * b + s].powi(2)).sum::<f64>()
-                });
-                // The bias is an input of 1.
-                let square = |s, j| if j < inputs { leaf.place.input[(s, j)].powi(2) } else { 1.0 };
-                let input = Mat::from_fn(b, inputs + 1, square);
-                let out = MatMut::from_column_major_slice_mut(out, outputs, inputs + 1);
-                matmul(out, Accum::Replace, squares.transpose(), &input, 1.0, self.par);
-                continue;
-            }
-            out.fill(0.0);
-            let (mut row, mut one) = (vec![0.0; out.len()], Vec::new());
-            for (s, c) in (0..b).flat_map(|s| (0..m).map(move |c| (s, c))) {
-                gather(rows, (b, m), (s, c), &mut one);
-                leaf.layer.row(leaf.place, s, &one, &mut row);
-                out.iter_mut().zip(&row).for_each(|(out, entry)| *out += entry * entry);
-            }
+            leaf.layer.squares(leaf.place, self.d_of(l), leaf.of_mut(out), self.par);
         }
         Ok(())
     }
@@ -329,7 +359,7 @@ impl Jacobian for LayeredJacobian<'_> {
         self.complete_rows();
         let (b, m) = self.batch();
         make_square("J J^T", gram, b * m)?;
-        let shared: Vec<Mat<f64>> =
+        let shared: Vec<Option<Mat<f64>>> =
             self.leaves.iter().map(|leaf| leaf.layer.shared(leaf.place, par)).collect();
         let (mut product, mut sum, mut columns) = (Mat::zeros(b, b), Mat::zeros(b, b), Vec::new());
         for c in 0..m {
@@ -348,6 +378,9 @@ impl Jacobian for LayeredJacobian<'_> {
                     }
                 }
             }
+        }
+        for l in (0..shared.len()).filter(|&l| shared[l].is_none()) {
+            self.add_gram_of_rows(l, gram, par);
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 //! θ holds the layers' parameters one after the other. For dense layers a forward sweep costs 2bP operations, a
 //! backward or tangent sweep 4bP. Sweeps along a chain that contains no other do not allocate.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use faer::prelude::{Reborrow, ReborrowMut};
@@ -116,9 +117,57 @@ impl Network {
         last.parameters > 0 && last.layer.composite().is_none()
     }
 
-    /// Sum of the widths of all layers, those inside others left out: numbers that a sample leaves on its way.
+    /// Shows `visit` all layers, those inside others too, first to last, each with its first parameter's place in θ.
+    pub(crate) fn each(&self, offset: usize, visit: &mut dyn FnMut(&dyn Layer, usize)) {
+        for part in &*self.layers {
+            let offset = offset + part.offset;
+            if let Some(composite) = part.layer.composite() {
+                composite.each(offset, visit);
+            }
+            visit(&*part.layer, offset);
+        }
+    }
+
+    /// Sum over all layers that contain no other.
+    fn sum(&self, of: impl Fn(&dyn Layer) -> usize) -> usize {
+        let mut sum = 0;
+        self.each(0, &mut |layer, _| sum += if layer.composite().is_none() { of(layer) } else { 0 });
+        sum
+    }
+
+    /// Sum of the widths of all layers: numbers that a sample leaves on its way.
     pub(crate) fn widths(&self) -> usize {
-        self.layers.iter().map(|part| part.layer.outputs()).sum()
+        let mut sum = 0;
+        self.each(0, &mut |layer, _| sum += layer.outputs());
+        sum
+    }
+
+    /// The largest width of a layer.
+    pub(crate) fn widest(&self) -> usize {
+        let mut widest = 0;
+        self.each(0, &mut |layer, _| widest = layer.outputs().max(widest));
+        widest
+    }
+
+    /// Where in θ the parameters of the layers that contain no other are.
+    pub(crate) fn leaf_spans(&self) -> Vec<Range<usize>> {
+        let mut spans = Vec::new();
+        self.each(0, &mut |layer, offset| {
+            if layer.composite().is_none() && layer.parameters() > 0 {
+                spans.push(offset..offset + layer.parameters());
+            }
+        });
+        spans
+    }
+
+    /// Sum of the widths of all layers with parameters that contain no other.
+    pub(crate) fn leaf_widths(&self) -> usize {
+        self.sum(|layer| if layer.parameters() > 0 { layer.outputs() } else { 0 })
+    }
+
+    /// Multiplications of a forward pass of a sample.
+    pub(crate) fn work(&self) -> usize {
+        self.sum(|layer| layer.work())
     }
 
     /// The parts of θ by name: `layers.i.…` for the i-th layer with parameters.
@@ -153,28 +202,18 @@ impl Network {
     /// Whether all layers with parameters have Kronecker factors.
     #[must_use]
     pub fn factored(&self) -> bool {
-        self.layers.iter().all(|part| part.parameters == 0 || part.layer.factors())
+        self.sum(|layer| usize::from(layer.parameters() > 0 && layer.factors().is_empty())) == 0
     }
 
-    /// The layers with parameters that contain no others, as matrices; first to last.
+    /// The parameters as matrices, where they have Kronecker factors; first to last.
     #[must_use]
     pub fn factor_shapes(&self) -> Vec<FactorShape> {
         let mut shapes = Vec::new();
-        self.add_factor_shapes(0, &mut shapes);
+        self.each(0, &mut |layer, offset| {
+            let placed = |shape: FactorShape| FactorShape { offset: offset + shape.offset, ..shape };
+            shapes.extend(layer.factors().into_iter().map(placed));
+        });
         shapes
-    }
-
-    pub(super) fn add_factor_shapes(&self, offset: usize, shapes: &mut Vec<FactorShape>) {
-        for part in &*self.layers {
-            let (layer, offset) = (&part.layer, offset + part.offset);
-            match layer.composite() {
-                Some(composite) => composite.factor_shapes(offset, shapes),
-                None if part.parameters > 0 => {
-                    shapes.push(FactorShape { outputs: layer.outputs(), inputs: layer.inputs(), offset });
-                }
-                None => {}
-            }
-        }
     }
 
     /// Two matrices that sweeps over so many rows work in.

@@ -2,7 +2,8 @@
 //!
 //! θ holds W (out × in) column by column, the input index slowest, and then b. Forward costs 2·in·out operations per
 //! sample, a pull the same, a gradient or a tangent twice that at most. Rows of J are d ⊗ x for W and d for b, so
-//! the Gram matrix is (x xᵀ + 1) ∘ (d dᵀ) and the Kronecker factors are the means of xxᵀ and ddᵀ.
+//! the Gram matrix is (x xᵀ + 1) ∘ (d dᵀ) and the Kronecker factors are the means of xxᵀ and ddᵀ. A layer without b
+//! lacks its parameters and the 1.
 
 use faer::linalg::matmul::matmul;
 use faer::prelude::ReborrowMut;
@@ -10,7 +11,7 @@ use faer::{Accum, Mat, MatMut, MatRef, Par};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::layer::{Inner, Layer, Pair, Place, Record, Setup, Tensor};
+use super::layer::{FactorShape, Inner, Layer, Pair, Place, Record, Setup, Tensor};
 use super::{Init, NetworkError};
 use crate::error::SettingError;
 use crate::linear::columns::{column, column_mut, vectorized};
@@ -43,6 +44,7 @@ impl Setup for DenseSettings {
 pub struct Dense {
     inputs: usize,
     outputs: usize,
+    bias: bool,
 }
 
 impl Dense {
@@ -55,14 +57,25 @@ impl Dense {
         if inputs == 0 || outputs == 0 || weights.is_none_or(|weights| weights > isize::MAX as usize / 8) {
             return Err(NetworkError::Width { inputs, outputs });
         }
-        Ok(Self { inputs, outputs })
+        Ok(Self { inputs, outputs, bias: true })
+    }
+
+    /// The same without b.
+    #[must_use]
+    pub fn without_bias(self) -> Self {
+        Self { bias: false, ..self }
     }
 
     fn weights(self) -> usize {
         self.inputs * self.outputs
     }
 
-    /// W (out × in) and b (out).
+    /// W (out × in).
+    pub(super) fn weight(self, theta: &[f64]) -> MatRef<'_, f64> {
+        self.parts(theta).0
+    }
+
+    /// W (out × in) and b (out), which is empty where there is none.
     fn parts(self, theta: &[f64]) -> (MatRef<'_, f64>, &[f64]) {
         let (weights, bias) = theta.split_at(self.weights());
         (MatRef::from_column_major_slice(weights, self.outputs, self.inputs), bias)
@@ -79,14 +92,20 @@ impl Layer for Dense {
     }
 
     fn parameters(&self) -> usize {
-        self.weights() + self.outputs
+        self.weights() + if self.bias { self.outputs } else { 0 }
     }
 
     fn tensors(&self) -> Vec<Tensor> {
-        vec![
-            Tensor { name: "weight".to_owned(), shape: vec![self.outputs, self.inputs], offset: 0 },
-            Tensor { name: "bias".to_owned(), shape: vec![self.outputs], offset: self.weights() },
-        ]
+        let mut tensors =
+            vec![Tensor { name: "weight".to_owned(), shape: vec![self.outputs, self.inputs], offset: 0 }];
+        if self.bias {
+            tensors.push(Tensor {
+                name: "bias".to_owned(),
+                shape: vec![self.outputs],
+                offset: self.weights(),
+            });
+        }
+        tensors
     }
 
     fn initialize(&self, init: Init, rng: &mut dyn Rng, theta: &mut [f64]) {
@@ -117,12 +136,12 @@ impl Layer for Dense {
     ) {
         self.affine(v, at.input, output.rb_mut(), par);
         if let Some(input) = input {
-            matmul(output, Accum::Add, input, self.parts(at.theta).0.transpose(), 1.0, par);
+            matmul(output, Accum::Add, input, self.weight(at.theta).transpose(), 1.0, par);
         }
     }
 
     fn pull(&self, at: Place<'_>, cotangent: MatRef<'_, f64>, input: MatMut<'_, f64>, par: Par) {
-        matmul(input, Accum::Replace, cotangent, self.parts(at.theta).0, 1.0, par);
+        matmul(input, Accum::Replace, cotangent, self.weight(at.theta), 1.0, par);
     }
 
     fn gradient(&self, at: Place<'_>, cotangent: MatRef<'_, f64>, out: &mut [f64], par: Par) {
@@ -141,7 +160,7 @@ impl Layer for Dense {
 
     fn row(&self, at: Place<'_>, sample: usize, d: &[f64], out: &mut [f64]) {
         let (weights, bias) = out.split_at_mut(self.weights());
-        bias.copy_from_slice(d);
+        bias.iter_mut().zip(d).for_each(|(bias, d)| *bias = *d);
         for (i, weights) in weights.chunks_exact_mut(self.outputs).enumerate() {
             let x = at.input[(sample, i)];
             for (weight, d) in weights.iter_mut().zip(d) {
@@ -150,11 +169,11 @@ impl Layer for Dense {
         }
     }
 
-    fn shared(&self, at: Place<'_>, par: Par) -> Mat<f64> {
+    fn shared(&self, at: Place<'_>, par: Par) -> Option<Mat<f64>> {
         let b = at.input.nrows();
-        let mut inner = Mat::full(b, b, 1.0);
+        let mut inner = Mat::full(b, b, if self.bias { 1.0 } else { 0.0 });
         matmul(&mut inner, Accum::Add, at.input, at.input.transpose(), 1.0, par);
-        inner
+        Some(inner)
     }
 
     fn gram(&self, _: Place<'_>, of: Pair<'_>, product: &mut Mat<f64>, sum: &mut Mat<f64>, par: Par) {
@@ -183,8 +202,22 @@ impl Layer for Dense {
         );
     }
 
-    fn factors(&self) -> bool {
-        true
+    /// Σ_{s,c} (d\[(s,c), i\] x\[s, j\])² = Σ_s (Σ_c d²)\[s, i\]·x²\[s, j\]: 2bP operations and n·out.
+    fn squares(&self, at: Place<'_>, d: MatRef<'_, f64>, out: &mut [f64], par: Par) {
+        let (b, n) = (at.input.nrows(), d.nrows());
+        let squares =
+            Mat::from_fn(b, self.outputs, |s, o| (s..n).step_by(b).map(|r| d[(r, o)].powi(2)).sum::<f64>());
+        // The bias is an input of 1.
+        let square = |s, j| if j < self.inputs { at.input[(s, j)].powi(2) } else { 1.0 };
+        let columns = self.inputs + usize::from(self.bias);
+        let input = Mat::from_fn(b, columns, square);
+        let out = MatMut::from_column_major_slice_mut(out, self.outputs, columns);
+        matmul(out, Accum::Replace, squares.transpose(), &input, 1.0, par);
+    }
+
+    fn factors(&self) -> Vec<FactorShape> {
+        let Self { inputs, outputs, bias } = *self;
+        vec![FactorShape { outputs, inputs, bias, positions: 1, offset: 0 }]
     }
 }
 
@@ -192,8 +225,8 @@ impl Dense {
     /// `out` = x Wᵀ + b with the W and b of any vector ordered like the layer's parameters.
     fn affine(self, theta: &[f64], x: MatRef<'_, f64>, mut out: MatMut<'_, f64>, par: Par) {
         let (weight, bias) = self.parts(theta);
-        for (j, &b) in bias.iter().enumerate() {
-            column_mut(out.rb_mut(), j).fill(b);
+        for j in 0..self.outputs {
+            column_mut(out.rb_mut(), j).fill(bias.get(j).copied().unwrap_or(0.0));
         }
         matmul(out, Accum::Add, x, weight.transpose(), 1.0, par);
     }
@@ -201,7 +234,7 @@ impl Dense {
 
 /// Sum with eight partial sums, so that it vectorises; the order does not depend on the machine.
 #[inline(always)]
-fn lane_sum(values: &[f64]) -> f64 {
+pub(super) fn lane_sum(values: &[f64]) -> f64 {
     let (chunks, rest) = values.as_chunks::<8>();
     let mut lanes = [0.0; 8];
     for chunk in chunks {

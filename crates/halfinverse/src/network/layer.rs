@@ -10,7 +10,8 @@
 //! | [`Layer::pull`], [`Layer::gradient`] | gradients; Jᵀu; derivatives of the outcomes with respect to y, layer by layer |
 //! | [`Layer::tangent`] | J v |
 //! | [`Layer::row`], [`Layer::gram`] | stored J; J Jᵀ |
-//! | [`Layer::factors`] | Kronecker factors |
+//! | [`Layer::squares`] | lengths of J's columns |
+//! | [`Layer::factors`], [`Layer::unroll`] | Kronecker factors |
 //!
 //! A layer that contains others ([`Composite`]) hands these questions on to them.
 
@@ -149,31 +150,48 @@ pub trait Layer: Debug + Send + Sync {
         self.gradient(at, cotangent.as_ref(), out, Par::Seq);
     }
 
-    /// What all blocks of the Gram matrix share, b × b; by default nothing.
-    fn shared(&self, at: Place<'_>, par: Par) -> Mat<f64> {
+    /// What all blocks of the Gram matrix share, b × b, where [`Self::gram`] has a formula. Without one, as by default,
+    /// the layer's rows are made once and multiplied with each other.
+    fn shared(&self, at: Place<'_>, par: Par) -> Option<Mat<f64>> {
         let _ = (at, par);
-        Mat::new()
+        None
     }
 
     /// Adds this layer's part of one block of J Jᵀ to `sum` (b × b): entry (s, t) is the inner product of the rows that
-    /// d of sample s makes and that d′ of sample t makes. By default through rows.
+    /// d of sample s makes and that d′ of sample t makes. Asked only where [`Self::shared`] gives something.
     fn gram(&self, at: Place<'_>, pair: Pair<'_>, product: &mut Mat<f64>, sum: &mut Mat<f64>, par: Par) {
-        let _ = (product, par);
-        let rows = |d: MatRef<'_, f64>| {
-            let mut rows = Mat::zeros(self.parameters(), d.nrows());
-            for s in 0..d.nrows() {
-                let d: Vec<f64> = (0..d.ncols()).map(|j| d[(s, j)]).collect();
-                self.row(at, s, &d, rows.col_as_slice_mut(s));
-            }
-            rows
-        };
-        *sum += rows(pair.left).transpose() * rows(pair.right);
+        let _ = (at, pair, product, sum, par);
     }
 
-    /// Whether the parameters are a matrix (outputs × inputs + 1, the bias last) that acts on the input, so that the
-    /// layer's part of JᵀJ has Kronecker factors made of inputs and cotangents.
-    fn factors(&self) -> bool {
-        false
+    /// `out` = the squared lengths of the layer's columns of J, for d (n × outputs), whose row c·b + s is the c-th
+    /// cotangent of sample s. By default through rows.
+    fn squares(&self, at: Place<'_>, d: MatRef<'_, f64>, out: &mut [f64], par: Par) {
+        let _ = par;
+        out.fill(0.0);
+        let (mut row, mut one) = (vec![0.0; out.len()], vec![0.0; d.ncols()]);
+        for r in 0..d.nrows() {
+            one.iter_mut().enumerate().for_each(|(j, one)| *one = d[(r, j)]);
+            self.row(at, r % at.input.nrows(), &one, &mut row);
+            out.iter_mut().zip(&row).for_each(|(out, entry)| *out += entry * entry);
+        }
+    }
+
+    /// Multiplications that [`Self::forward`] takes for a sample. By default one for each parameter.
+    fn work(&self) -> usize {
+        self.parameters()
+    }
+
+    /// The parameters as matrices, first to last, with offsets from the layer's first one, where the layer's part of
+    /// JᵀJ has Kronecker factors. By default it has none, and optimizers that need them refuse the network.
+    fn factors(&self) -> Vec<FactorShape> {
+        Vec::new()
+    }
+
+    /// Shows `visit` the rows δ and a of which the Kronecker factors are made: a gradient is Σ δaᵀ over all rows, and the
+    /// part of JᵀJ that belongs to a factor about Σ δδᵀ times the mean of aaᵀ. By default cotangent and input of each
+    /// sample, for one factor.
+    fn unroll(&self, at: Place<'_>, cotangent: MatRef<'_, f64>, visit: &mut FactorVisit<'_>) {
+        visit(FactorRows { factor: 0, cotangent, input: at.input, positions: 1 });
     }
 
     /// σ′ of every unit and sample (b × outputs), where the layer is an activation or bounds its input.
@@ -243,16 +261,50 @@ impl Leaf<'_> {
     }
 }
 
-/// A layer's parameters as a matrix.
+/// Parameters as a matrix: weights, and a bias as one more column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FactorShape {
-    /// Width of the layer's output.
+    /// Rows: of a dense layer the width of its output, of a convolution its channels.
     pub outputs: usize,
-    /// Width of its input; the bias is one more.
+    /// Columns of the weights: of a dense layer the width of its input. 0 for a vector of parameters, which is a bias.
     pub inputs: usize,
+    /// Whether there is a bias.
+    pub bias: bool,
+    /// Positions of a sample at which it acts: 1 but for convolutions.
+    pub positions: usize,
     /// Where its parameters start in θ.
     pub offset: usize,
 }
+
+impl FactorShape {
+    /// Columns, the bias included.
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        self.inputs + usize::from(self.bias)
+    }
+
+    /// Multiplications that it takes for a sample.
+    #[must_use]
+    pub fn work(&self) -> f64 {
+        (self.outputs * self.columns()) as f64 * self.positions as f64
+    }
+}
+
+/// Some of the rows that make a mini-batch's Kronecker factors.
+#[derive(Clone, Copy)]
+pub struct FactorRows<'a> {
+    /// Which factor of the layer, or of the network, they belong to. All rows of one come before those of the next.
+    pub factor: usize,
+    /// δ, rows × outputs.
+    pub cotangent: MatRef<'a, f64>,
+    /// a, rows × inputs; the constant 1 of a bias is left out.
+    pub input: MatRef<'a, f64>,
+    /// Rows that each sample makes, those that are not among these included.
+    pub positions: usize,
+}
+
+/// Sees the rows of which Kronecker factors are made.
+pub type FactorVisit<'v> = dyn FnMut(FactorRows<'_>) + 'v;
 
 /// Sees the leaves that a backward sweep passes, each with the cotangent of its output.
 pub type Visit<'v> = dyn FnMut(&Leaf<'_>, MatRef<'_, f64>) + 'v;
@@ -274,8 +326,8 @@ pub trait Composite {
     /// Adds the leaves inside to `leaves`, first to last.
     fn leaves<'a>(&'a self, at: Place<'a>, offset: usize, leaves: &mut Vec<Leaf<'a>>);
 
-    /// Adds the leaves inside as matrices to `shapes`, first to last.
-    fn factor_shapes(&self, offset: usize, shapes: &mut Vec<FactorShape>);
+    /// Shows `visit` all layers inside, first to last, each with its first parameter's place in θ.
+    fn each(&self, offset: usize, visit: &mut dyn FnMut(&dyn Layer, usize));
 
     /// Adds the activations inside to `units`, first to last: output and slopes.
     fn units<'a>(&'a self, record: &'a Record, units: &mut Vec<[MatRef<'a, f64>; 2]>);

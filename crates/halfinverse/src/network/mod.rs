@@ -1,21 +1,40 @@
 //! Networks z = f(x; θ): layers behind one trait, chains of them, and their derivatives with respect to θ.
 
 mod activation;
+mod block;
 mod bounds;
 mod chain;
+mod concatenation;
+mod convolution;
 mod dense;
+mod fourier;
+mod image;
 pub mod init;
 mod layer;
+mod layer_norm;
+mod linear_skip;
+mod resampling;
 mod residual;
 
 pub use activation::{Activation, Units, UnitsSettings};
+pub use block::Block;
 pub use bounds::{Bounds, BoundsSettings, Limits};
 pub use chain::Network;
 pub(crate) use chain::Pass;
+pub use concatenation::ConcatenationSettings;
+pub use convolution::{Convolution, ConvolutionSettings, Padding};
 pub use dense::{Dense, DenseSettings};
+pub use fourier::{FourierFeatures, FourierFeaturesSettings};
+pub use image::{Extent, Image};
 pub use init::Init;
-pub use layer::{Composite, FactorShape, Inner, Layer, Leaf, Pair, Place, Record, Setup, Tensor, Visit};
-pub use residual::{Residual, ResidualSettings};
+pub use layer::{
+    Composite, FactorRows, FactorShape, FactorVisit, Inner, Layer, Leaf, Pair, Place, Record, Setup, Tensor,
+    Visit,
+};
+pub use layer_norm::{LayerNorm, LayerNormSettings};
+pub use linear_skip::LinearSkipSettings;
+pub use resampling::{PoolingSettings, Resampling, UpSamplingSettings};
+pub use residual::ResidualSettings;
 
 /// Layers that do not make a network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -166,10 +166,11 @@ impl Auto {
         let wanted = (ROWS / outcomes).clamp(1, BATCHES * batch).min((*samples).max(1));
         let gathers = *batch < 2 * wanted;
         // Where mini-batches or samples are few, a step is to be chosen well rather than cheaply.
-        let (parameters, sweeps) = (source.parameters(), source.sweeps());
-        let size = Size { samples: wanted, outcomes, parameters, sweeps };
+        let (parameters, sweeps, network) = (source.parameters(), source.sweeps(), source.factored());
+        let work = network.map_or(parameters, crate::network::Network::work);
+        let size = Size { samples: wanted, outcomes, parameters, work, sweeps };
         let family = Family::new(size, gathers || *counted, *threads);
-        let kron = source.factored().is_some().then(|| fresh_kron(*threads));
+        let kron = network.is_some().then(|| fresh_kron(*threads));
         let leader = if (gathers || wanted < FEW) && kron.is_some() { Way::Kron } else { Way::Krylov };
         let probed = family.probed();
         Ok(Self {
@@ -177,7 +178,7 @@ impl Auto {
             judge: Judge::new(&**source, judges, *threads)?,
             given: Vec::new(),
             family,
-            kron_overhead: source.factored().map_or(0.0, |network| kron::overhead(&network.factor_shapes()))
+            kron_overhead: network.map_or(0.0, |network| kron::overhead(&network.factor_shapes()))
                 + KRON_TRAVERSALS * traversal(parameters),
             kron,
             batch: *batch,

@@ -39,6 +39,8 @@ pub struct Sizes {
     pub outcomes: usize,
     /// P, parameters.
     pub parameters: usize,
+    /// Multiplications of the network's forward pass of a sample: P where no weights are shared.
+    pub work: usize,
     /// The layers that have Kronecker factors.
     pub layers: Vec<FactorShape>,
 }

@@ -141,12 +141,12 @@ impl Setup for GaussNewtonSettings {
 
 /// Forward passes that a spectral step is worth; the factors were measured on the oscillators.
 pub(super) fn spectral_passes(solver: Solver, sizes: &Sizes) -> f64 {
-    let Sizes { batch, outcomes, parameters, .. } = *sizes;
+    let Sizes { batch, outcomes, parameters, work, .. } = *sizes;
     if let Solver::Krylov { vectors } = solver {
         return 10.0 + vectors as f64;
     }
     let size = (batch * outcomes).min(parameters) as f64;
-    10.0 + size.powi(3) / (batch as f64 * parameters as f64)
+    10.0 + size.powi(3) / (batch as f64 * work as f64)
 }
 
 /// Memory of a spectral step.

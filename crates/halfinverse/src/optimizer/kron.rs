@@ -18,6 +18,12 @@
 //! **Gₗ without rows of J.** With signs ε = ±1 drawn for each outcome, δₗ = Σ_c ε_c dₗ has mean δₗδₗᵀ = Σ_c dₗdₗᵀ, and
 //! one sweep back gives δₗ for a whole mini-batch. It goes back through the simulator, so Gₗ carries its scaling.
 //!
+//! **A convolution** acts at R positions of each sample. Its A is the mean of aaᵀ over samples and positions, with a the
+//! patch of the input that a position sees, its G the mean over samples of Σ δδᵀ over positions: what different positions
+//! contribute to a row of J is taken to be uncorrelated (KFC; the KFAC-expand of Eschenhagen et al.). That is exact where
+//! each outcome depends on one position of a linear network, as in a field of controls. A vector of parameters, such as
+//! the scales of a layer norm, has the exact mean of the squares of its rows for G, and A = 1.
+//!
 //! **J d** is a difference quotient of the outcomes: a sweep forward and a simulation, half of what a tangent sweep
 //! costs, and no simulator has to give blocks for it. Its curvature is measured every fourth step and averaged.
 //!
@@ -46,8 +52,9 @@
 //! step 2bP and bΣ(in·wᵢ + out·wₒ) for the means; Σ(in·wᵢ² + out·wₒ²) at a refresh where κ = 1, and about 25 times as
 //! long where it is not. Memory: 5P, and twice the factors' blocks.
 //!
-//! Source: Martens, Grosse, *Optimizing Neural Networks with Kronecker-factored Approximate Curvature*, ICML 2015; the
-//! momentum: Liu, Belkin, *Accelerating SGD with Momentum for Over-parameterized Learning*, ICLR 2020; the mean:
+//! Source: Martens, Grosse, *Optimizing Neural Networks with Kronecker-factored Approximate Curvature*, ICML 2015; of
+//! convolutions: Grosse, Martens, ICML 2016, and Eschenhagen et al., *Kronecker-Factored Approximate Curvature for Modern
+//! Neural Network Architectures*, NeurIPS 2023; the momentum: Liu, Belkin, *Accelerating SGD with Momentum for Over-parameterized Learning*, ICLR 2020; the mean:
 //! Shamir, Zhang, *Stochastic Gradient Descent for Non-smooth Optimization*, ICML 2013.
 
 mod factor;
@@ -275,8 +282,13 @@ impl Kron {
         if clock.started.is_multiple_of(every) {
             draw_signs(clock.started, &mut self.signs);
             let par = self.par;
-            layered.cotangents(&motion.iterate, self.signs.as_ref(), &mut |l, delta, input| {
-                factors[l].absorb(delta, input, par);
+            let (mut present, (b, _)) = (None, layered.shape());
+            layered.cotangents(&motion.iterate, self.signs.as_ref(), &mut |rows| {
+                let factors = &mut factors[rows.factor];
+                if present.replace(rows.factor) != Some(rows.factor) {
+                    factors.forget();
+                }
+                factors.absorb(&rows, b, par);
             })?;
         }
         if clock.started >= clock.refresh {

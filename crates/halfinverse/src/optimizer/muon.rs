@@ -10,7 +10,9 @@
 //! than exact at 1. |·| is the Frobenius norm; X has it as an upper bound of its largest singular value. A gradient of
 //! 0 makes no step.
 //!
-//! The first layer's and the last layer's weights, and all biases, are [AdamW](super::adamw)'s, with a learning rate of
+//! A convolution's W has a column for each weight of a kernel, out × in·k, as in the authors' code.
+//!
+//! The first layer's and the last layer's weights, and all biases and scales, are [AdamW](super::adamw)'s, with a learning rate of
 //! its own: a network with fewer than two hidden layers is trained by AdamW alone. A problem that is not made of layers
 //! with weight matrices is refused: on it Muon is AdamW, and comparing the two would mislead.
 //!
@@ -81,15 +83,13 @@ impl Setup for MuonSettings {
 
     /// A gradient, and the iteration.
     fn passes(&self, sizes: &Sizes) -> f64 {
-        let last = sizes.layers.len().saturating_sub(1);
-        let hidden = sizes.layers.iter().take(last).skip(1);
-        let operations = hidden.map(|layer| {
+        let operations = hidden(&sizes.layers).into_iter().map(|layer| {
             let (o, i) = (layer.outputs as f64, layer.inputs as f64);
             let (short, long) = (o.min(i), o.max(i));
             2.0 * ITERATIONS as f64 * short * short * (2.0 * long + short)
         });
-        // A pass takes 2P operations for each sample.
-        2.0 + operations.sum::<f64>() / (2 * sizes.parameters * sizes.batch).max(1) as f64
+        // A pass takes two operations for each multiplication.
+        2.0 + operations.sum::<f64>() / (2.0 * sizes.work as f64 * sizes.batch as f64).max(1.0)
     }
 
     /// Momentum or two moments, the gradient, and θ before the step; of one matrix X, its successor, A and its
@@ -171,6 +171,12 @@ impl Muon {
     }
 }
 
+/// The weight matrices but for the first and the last one.
+fn hidden(layers: &[FactorShape]) -> Vec<FactorShape> {
+    let matrices: Vec<FactorShape> = layers.iter().filter(|layer| layer.inputs > 0).copied().collect();
+    matrices.get(1..matrices.len().saturating_sub(1)).unwrap_or_default().to_vec()
+}
+
 fn weights(layer: &FactorShape) -> Range<usize> {
     layer.offset..layer.offset + layer.outputs * layer.inputs
 }
@@ -181,9 +187,7 @@ impl Rule for Muon {
     }
 
     fn prepare(&mut self, problem: &mut dyn Problem) -> Result<(), StepError> {
-        let shapes = layers(problem, MuonSettings::NAME)?;
-        let last = shapes.len().saturating_sub(1);
-        self.hidden = shapes.get(1..last).unwrap_or_default().to_vec();
+        self.hidden = hidden(&layers(problem, MuonSettings::NAME)?);
         self.others.clear();
         let mut start = 0;
         for hidden in self.hidden.iter().map(weights) {

@@ -91,17 +91,18 @@ impl Setup for SoapSettings {
     /// A gradient; two turns and a sum of squares on both sides.
     fn passes(&self, sizes: &Sizes) -> f64 {
         let both = |layer: &FactorShape| {
-            let (o, i) = (layer.outputs as f64, (layer.inputs + 1) as f64);
+            let (o, i) = (layer.outputs as f64, layer.columns() as f64);
             o * i * (self.squares(o) / o + self.squares(i) / i)
         };
-        let products: f64 = sizes.layers.iter().map(both).sum();
-        2.0 + 3.0 * products / (sizes.parameters * sizes.batch).max(1) as f64
+        let products: f64 = matrices(&sizes.layers).iter().map(both).sum();
+        2.0 + 3.0 * products / (sizes.work as f64 * sizes.batch as f64).max(1.0)
     }
 
     /// Two moments, the gradient, and θ before the step; L, R and their bases, and as much while these are made.
     fn numbers(&self, sizes: &Sizes) -> Numbers {
         let p = sizes.parameters as f64;
-        let widths = sizes.layers.iter().flat_map(|layer| [layer.outputs, layer.inputs + 1]);
+        let layers = matrices(&sizes.layers);
+        let widths = layers.iter().flat_map(|layer| [layer.outputs, layer.columns()]);
         let factors: f64 = widths.map(|side| self.squares(side as f64)).sum();
         Numbers { working: 5.0 * p + 4.0 * factors, saved: 3.0 * p + 2.0 * factors, ..Numbers::default() }
     }
@@ -112,6 +113,11 @@ impl SoapSettings {
     fn squares(&self, side: f64) -> f64 {
         if side <= self.max_width as f64 { side * side } else { 0.0 }
     }
+}
+
+/// Vectors of parameters, such as the scales of a layer norm, have no second side: they are Adam's.
+fn matrices(layers: &[FactorShape]) -> Vec<FactorShape> {
+    layers.iter().filter(|layer| layer.inputs > 0).copied().collect()
 }
 
 /// SOAP with its moments and bases.
@@ -163,7 +169,7 @@ impl Rule for Soap {
     }
 
     fn prepare(&mut self, problem: &mut dyn Problem) -> Result<(), StepError> {
-        let shapes = layers(problem, SoapSettings::NAME)?;
+        let shapes = matrices(&layers(problem, SoapSettings::NAME)?);
         let all = &mut self.memory.layers;
         if all.is_empty() {
             all.extend(shapes.iter().map(|&shape| Layer::new(shape, self.settings.max_width)));
@@ -242,13 +248,13 @@ enum Turn {
 impl Layer {
     fn new(shape: FactorShape, max_width: usize) -> Self {
         let side = |size| Side::new(size, max_width);
-        let (left, right) = (side(shape.outputs), side(shape.inputs + 1));
+        let (left, right) = (side(shape.outputs), side(shape.columns()));
         Self { left, right, offset: shape.offset, product: Mat::new() }
     }
 
     /// Refuses what was saved for another network.
     fn fit(&mut self, shape: FactorShape) -> Result<(), ShapeError> {
-        let (o, i) = (shape.outputs, shape.inputs + 1);
+        let (o, i) = (shape.outputs, shape.columns());
         ShapeError::check("soap's memory of a layer", "rows", o, self.left.size)?;
         ShapeError::check("soap's memory of a layer", "columns", i, self.right.size)?;
         self.offset = shape.offset;

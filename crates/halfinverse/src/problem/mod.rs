@@ -30,7 +30,7 @@ pub use samples::{Samples, WeightError};
 use crate::error::ShapeError;
 use crate::fault::StepError;
 use crate::linear::Jacobian;
-pub use crate::network::FactorShape;
+pub use crate::network::{FactorRows, FactorShape, FactorVisit};
 use crate::network::{Network, Tensor};
 
 /// A loss L(θ) that is a function of outcomes y(θ): all that an optimizer sees.
@@ -109,9 +109,6 @@ pub struct At<'a> {
     pub jacobian: Box<dyn Jacobian + 'a>,
 }
 
-/// Told of a leaf of the network: its number, δₗ and xₗ.
-pub type LeafVisitor<'a> = dyn FnMut(usize, MatRef<'_, f64>, MatRef<'_, f64>) + 'a;
-
 /// A problem whose outcomes pass through a network, layer by layer, and a simulator.
 pub trait Layered {
     /// b, and m.
@@ -120,12 +117,12 @@ pub trait Layered {
     /// h.
     fn curvature(&self) -> f64;
 
-    /// Sizes (outputs, inputs + 1) of each layer's parameters as a matrix, and where they start in θ; first to last.
+    /// Sizes of the layers' parameters as matrices, and where they start in θ; first to last.
     fn factors(&self) -> Vec<FactorShape>;
 
     /// Shows `visit` what a random combination of each sample's outcomes makes of the layers: for ȳ (b × m), layer by
-    /// layer, last to first, the cotangent δₗ (b × outputs) of its output and its input xₗ (b × inputs). At the θ of
-    /// the last [`Problem::gradient`].
+    /// layer, last to first, the rows δ and a of [its factors](crate::network::Layer::unroll): of a dense layer the
+    /// cotangent of its output and its input. At the θ of the last [`Problem::gradient`].
     ///
     /// # Errors
     /// When the simulator fails.
@@ -133,7 +130,7 @@ pub trait Layered {
         &mut self,
         theta: &[f64],
         outcome: MatRef<'_, f64>,
-        visit: &mut LeafVisitor<'_>,
+        visit: &mut FactorVisit<'_>,
     ) -> Result<(), StepError>;
 
     /// `out` (b × m) = J v by a difference quotient of the outcomes: one simulation, exact to about 1e-6. At the θ of the last

@@ -4,7 +4,9 @@ use faer::prelude::ReborrowMut;
 use faer::{Mat, MatMut, MatRef, Par};
 
 use super::weights::Weights;
-use super::{At, BatchProblem, Blocks, FactorShape, Layered, LeafVisitor, Model, Problem, Samples};
+use super::{
+    At, BatchProblem, Blocks, FactorRows, FactorShape, FactorVisit, Layered, Model, Problem, Samples,
+};
 use crate::error::ShapeError;
 use crate::fault::{Culprit, StepError};
 use crate::linear::columns::{column, column_mut, to_rows};
@@ -89,7 +91,7 @@ impl NetworkProblem {
         model.fits(&samples)?;
         let (b, m, q) = (samples.len(), model.simulator().outcomes(), model.network().outputs());
         Ok(Self {
-            par: worth_threads(par(threads), b * model.network().parameters()),
+            par: worth_threads(par(threads), b * model.network().work()),
             threads,
             pass: Pass::new(model.network(), b),
             scratch: model.network().scratch(b),
@@ -358,7 +360,7 @@ impl Layered for NetworkProblem {
         &mut self,
         theta: &[f64],
         outcome: MatRef<'_, f64>,
-        visit: &mut LeafVisitor<'_>,
+        visit: &mut FactorVisit<'_>,
     ) -> Result<(), StepError> {
         let mut weighted = std::mem::replace(&mut self.gradient, Mat::new());
         weighted.copy_from(outcome);
@@ -367,10 +369,11 @@ impl Layered for NetworkProblem {
         self.gradient = weighted;
         pulled?;
         let network = self.model.network();
-        let mut l = network.factor_shapes().len();
+        let mut first = network.factor_shapes().len();
         let mut of_leaf = |leaf: &Leaf<'_>, delta: MatRef<'_, f64>| {
-            l -= 1;
-            visit(l, delta, leaf.place.input);
+            first -= leaf.layer.factors().len();
+            let mut placed = |rows: FactorRows<'_>| visit(FactorRows { factor: first + rows.factor, ..rows });
+            leaf.layer.unroll(leaf.place, delta, &mut placed);
         };
         let (theta, control) = ((theta, 0), self.control.as_ref());
         self.pass.backward(network, theta, control, None, &mut of_leaf, &mut self.scratch, self.par);

@@ -189,7 +189,7 @@ pub(super) fn batch_numbers(
     stores: Stores,
 ) -> f64 {
     let (b, m) = (batch as f64, simulator.outcomes() as f64);
-    let leaves: f64 = network.factor_shapes().iter().map(|shape| shape.outputs as f64).sum();
+    let leaves = network.leaf_widths() as f64;
     let pass = network.inputs() as f64 + 2.0 * network.widths() as f64;
     let kept = match stores {
         Stores::Nothing => 0.0,

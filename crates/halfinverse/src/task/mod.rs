@@ -154,6 +154,7 @@ impl Named {
             batch,
             outcomes: self.model.simulator().outcomes(),
             parameters: self.model.network().parameters(),
+            work: self.model.network().work(),
             layers: self.model.network().factor_shapes(),
         }
     }

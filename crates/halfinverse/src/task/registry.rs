@@ -8,17 +8,20 @@
 //! # Ok::<(), halfinverse::SettingError>(())
 //! ```
 
+mod layers;
+
 use std::sync::{Arc, OnceLock};
 
 use serde_json::json;
 use toml::{Table, Value};
 
 use super::data::{self, Generator};
-use super::settings::{NetworkSettings, Settings};
+use super::settings::Settings;
 use crate::error::SettingError;
 use crate::network::{
-    Bounds, BoundsSettings, Dense, DenseSettings, Layer, Network, NetworkError, ResidualSettings,
-    Setup as LayerSetup, Units, UnitsSettings,
+    BoundsSettings, ConcatenationSettings, ConvolutionSettings, DenseSettings, FourierFeaturesSettings,
+    Layer, LayerNormSettings, LinearSkipSettings, PoolingSettings, ResidualSettings, Setup as LayerSetup,
+    UnitsSettings, UpSamplingSettings,
 };
 use crate::objective::{
     CauchySettings, HuberSettings, Objective, OverlapSettings, RelativeErrorSettings,
@@ -94,7 +97,14 @@ impl Registry {
             .layer::<DenseSettings>()
             .layer::<UnitsSettings>()
             .layer::<ResidualSettings>()
-            .layer::<BoundsSettings>();
+            .layer::<BoundsSettings>()
+            .layer::<ConvolutionSettings>()
+            .layer::<PoolingSettings>()
+            .layer::<UpSamplingSettings>()
+            .layer::<LayerNormSettings>()
+            .layer::<FourierFeaturesSettings>()
+            .layer::<LinearSkipSettings>()
+            .layer::<ConcatenationSettings>();
         registry.optimizers.extend(ENTRIES.iter().map(|entry| entry()));
         for text in TASKS {
             registry = registry.task(text).expect("the crate's own task files");
@@ -311,64 +321,6 @@ impl Registry {
         context: data::Context<'_>,
     ) -> Result<Arc<dyn Generator>, SettingError> {
         (find(&self.data, "data.kind", kind)?.build)(settings, context).map_err(|error| error.within("data"))
-    }
-
-    /// The network between so many inputs and controls: hidden layers with their activation, or the layers listed; and
-    /// a dense layer to the controls, which has the bounds.
-    pub(super) fn build_network(
-        &self,
-        settings: &NetworkSettings,
-        inputs: usize,
-        controls: usize,
-    ) -> Result<Network, SettingError> {
-        let hidden = format!("{:?}", settings.hidden);
-        let key = if settings.layers.is_empty() { "network.hidden" } else { "network.layers" };
-        let refuse = |error: NetworkError| SettingError::misfit(key, error);
-        let mut layers: Vec<Box<dyn Layer>> = Vec::new();
-        let mut width = inputs;
-        if settings.layers.is_empty() {
-            for &next in &settings.hidden {
-                layers.push(Box::new(Dense::new(width, next).map_err(refuse)?));
-                layers.push(Box::new(Units::new(settings.activation, next)));
-                width = next;
-            }
-        } else if settings.hidden.is_empty() {
-            layers = self.stack(&settings.layers, inputs, "network.layers")?;
-            width = layers.last().map_or(inputs, |layer| layer.outputs());
-        } else {
-            return Err(SettingError::new(
-                "network.hidden",
-                hidden,
-                "[] where network.layers lists the layers",
-            ));
-        }
-        layers.push(Box::new(Dense::new(width, controls).map_err(refuse)?));
-        if !settings.bounds.is_empty() {
-            let bounds = Bounds::new(&settings.bounds, controls);
-            layers.push(Box::new(bounds.map_err(|error| error.within("network"))?));
-        }
-        Network::new(layers).map_err(refuse)
-    }
-
-    /// Layers of their settings, one after the other.
-    fn stack(
-        &self,
-        layers: &[Table],
-        inputs: usize,
-        path: &str,
-    ) -> Result<Vec<Box<dyn Layer>>, SettingError> {
-        let mut width = inputs;
-        let layer = |(i, table): (usize, &Table)| {
-            let place = join(path, &i.to_string());
-            let mut settings = table.clone();
-            let kind = settings.remove("kind").unwrap_or_else(|| Value::from(""));
-            let kind = tables::text_of(&kind);
-            let part = find(&self.layers, &join(&place, "kind"), &kind)?;
-            let layer = (part.build)(&settings, width, self).map_err(|error| error.within(&place))?;
-            width = layer.outputs();
-            Ok(layer)
-        };
-        layers.iter().enumerate().map(layer).collect()
     }
 
     /// The JSON Schema of task files.

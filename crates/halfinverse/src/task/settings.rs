@@ -83,13 +83,25 @@ pub struct NetworkSettings {
     pub activation: Activation,
     /// How weights are drawn.
     pub init: Init,
-    /// Instead of hidden layers, any layers by their kind, first to last; a dense layer to the controls follows them.
+    /// Instead of hidden layers, any layers by their kind, first to last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
     pub layers: Vec<Table>,
+    /// Whether a dense layer to the controls follows the layers listed; without it the last of them puts out the controls.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub head: bool,
     /// Lower and upper bound of all controls, or a list of such pairs, one for each; -inf and inf where there is none.
     #[serde(default = "Limits::none")]
     pub bounds: Limits,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 /// The data by their kind.
@@ -212,6 +224,7 @@ impl Settings {
                 activation: Activation::Tanh,
                 init: Init::GlorotUniform,
                 layers: Vec::new(),
+                head: true,
                 bounds: Limits::none(),
             },
             objective: ObjectiveSettings::default(),

@@ -24,7 +24,6 @@ use super::Task;
 use super::forecast::batch_numbers;
 use crate::fault::StepError;
 use crate::linear::{Jacobian, LayeredJacobian};
-use crate::network::Network;
 use crate::optimizer::Stores;
 use crate::problem::{Model, NetworkProblem};
 use crate::spectral::{Solver, SpectralError, singular_values, symmetric_eigenvalues};
@@ -96,7 +95,7 @@ impl SpectrumPlan {
     /// For a run of this model.
     pub(super) fn new(model: &Model, run: &Run) -> Result<Self, TooDear> {
         let (rows, parameters) = (model.simulator().outcomes(), model.network().parameters());
-        let step = run.passes * 2.0 * run.batch as f64 * parameters as f64;
+        let step = run.passes * 2.0 * run.batch as f64 * model.network().work() as f64;
         let most_operations = (SHARE * run.steps.unwrap_or(STEPS) * step).max(FREE_OPERATIONS);
         let most_bytes = run.bytes.max(FREE_BYTES);
         let fits = |plan: &Self| plan.operations(model) <= most_operations && plan.bytes(model) <= most_bytes;
@@ -120,11 +119,11 @@ impl SpectrumPlan {
         let network = model.network();
         let (s, p) = (self.samples as f64, network.parameters() as f64);
         let n = s * model.simulator().outcomes() as f64;
-        let made = 2.0 * s * p + 2.0 * n * p;
+        let made = 2.0 * (s + n) * network.work() as f64;
         let size = n.min(p);
         made + match self.by {
             SpectrumBy::Svd => 2.0 * n * p * size + 4.0 * size.powi(3),
-            SpectrumBy::Gram => n * n * leaf_widths(network) + 4.0 * n.powi(3),
+            SpectrumBy::Gram => n * n * network.leaf_widths() as f64 + 4.0 * n.powi(3),
         }
     }
 
@@ -134,7 +133,7 @@ impl SpectrumPlan {
         let sample = (network.inputs() + simulator.initials() + simulator.outcomes()) as f64;
         let n = (self.samples * simulator.outcomes()) as f64;
         let p = network.parameters() as f64;
-        let widest = network.factor_shapes().iter().map(|shape| shape.outputs).max().unwrap_or(0) as f64;
+        let widest = network.widest() as f64;
         let problem = batch_numbers(network, simulator, self.samples, sample, Stores::Rows);
         let own = match self.by {
             // J, its rows on their way, and what the SVD works in.
@@ -162,10 +161,6 @@ impl SpectrumPlan {
 /// At most a mini-batch, and at most so many rows of J.
 pub(super) fn most_samples(batch: usize, outcomes: usize) -> usize {
     batch.min((ROWS / outcomes).max(1))
-}
-
-fn leaf_widths(network: &Network) -> f64 {
-    network.factor_shapes().iter().map(|shape| shape.outputs as f64).sum()
 }
 
 /// Roots of the eigenvalues of K.

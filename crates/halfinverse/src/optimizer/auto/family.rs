@@ -105,6 +105,8 @@ pub(super) struct Size {
     pub(super) outcomes: usize,
     /// P.
     pub(super) parameters: usize,
+    /// Multiplications of the network's pass over a sample.
+    pub(super) work: usize,
     /// Sweeps of the simulator that make the blocks.
     pub(super) sweeps: usize,
 }
@@ -133,9 +135,9 @@ impl Size {
 
     /// What a space of k vectors costs: its products, to orthogonalize them, and its singular values.
     fn space(self, k: f64) -> f64 {
-        let p = self.parameters as f64;
-        let short = p.min(self.rows() as f64);
-        2.0 * k * self.product() + (k * k * short + 0.5 * SMALL_SVDS * k.powi(3)) / p.max(LEAST_PASS)
+        let pass = (self.work as f64).max(LEAST_PASS);
+        let short = self.parameters.min(self.rows()) as f64;
+        2.0 * k * self.product() + (k * k * short + 0.5 * SMALL_SVDS * k.powi(3)) / pass
     }
 }
 

@@ -75,17 +75,22 @@ impl Factor {
         })
     }
 
-    /// mean ← (1 − new)·mean + new/b · xᵀx for x (b × size). Columns that x lacks at its end are constant 1.
-    pub(super) fn absorb(&mut self, x: MatRef<'_, f64>, new: f64, par: Par) {
-        let weight = new / x.nrows() as f64;
+    /// mean ← factor·mean.
+    pub(super) fn scale(&mut self, factor: f64) {
+        self.blocks.iter_mut().for_each(|block| block.mean *= faer::Scale(factor));
+    }
+
+    /// mean ← mean + new/count · xᵀx for some x (rows × size) of `count`. Columns that x lacks at its end are constant 1.
+    pub(super) fn absorb(&mut self, x: MatRef<'_, f64>, new: f64, count: usize, par: Par) {
+        let weight = new / count as f64;
+        let ones = new * (x.nrows() as f64 / count as f64);
         let mut start = 0;
         for Block { mean, .. } in &mut self.blocks {
-            *mean *= faer::Scale(1.0 - new);
             let end = start + mean.nrows();
-            let given = start.min(x.ncols())..end.min(x.ncols());
-            let (part, count) = (x.subcols(given.start, given.len()), given.len());
+            let span = start.min(x.ncols())..end.min(x.ncols());
+            let (part, given) = (x.subcols(span.start, span.len()), span.len());
             triangular::matmul(
-                mean.as_mut().submatrix_mut(0, 0, count, count),
+                mean.as_mut().submatrix_mut(0, 0, given, given),
                 BlockStructure::TriangularLower,
                 Accum::Add,
                 part.transpose(),
@@ -95,11 +100,11 @@ impl Factor {
                 weight,
                 par,
             );
-            for constant in count..mean.nrows() {
-                for j in 0..count {
+            for constant in given..mean.nrows() {
+                for j in 0..given {
                     mean[(constant, j)] += weight * column(part, j).iter().sum::<f64>();
                 }
-                (count..=constant).for_each(|j| mean[(constant, j)] += new);
+                (given..=constant).for_each(|j| mean[(constant, j)] += ones);
             }
             start = end;
         }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::factor::Factor;
 use crate::error::ShapeError;
 use crate::fault::StepError;
-use crate::problem::FactorShape;
+use crate::problem::{FactorRows, FactorShape};
 
 /// A and G of one layer, and their inverse powers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -24,25 +24,37 @@ pub(super) struct Factors {
 impl Factors {
     /// In blocks of this width at most.
     pub(super) fn new(shape: FactorShape, width: usize) -> Self {
-        let input = Factor::new(shape.inputs + 1, width);
+        let input = Factor::new(shape.columns(), width);
         Self { count: 0.0, input, output: Factor::new(shape.outputs, width), offset: shape.offset }
     }
 
     /// Refuses factors that were saved by another network's optimizer.
     pub(super) fn fit(&mut self, shape: FactorShape, width: usize) -> Result<(), ShapeError> {
-        self.input.fit(shape.inputs + 1, width)?;
+        self.input.fit(shape.columns(), width)?;
         self.output.fit(shape.outputs, width)?;
         self.offset = shape.offset;
         Ok(())
     }
 
-    /// Takes δ (b × out) and a (b × in) of a mini-batch into the means, which forget all but the last quarter of what
-    /// they have seen, and at most a hundred mini-batches.
-    pub(super) fn absorb(&mut self, delta: MatRef<'_, f64>, input: MatRef<'_, f64>, par: Par) {
-        let new = (4.0 / (self.count + 4.0)).max(0.01);
+    /// Before a mini-batch's rows are taken in. The means forget all but the last quarter of what they have seen, and at
+    /// most a hundred mini-batches.
+    pub(super) fn forget(&mut self) {
         self.count += 1.0;
-        self.output.absorb(delta, new, par);
-        self.input.absorb(input, new, par);
+        let kept = 1.0 - self.share();
+        self.output.scale(kept);
+        self.input.scale(kept);
+    }
+
+    /// What part of the means the last mini-batch makes.
+    fn share(&self) -> f64 {
+        (4.0 / (self.count + 3.0)).max(0.01)
+    }
+
+    /// Takes rows of a mini-batch of b samples into the means.
+    pub(super) fn absorb(&mut self, rows: &FactorRows<'_>, b: usize, par: Par) {
+        let new = self.share();
+        self.output.absorb(rows.cotangent, new, b, par);
+        self.input.absorb(rows.input, new, b * rows.positions, par);
     }
 
     pub(super) fn refresh(&mut self, exponent: f64, lambda: f64, par: Par) -> Result<(), StepError> {

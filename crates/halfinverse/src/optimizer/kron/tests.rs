@@ -168,7 +168,7 @@ fn blocks_of_another_width_are_refused() {
 
 #[test]
 fn what_a_wide_layer_costs_per_parameter_does_not_grow_with_its_width() {
-    let layer = |width| [FactorShape { outputs: width, inputs: width, offset: 0 }];
+    let layer = |width| [FactorShape { outputs: width, inputs: width, bias: true, positions: 1, offset: 0 }];
     let narrow = Work::of(&layer(WIDTH - 1), WIDTH);
     assert_eq!(narrow.overhead().to_bits(), (2.0 * WIDTH as f64 - 1.0).to_bits());
     for width in [1024, 4096] {
@@ -199,8 +199,9 @@ fn signs_make_the_mean_of_all_rows_through_the_simulator() {
     let draws = 4000;
     for step in 0..draws {
         draw_signs(step, &mut signs);
-        let visit = &mut |l, delta: faer::MatRef<'_, f64>, _: faer::MatRef<'_, f64>| {
-            if l == 0 {
+        let visit = &mut |rows: FactorRows<'_>| {
+            let delta = rows.cotangent;
+            if rows.factor == 0 {
                 mean += faer::Scale(1.0 / (16.0 * draws as f64)) * (delta.transpose() * delta);
             }
         };

@@ -1,6 +1,7 @@
 //! What the factors cost, by counts of operations alone, so that runs repeat.
 //!
-//! With factors of sizes i and o in blocks of widths wᵢ and wₒ, b samples:
+//! With factors of sizes i and o in blocks of widths wᵢ and wₒ, b samples; of a convolution the operations over samples
+//! come once more for each position:
 //!
 //! | what | operations |
 //! |---|---|
@@ -21,8 +22,8 @@ const EIGEN: f64 = 50.0;
 /// Numbers and operations of all layers.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Work {
-    /// Parameters.
-    parameters: f64,
+    /// Multiplications of a forward pass of a sample.
+    pass: f64,
     /// Entries of the factors' blocks: Σ (i·wᵢ + o·wₒ).
     pub(super) entries: f64,
     /// Σ i·o·(wᵢ + wₒ).
@@ -36,8 +37,8 @@ impl Work {
     pub(super) fn of(shapes: &[FactorShape], width: usize) -> Self {
         let mut work = Self::default();
         for shape in shapes {
-            let (i, o) = (shape.inputs + 1, shape.outputs);
-            work.parameters += (i * o) as f64;
+            let (i, o) = (shape.columns(), shape.outputs);
+            work.pass += shape.work();
             for (size, across) in [(i, o), (o, i)] {
                 for span in spans(size, width) {
                     let w = span.len() as f64;
@@ -52,14 +53,14 @@ impl Work {
 
     /// What d costs, in passes over a sample.
     pub(super) fn overhead(&self) -> f64 {
-        if self.parameters > 0.0 { self.products / self.parameters } else { 0.0 }
+        if self.pass > 0.0 { self.products / self.pass } else { 0.0 }
     }
 
     /// Steps of b samples between refreshes that cost such a share of the steps.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts; far below 2^53")]
     pub(super) fn between_refreshes(&self, b: f64, exponent: f64, share: f64) -> u64 {
         let times = if exponent == 1.0 { CHOLESKY } else { EIGEN };
-        let step = 6.0 * b * self.parameters + 2.0 * self.products;
+        let step = 6.0 * b * self.pass + 2.0 * self.products;
         (times * self.inverses / (share * step)).ceil().max(1.0) as u64
     }
 }
