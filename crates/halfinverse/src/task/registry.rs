@@ -26,8 +26,8 @@ use crate::objective::{
 };
 use crate::optimizer::{ENTRIES, Entry, Setup as OptimizerSetup};
 use crate::simulator::{
-    DipoleSettings, IdentitySettings, OscillatorsSettings, PoissonSettings, ScalingSettings,
-    Setup as SimulatorSetup, Simulator, ToySettings,
+    DipoleSettings, EquationsSettings, IdentitySettings, OscillatorsSettings, PoissonSettings,
+    ScalingSettings, Setup as SimulatorSetup, Simulator, ToySettings,
 };
 use crate::tables::{self, join, overlay, schema, to_table};
 
@@ -80,6 +80,7 @@ impl Registry {
             .simulator::<ToySettings>()
             .simulator::<ScalingSettings>()
             .simulator::<IdentitySettings>()
+            .simulator::<EquationsSettings>()
             .objective::<SquaredErrorSettings>()
             .objective::<OverlapSettings>()
             .objective::<RelativeErrorSettings>()
