@@ -39,12 +39,20 @@ pub(super) fn scale(s: f64, a: Lanes) -> Lanes {
 
 /// a + s·b.
 #[inline(always)]
-pub(super) fn combine<const W: usize>(a: [f64; W], s: f64, b: [f64; W]) -> [f64; W] {
+pub(super) fn combine(a: Lanes, s: f64, b: Lanes) -> Lanes {
     let mut out = a;
-    for l in 0..W {
+    for l in 0..WIDTH {
         out[l] += s * b[l];
     }
     out
+}
+
+/// a ← a + s·b, where there are too many lanes to be moved about.
+#[inline(always)]
+pub(super) fn add_scaled<const W: usize>(a: &mut [f64; W], s: f64, b: &[f64; W]) {
+    for l in 0..W {
+        a[l] += s * b[l];
+    }
 }
 
 /// One complex number for each sample.

@@ -1,5 +1,5 @@
-//! ∂/∂variable of every node of a graph, as nodes of the same graph: what a derivative shares with its function, or with
-//! other derivatives, is evaluated once.
+//! ∂/∂variable of every node of a graph, as nodes of the same graph: what a derivative shares with its function, or
+//! with other derivatives, is evaluated once.
 
 use super::function::{Binary, Unary};
 use super::graph::{Graph, Node, NodeId};

@@ -1,8 +1,9 @@
 //! Products with the derivative of the discrete scheme, from the record of a forward pass.
 //!
-//! With Kᵢ = Jᵢ·Ẋᵢ + Bᵢ·u̇ the tangent of an explicit step is the step itself; its transpose, from x̄⁺ and from the last stage to the first,
-//! is k̄ᵢ = h·bᵢ·x̄⁺ + h Σ_{j>i} aⱼᵢ X̄ⱼ, X̄ᵢ = Jᵢᵀ k̄ᵢ, ū += Bᵢᵀ k̄ᵢ, and x̄ = x̄⁺ + Σ X̄ᵢ. For the implicit midpoint rule the
-//! implicit function theorem gives M Ẋ = ẋ + h/2·B u̇, ẋ⁺ = 2Ẋ − ẋ; transposed λ = 2M⁻ᵀ x̄⁺, x̄ = λ − x̄⁺, ū += h/2·Bᵀ λ.
+//! With Kᵢ = Jᵢ·Ẋᵢ + Bᵢ·u̇ the tangent of an explicit step is the step itself; its transpose, from x̄⁺ and from the
+//! last stage to the first, is k̄ᵢ = h·bᵢ·x̄⁺ + h Σ_{j>i} aⱼᵢ X̄ⱼ, X̄ᵢ = Jᵢᵀ k̄ᵢ, ū += Bᵢᵀ k̄ᵢ, and x̄ = x̄⁺ + Σ X̄ᵢ.
+//! For the implicit midpoint rule the implicit function theorem gives M Ẋ = ẋ + h/2·B u̇, ẋ⁺ = 2Ẋ − ẋ; transposed λ =
+//! 2M⁻ᵀ x̄⁺, x̄ = λ − x̄⁺, ū += h/2·Bᵀ λ.
 
 use faer::prelude::ReborrowMut;
 use faer::{MatMut, MatRef};
@@ -11,14 +12,16 @@ use super::Ode;
 use super::method::Table;
 use crate::linear::columns::{column, column_mut};
 use crate::simulator::Point;
-use crate::simulator::lanes::{combine, load, store};
+use crate::simulator::lanes::{add_scaled, load, store};
 
 /// What a sweep over W samples is made with.
 struct Work<const W: usize> {
     /// ẋ or x̄.
     state: Vec<[f64; W]>,
-    /// Ẋ and u̇ of a stage; or ū, behind room for a state.
+    /// Ẋ and u̇ of a stage.
     stage: Vec<[f64; W]>,
+    /// ū of an interval.
+    pushed: Vec<[f64; W]>,
     /// A row for each stage: Kᵢ or X̄ᵢ.
     stages: Vec<[f64; W]>,
     /// k̄ of a stage, λ, or the right-hand side of M Ẋ = r.
@@ -33,6 +36,7 @@ impl Ode {
         Work {
             state: zeros(n),
             stage: zeros(n + self.controls),
+            pushed: zeros(self.controls),
             stages: zeros(n * self.grid.method.stages()),
             slope: zeros(n),
             outcome: zeros(self.observe.count()),
@@ -67,10 +71,11 @@ impl Ode {
                 if let Some(observation) = self.observation(interval) {
                     let record = self.observation_record(record, observation);
                     work.stage[..n].copy_from_slice(&work.state);
+                    self.observe.partials().apply(record, &work.stage, &mut work.outcome);
                     let first = observation * self.observe.count();
-                    self.observe.partials().apply(record, &work.stage, |c, value| {
+                    for (c, &value) in work.outcome.iter().enumerate() {
                         store(value, column_mut(out.rb_mut(), first + c), start);
-                    });
+                    }
                 }
             }
         }
@@ -82,19 +87,17 @@ impl Ode {
         let recorded = self.slopes.partials().recorded();
         for (i, a) in table.a.iter().enumerate() {
             for d in 0..n {
-                let mut stage = work.state[d];
+                work.stage[d] = work.state[d];
                 for (j, &a) in a.iter().enumerate().filter(|(_, a)| **a != 0.0) {
-                    stage = combine(stage, dt * a, work.stages[j * n + d]);
+                    add_scaled(&mut work.stage[d], dt * a, &work.stages[j * n + d]);
                 }
-                work.stage[d] = stage;
             }
             let partials = &record[i * recorded..][..recorded];
-            let slopes = &mut work.stages[i * n..][..n];
-            self.slopes.partials().apply(partials, &work.stage, |d, value| slopes[d] = value);
+            self.slopes.partials().apply(partials, &work.stage, &mut work.stages[i * n..][..n]);
         }
         for d in 0..n {
             for (i, &b) in self.weights(table, d).iter().enumerate().filter(|(_, b)| **b != 0.0) {
-                work.state[d] = combine(work.state[d], dt * b, work.stages[i * n + d]);
+                add_scaled(&mut work.state[d], dt * b, &work.stages[i * n + d]);
             }
         }
     }
@@ -104,10 +107,11 @@ impl Ode {
         let (n, half) = (self.states, 0.5 * self.grid.dt);
         let (partials, inverse) = record.split_at(self.slopes.partials().recorded());
         work.stage[..n].fill([0.0; W]);
-        let (slope, state) = (&mut work.slope, &work.state);
-        self.slopes
-            .partials()
-            .apply(partials, &work.stage, |d, pushed| slope[d] = combine(state[d], half, pushed));
+        self.slopes.partials().apply(partials, &work.stage, &mut work.stages);
+        for d in 0..n {
+            work.slope[d] = work.state[d];
+            add_scaled(&mut work.slope[d], half, &work.stages[d]);
+        }
         for row in 0..n {
             for l in 0..W {
                 let middle: f64 = (0..n).map(|d| inverse[row * n + d][l] * work.slope[d][l]).sum();
@@ -131,18 +135,16 @@ impl Ode {
             let record = &record[group * length..][..length];
             work.state.fill([0.0; W]);
             for interval in (0..self.grid.intervals).rev() {
-                work.stage.fill([0.0; W]);
+                work.pushed.fill([0.0; W]);
                 if let Some(observation) = self.observation(interval) {
                     let record = self.observation_record(record, observation);
                     let first = observation * self.observe.count();
                     for (c, value) in work.outcome.iter_mut().enumerate() {
                         *value = load(column(cotangent, first + c), start);
                     }
-                    let (state, pushed) = (&mut work.state, &mut work.stage);
-                    self.observe.partials().apply_transpose(record, &work.outcome, |d, value| {
-                        let sum = if d < n { &mut state[d] } else { &mut pushed[d] };
-                        *sum = combine(*sum, 1.0, value);
-                    });
+                    let (partials, p) = (self.observe.partials(), self.controls);
+                    partials.add_transpose(0..n, record, &work.outcome, &mut work.state);
+                    partials.add_transpose(n..n + p, record, &work.outcome, &mut work.pushed);
                 }
                 for step in (interval * self.grid.steps..(interval + 1) * self.grid.steps).rev() {
                     let record = &record[step * self.step_len()..][..self.step_len()];
@@ -153,7 +155,7 @@ impl Ode {
                 }
                 for c in 0..self.controls {
                     let column = column_mut(out.rb_mut(), interval * self.controls + c);
-                    store(work.stage[n + c], column, start);
+                    store(work.pushed[c], column, start);
                 }
             }
         }
@@ -167,25 +169,22 @@ impl Ode {
         for i in (0..stages).rev() {
             for d in 0..n {
                 let b = self.weights(table, d)[i];
-                let mut slope = work.state[d].map(|x| dt * b * x);
+                work.slope[d] = [0.0; W];
+                add_scaled(&mut work.slope[d], dt * b, &work.state[d]);
                 for j in (i + 1..stages).filter(|&j| table.a[j][i] != 0.0) {
-                    slope = combine(slope, dt * table.a[j][i], work.stages[j * n + d]);
+                    add_scaled(&mut work.slope[d], dt * table.a[j][i], &work.stages[j * n + d]);
                 }
-                work.slope[d] = slope;
             }
-            let partials = &record[i * recorded..][..recorded];
-            let (stage, pushed) = (&mut work.stages[i * n..][..n], &mut work.stage);
-            self.slopes.partials().apply_transpose(partials, &work.slope, |d, value| {
-                if d < n {
-                    stage[d] = value;
-                } else {
-                    pushed[d] = combine(pushed[d], 1.0, value);
-                }
-            });
+            let record = &record[i * recorded..][..recorded];
+            let stage = &mut work.stages[i * n..][..n];
+            stage.fill([0.0; W]);
+            let partials = self.slopes.partials();
+            partials.add_transpose(0..n, record, &work.slope, stage);
+            partials.add_transpose(n..n + self.controls, record, &work.slope, &mut work.pushed);
         }
         for i in 0..stages {
             for d in 0..n {
-                work.state[d] = combine(work.state[d], 1.0, work.stages[i * n + d]);
+                add_scaled(&mut work.state[d], 1.0, &work.stages[i * n + d]);
             }
         }
     }
@@ -198,16 +197,15 @@ impl Ode {
             for l in 0..W {
                 let sum: f64 = (0..n).map(|d| inverse[d * n + column][l] * work.state[d][l]).sum();
                 work.slope[column][l] = 2.0 * sum;
+                work.stages[column][l] = 2.0 * half * sum;
             }
         }
-        let pushed = &mut work.stage;
-        self.slopes.partials().apply_transpose(partials, &work.slope, |d, value| {
-            if d >= n {
-                pushed[d] = combine(pushed[d], half, value);
-            }
-        });
+        let controls = n..n + self.controls;
+        self.slopes.partials().add_transpose(controls, partials, &work.stages, &mut work.pushed);
         for d in 0..n {
-            work.state[d] = combine(work.slope[d], -1.0, work.state[d]);
+            for l in 0..W {
+                work.state[d][l] = work.slope[d][l] - work.state[d][l];
+            }
         }
     }
 

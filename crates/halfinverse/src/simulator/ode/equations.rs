@@ -16,12 +16,13 @@ const LONGEST: usize = 4096;
 
 /// A system of ordinary differential equations.
 ///
-/// An expression has numbers, names, `+ - * / ^`, parentheses, the functions sin, cos, tan, asin, acos, atan, sinh, cosh, tanh, exp, ln, log10,
-/// sqrt, abs, sign, min, max and atan2, the number pi and the time t.
+/// An expression has numbers, names, `+ - * / ^`, parentheses, the functions sin, cos, tan, asin, acos, atan, sinh,
+/// cosh, tanh, exp, ln, log10, sqrt, abs, sign, min, max and atan2, the number pi and the time t.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EquationsSettings {
-    /// One for each state, as in `x' = v`, in the order of the state's components; `d = x - y` names an expression for the equations below it.
+    /// One for each state, as in `x' = v`, in the order of the state's components; `d = x - y` names an expression for
+    /// the equations below it.
     pub equations: Vec<String>,
     /// Numbers by name.
     pub constants: BTreeMap<String, f64>,
@@ -29,7 +30,8 @@ pub struct EquationsSettings {
     pub controls: Vec<String>,
     /// States that start at a value of their own; the initial state of a sample has all others.
     pub start: BTreeMap<String, f64>,
-    /// The outcome, as expressions; all states where there is none. A control stands for its value in the interval that has just ended.
+    /// The outcome, as expressions; all states where there is none. A control stands for its value in the interval that
+    /// has just ended.
     pub observe: Vec<String>,
     /// Whether the outcome is taken at the end of the last interval or of each.
     pub observe_at: ObserveAt,

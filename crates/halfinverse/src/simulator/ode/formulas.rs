@@ -1,7 +1,9 @@
 //! Functions of state, control and time, compiled, with their partial derivatives by state and control.
 
+use std::ops::Range;
+
 use super::super::expression::{Graph, NodeId, Program};
-use crate::simulator::lanes::combine;
+use crate::simulator::lanes::add_scaled;
 
 /// A partial derivative that is not 0 everywhere.
 #[derive(Debug, Clone, Copy)]
@@ -30,17 +32,16 @@ impl Entry {
         }
     }
 
-    /// sum + value·factor.
+    /// sum ← sum + value·factor.
     #[inline(always)]
-    fn add<const W: usize>(&self, sum: [f64; W], record: &[[f64; W]], factor: &[f64; W]) -> [f64; W] {
+    fn add_to<const W: usize>(&self, sum: &mut [f64; W], record: &[[f64; W]], factor: &[f64; W]) {
         match self.value {
-            Coefficient::Fixed(value) => combine(sum, value, *factor),
+            Coefficient::Fixed(value) => add_scaled(sum, value, factor),
             Coefficient::Recorded(place) => {
-                let (mut sum, value) = (sum, &record[place]);
+                let value = &record[place];
                 for l in 0..W {
                     sum[l] += value[l] * factor[l];
                 }
-                sum
             }
         }
     }
@@ -64,37 +65,35 @@ impl Partials {
         &self.by_row[row]
     }
 
-    /// Row by row times a vector of state and control; `emit` gets each component.
+    /// out ← the matrix times a vector of state and control.
     #[inline(always)]
     pub(super) fn apply<const W: usize>(
         &self,
         record: &[[f64; W]],
         vector: &[[f64; W]],
-        mut emit: impl FnMut(usize, [f64; W]),
+        out: &mut [[f64; W]],
     ) {
-        for (row, entries) in self.by_row.iter().enumerate() {
-            let mut sum = [0.0; W];
+        for (entries, out) in self.by_row.iter().zip(out) {
+            *out = [0.0; W];
             for entry in entries {
-                sum = entry.add(sum, record, &vector[entry.column]);
+                entry.add_to(out, record, &vector[entry.column]);
             }
-            emit(row, sum);
         }
     }
 
-    /// The transpose times a vector of functions; `emit` gets each component of state and control.
+    /// out ← out + some rows of the transpose, which are columns of the matrix, times a vector of functions.
     #[inline(always)]
-    pub(super) fn apply_transpose<const W: usize>(
+    pub(super) fn add_transpose<const W: usize>(
         &self,
+        columns: Range<usize>,
         record: &[[f64; W]],
         vector: &[[f64; W]],
-        mut emit: impl FnMut(usize, [f64; W]),
+        out: &mut [[f64; W]],
     ) {
-        for (column, entries) in self.by_column.iter().enumerate() {
-            let mut sum = [0.0; W];
+        for (entries, out) in self.by_column[columns].iter().zip(out) {
             for entry in entries {
-                sum = entry.add(sum, record, &vector[entry.row]);
+                entry.add_to(out, record, &vector[entry.row]);
             }
-            emit(column, sum);
         }
     }
 }

@@ -10,9 +10,10 @@ use super::Ode;
 use super::method::{Table, solve};
 use crate::linear::columns::{column, column_mut};
 use crate::simulator::SimulatorError;
-use crate::simulator::lanes::{combine, load, store};
+use crate::simulator::lanes::{add_scaled, load, store};
 
-/// Newton's iterations of an implicit step. From the state before, two or three do for a step that resolves the solution.
+/// Newton's iterations of an implicit step. From the state before, two or three do for a step that resolves the
+/// solution.
 const MOST_ITERATIONS: usize = 30;
 /// A correction this small, relative to the state, was the last: convergence is quadratic.
 const SMALL: f64 = 1e-11;
@@ -72,7 +73,7 @@ impl Ode {
                         let count = W.min(control.nrows() - start);
                         self.implicit_step(t, count, &mut work, record).map_err(|NoStep { lane }| {
                             let reason = format!(
-                                "Newton's method does not find the implicit step from t = {t}; take a smaller simulator.dt"
+                                "Newton's method finds no implicit step from t = {t}; take a smaller simulator.dt"
                             );
                             SimulatorError::of_sample(start + lane, reason)
                         })?;
@@ -149,11 +150,10 @@ impl Ode {
         let recorded = self.slopes.partials().recorded();
         for (i, a) in table.a.iter().enumerate() {
             for d in 0..n {
-                let mut stage = work.state[d];
+                work.slots[d] = work.state[d];
                 for (j, &a) in a.iter().enumerate().filter(|(_, a)| **a != 0.0) {
-                    stage = combine(stage, dt * a, work.slopes[j * n + d]);
+                    add_scaled(&mut work.slots[d], dt * a, &work.slopes[j * n + d]);
                 }
-                work.slots[d] = stage;
             }
             let partials = if derive { &mut record[i * recorded..][..recorded] } else { &mut [][..] };
             let slopes = &mut work.slopes[i * n..][..n];
@@ -162,7 +162,7 @@ impl Ode {
         for d in 0..n {
             let weights = self.weights(table, d);
             for (i, &b) in weights.iter().enumerate().filter(|(_, b)| **b != 0.0) {
-                work.state[d] = combine(work.state[d], dt * b, work.slopes[i * n + d]);
+                add_scaled(&mut work.state[d], dt * b, &work.slopes[i * n + d]);
             }
         }
     }
@@ -173,8 +173,8 @@ impl Ode {
         if self.positions[component] { table.b } else { table.b_other }
     }
 
-    /// X = x + h/2·f(X, u, t + h/2), x⁺ = 2X − x, in the first `count` samples; a sample that has converged is left alone,
-    /// so that none depends on its neighbours. NaN counts as converged and passes through.
+    /// X = x + h/2·f(X, u, t + h/2), x⁺ = 2X − x, in the first `count` samples; a sample that has converged is left
+    /// alone, so that none depends on its neighbours. NaN counts as converged and passes through.
     #[inline(always)]
     fn implicit_step<const W: usize>(
         &self,

@@ -2,11 +2,11 @@
 //!
 //! An explicit method with s stages takes Xᵢ = x + h Σ_{j<i} aᵢⱼ kⱼ, kᵢ = f(Xᵢ, u, t + cᵢh), x⁺ = x + h Σ bᵢ kᵢ.
 //!
-//! **Velocity Verlet**, v½ = v + h/2·f(x), x⁺ = x + h·v½, v⁺ = v½ + h/2·f(x⁺), is such a method for x′ = v, v′ = f(x, u, t) whose weights
-//! bᵢ differ between positions and velocities: its second stage holds v½, its third x⁺.
+//! **Velocity Verlet**, v½ = v + h/2·f(x), x⁺ = x + h·v½, v⁺ = v½ + h/2·f(x⁺), is such a method for x′ = v, v′ = f(x,
+//! u, t) whose weights bᵢ differ between positions and velocities: its second stage holds v½, its third x⁺.
 //!
-//! Sources: Dormand, Prince, J. Comput. Appl. Math. 6(1), 1980, table 2 (the fifth-order weights); Hairer, Lubich, Wanner,
-//! *Geometric Numerical Integration*, 2006, sections I.1.4 (Verlet) and II.1.1 (midpoint).
+//! Sources: Dormand, Prince, J. Comput. Appl. Math. 6(1), 1980, table 2 (the fifth-order weights); Hairer, Lubich,
+//! Wanner, *Geometric Numerical Integration*, 2006, sections I.1.4 (Verlet) and II.1.1 (midpoint).
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,8 @@ pub enum Method {
     Dopri5,
     /// Velocity Verlet: second order, symplectic, for x′ = v, v′ = f(x, u, t) only.
     Verlet,
-    /// The implicit midpoint rule: second order, symplectic, stable for every decaying linear system. Newton's method solves each step.
+    /// The implicit midpoint rule: second order, symplectic, stable for every decaying linear system. Newton's method
+    /// solves each step.
     ImplicitMidpoint,
 }
 

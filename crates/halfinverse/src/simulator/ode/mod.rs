@@ -1,7 +1,7 @@
 //! Ordinary differential equations x′ = f(x, u, t), controlled by u, with exact derivatives of the discrete scheme.
 //!
-//! The time has N intervals of so many steps of length h. A control is constant within an interval. The outcome is y = g(x, u, t) at the end
-//! of the last interval, or of each.
+//! The time has N intervals of so many steps of length h. A control is constant within an interval. The outcome is y =
+//! g(x, u, t) at the end of the last interval, or of each.
 //!
 //! | symbol | shape | what |
 //! |---|---|---|
@@ -9,13 +9,13 @@
 //! | z | N·p | the p controls of the first interval, of the second, … |
 //! | y | m, or N·m | what is observed, of the first interval, of the second, … |
 //!
-//! f and g come from texts in a task file ([`EquationsSettings`]), or from a function in Rust ([`RightHandSide`]). Both become one graph of
-//! operations, of which the partial derivatives are made symbolically; values and derivatives share their subexpressions. A graph is evaluated
-//! for 32 samples at a time, operation by operation.
+//! f and g come from texts in a task file ([`EquationsSettings`]), or from a function in Rust ([`RightHandSide`]). Both
+//! become one graph of operations, of which the partial derivatives are made symbolically; values and derivatives share
+//! their subexpressions. A graph is evaluated for 32 samples at a time, operation by operation.
 //!
-//! **Derivatives.** A forward pass records the partial derivatives at each stage of each step. `jvp` and `vjp` are linear
-//! sweeps over the record, forwards and backwards, exact to round-off. The record holds
-//! (stages · changing partial derivatives of f) numbers for each step and sample, and n² more with the implicit method.
+//! **Derivatives.** A forward pass records the partial derivatives at each stage of each step. `jvp` and `vjp` are
+//! linear sweeps over the record, forwards and backwards, exact to round-off. The record holds (stages · changing
+//! partial derivatives of f) numbers for each step and sample, and n² more with the implicit method.
 //!
 //! A state that becomes NaN or infinite passes through to the outcome; an implicit step that Newton's method does not
 //! find is an error that names its sample.
@@ -122,8 +122,8 @@ impl Ode {
     /// The simulator of a right-hand side in Rust.
     ///
     /// # Errors
-    /// When the time step is not positive, there are no or too many steps, there is no state or control, or the equations do not have
-    /// the form that the method needs.
+    /// When the time step is not positive, there are no or too many steps, there is no state or control, or the
+    /// equations do not have the form that the method needs.
     ///
     /// # Example
     /// ```

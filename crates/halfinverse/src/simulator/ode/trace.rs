@@ -1,4 +1,5 @@
-//! A right-hand side in Rust, generic over its numbers: called once with expressions, whose operations are written down.
+//! A right-hand side in Rust, generic over its numbers: called once with expressions, whose operations are written
+//! down.
 
 use std::cell::RefCell;
 use std::ops::{Add, Div, Mul, Neg, Sub};
@@ -7,8 +8,9 @@ use crate::simulator::expression::{Binary, Graph, NodeId, Unary};
 
 /// x′ = f(x, u, t), and what is observed of it, for numbers of any kind.
 ///
-/// The functions are called once, when the simulator is made, and must do the same whatever the values are: a loop over components is
-/// fine, a branch on a value is not possible ([`Scalar::min`], [`Scalar::max`], [`Scalar::abs`] and [`Scalar::sign`] may do).
+/// The functions are called once, when the simulator is made, and must do the same whatever the values are: a loop over
+/// components is fine, a branch on a value is not possible ([`Scalar::min`], [`Scalar::max`], [`Scalar::abs`] and
+/// [`Scalar::sign`] may do).
 pub trait RightHandSide {
     /// Number of states n.
     fn states(&self) -> usize;
