@@ -42,7 +42,7 @@ const REFUSED: &[Case] = &[
     (&[("equations", r#"["x' = sin(u, x)"]"#)], &["sin takes 1 argument, found 2"]),
     (&[("equations", r#"["x' = sin()*u"]"#)], &["sin takes 1 argument, found 0"]),
     (&[("equations", r#"["x' = sin u"]"#)], &["sin is a function: write sin(…)", "    x' = sin u\n         ^^^\n"]),
-    (&[("equations", r#"["x' = sinn(u)"]"#)], &["unknown function `sinn`; did you mean `sin`?"]),
+    (&[("equations", r#"["x' = sqr(u)"]"#)], &["unknown function `sqr`; did you mean `sqrt`?"]),
     (&[("equations", r#"["x' = x(2) + u"]"#)], &["x is no function; a product needs its *: write x*(…)"]),
     (&[("equations", r#"["x' = 2x + u"]"#)], &["a product needs its *: write 2*x", "    x' = 2x + u\n         ^^\n"]),
     (&[("equations", r#"["x' = u x"]"#)], &["an operator is missing here", "    x' = u x\n           ^\n"]),

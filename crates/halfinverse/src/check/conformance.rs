@@ -47,8 +47,8 @@ macro_rules! simulator_tests {
         $(
             #[test]
             fn $name() {
-                let trial = $crate::check::conformance::Trial::new(&$make(), $initial, $control);
-                if let Err(fault) = trial.$function() {
+                let found = $crate::check::conformance::run($make, $initial, $control, |trial| trial.$function());
+                if let Err(fault) = found {
                     panic!("{fault}");
                 }
             }
@@ -62,6 +62,19 @@ const SAMPLES: usize = 11;
 const SPOILT: usize = 4;
 /// Difference, relative to the largest outcome, that the order of a sum may make.
 const ROUND_OFF: f64 = 1e-12;
+
+/// Makes a simulator, draws samples and runs a test.
+///
+/// # Errors
+/// What the test finds.
+pub fn run<S: Simulator>(
+    make: impl FnOnce() -> S,
+    initial: Range<f64>,
+    control: Range<f64>,
+    test: impl Fn(&Trial<'_>) -> Result<(), String>,
+) -> Result<(), String> {
+    test(&Trial::new(&make(), initial, control))
+}
 
 /// A simulator with samples to try it on.
 pub struct Trial<'a> {
@@ -153,7 +166,7 @@ impl<'a> Trial<'a> {
         for s in 0..SAMPLES {
             let alone = self.outcome(self.initial.subrows(s, 1), self.control.subrows(s, 1), None);
             let alone = alone.map_err(|error| format!("sample {s} alone: {error}"))?;
-            let off = |_, c: usize| !((alone[(0, c)] - usual[(s, c)]).abs() <= ROUND_OFF * size);
+            let off = |_, c: usize| differ(alone[(0, c)], usual[(s, c)], size);
             if let Some([_, c]) = first(&alone, off) {
                 let [alone, usual] = [alone[(0, c)], usual[(s, c)]];
                 return Err(format!("outcome {c} of sample {s} is {alone} alone, and {usual} among others"));
@@ -183,9 +196,8 @@ impl<'a> Trial<'a> {
                 Err(SimulatorError { sample: Some(SPOILT) | None, .. }) => continue,
                 Err(error) => return Err(format!("NaN in the {what} of sample {SPOILT}: {error}")),
             };
-            let off = |s: usize, c: usize| {
-                s != SPOILT && !((outcome[(s, c)] - usual[(s, c)]).abs() <= ROUND_OFF * largest(&usual))
-            };
+            let size = largest(&usual);
+            let off = |s: usize, c: usize| s != SPOILT && differ(outcome[(s, c)], usual[(s, c)], size);
             if let Some([s, c]) = first(&usual, off) {
                 return Err(format!(
                     "NaN in the {what} of sample {SPOILT} changes outcome {c} of sample {s}"
@@ -223,6 +235,12 @@ impl<'a> Trial<'a> {
         let _ = derivative.apply(at, z.as_ref(), y.as_mut());
         let _ = derivative.apply_transpose(self.simulator, at, y.as_ref(), z.as_mut());
     }
+}
+
+/// Whether two numbers differ by more than round-off, or one is NaN.
+fn differ(a: f64, b: f64, size: f64) -> bool {
+    let off = (a - b).abs();
+    off > ROUND_OFF * size || off.is_nan()
 }
 
 fn largest(outcome: &Mat<f64>) -> f64 {
