@@ -5,6 +5,7 @@
 //! | [`simulator()`] | `jvp`, `vjp` and `block`; whether results depend on what a buffer or a tape held before, or on the chunks |
 //! | [`model`] | the same of a network, a simulator and an objective together |
 //! | [`opaque`] | the same of functions |
+//! | [`conformance`] | these and other tests of a simulator, for [`simulator_tests!`](crate::simulator_tests) |
 //! | [`problem()`] | the same of any [`Problem`](crate::Problem), as far as it can be told from the losses |
 //!
 //! **Directions.** Up to eight controls (or parameters) move on their own; of more, neighbours move together, each by
@@ -17,6 +18,7 @@
 //!
 //! **Kinks.** At a kink the derivative exists on each side only. One between the two sides is right.
 
+pub mod conformance;
 mod problem;
 mod quotient;
 mod reference;

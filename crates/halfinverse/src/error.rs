@@ -1,5 +1,7 @@
 //! Settings and shapes that were refused, with the numbers that say where.
 
+use std::ops::Range;
+
 /// A setting that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingError {
@@ -19,6 +21,18 @@ pub enum SettingError {
         /// Dotted name of the setting, from the part that refused it.
         key: String,
         /// Which sizes there are, and which are needed.
+        reason: String,
+    },
+    /// Its text cannot be read.
+    #[error("`{key}`: {reason}\n{}", underlined(text, place))]
+    Unreadable {
+        /// Dotted name of the setting, from the part that refused it.
+        key: String,
+        /// The text.
+        text: String,
+        /// Its characters that are wrong.
+        place: Range<usize>,
+        /// What is wrong with them, and the mend.
         reason: String,
     },
     /// There is none of this name.
@@ -60,7 +74,10 @@ impl SettingError {
     #[must_use]
     pub fn key(&self) -> &str {
         match self {
-            Self::Refused { key, .. } | Self::Misfit { key, .. } | Self::Unknown { key, .. } => key,
+            Self::Refused { key, .. }
+            | Self::Misfit { key, .. }
+            | Self::Unreadable { key, .. }
+            | Self::Unknown { key, .. } => key,
         }
     }
 
@@ -71,7 +88,7 @@ impl SettingError {
             *key = if key.is_empty() { section.to_owned() } else { format!("{section}.{key}") };
         };
         match &mut self {
-            Self::Refused { key, .. } | Self::Misfit { key, .. } => put(key),
+            Self::Refused { key, .. } | Self::Misfit { key, .. } | Self::Unreadable { key, .. } => put(key),
             Self::Unknown { key, known } => {
                 put(key);
                 known.iter_mut().for_each(put);
@@ -112,6 +129,22 @@ impl SettingError {
         }
         Err(Self::new(key, value, "0 or positive, and finite"))
     }
+}
+
+/// Characters of a text that are shown before and behind those that are wrong.
+const AROUND: usize = 60;
+
+/// The text, on a line of its own, and `^` below the characters of `place`.
+fn underlined(text: &str, place: &Range<usize>) -> String {
+    let line: Vec<char> = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let start = place.start.min(line.len());
+    let end = place.end.clamp(start + 1, start + AROUND);
+    let (from, to) = (start.saturating_sub(AROUND), line.len().min(end + AROUND));
+    let mark = |cut: bool| if cut { "…" } else { "" };
+    let (before, behind) = (mark(from > 0), mark(to < line.len()));
+    let shown: String = line[from..to].iter().collect();
+    let indent = " ".repeat(start - from + before.chars().count());
+    format!("    {before}{shown}{behind}\n    {indent}{}", "^".repeat(end - start))
 }
 
 /// The nearest of the names that there are, or all of them.

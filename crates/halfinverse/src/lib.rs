@@ -29,3 +29,8 @@ pub use {faer, rand};
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 pub struct Readme;
+
+/// The Rust of docs/own.md, run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/own.md")]
+pub struct Own;

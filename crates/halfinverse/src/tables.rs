@@ -137,6 +137,11 @@ fn check_table(schemas: &[serde_json::Value], table: &Table, path: &str) -> Resu
     let properties = || schemas.iter().filter_map(|schema| schema.get("properties")?.as_object());
     let no_other = Some(&serde_json::Value::Bool(false));
     let closed = schemas.iter().all(|schema| schema.get("additionalProperties") == no_other);
+    // What the values of names of the user's own must be.
+    let of_any_name = schemas
+        .iter()
+        .filter_map(|schema| schema.get("additionalProperties"))
+        .find(|other| other.is_object());
     for (key, value) in table {
         let name = join(path, key);
         match properties().find_map(|properties| properties.get(key)) {
@@ -146,7 +151,7 @@ fn check_table(schemas: &[serde_json::Value], table: &Table, path: &str) -> Resu
                     properties().flat_map(serde_json::Map::keys).map(|known| join(path, known)).collect();
                 return Err(SettingError::unknown(&name, names.iter().map(String::as_str)));
             }
-            None => {}
+            None => of_any_name.map_or(Ok(()), |schema| check(schema, value, &name))?,
         }
     }
     Ok(())
@@ -168,6 +173,7 @@ fn array_of(schema: &serde_json::Value) -> String {
         Some("integer") => "a list of whole numbers such as [20, 20]".to_owned(),
         Some("number") => "a list of numbers such as [0.5, 1.0]".to_owned(),
         Some("object") => "a list of tables".to_owned(),
+        Some("string") => "a list of texts such as [\"x\", \"v\"]".to_owned(),
         _ => "a list".to_owned(),
     }
 }

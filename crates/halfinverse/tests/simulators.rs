@@ -125,23 +125,6 @@ fn an_unstable_chain_names_settings_that_are_stable() {
     }
 }
 
-#[test]
-fn samples_do_not_see_each_other() {
-    let simulator = Oscillators::new(OscillatorsSettings::default()).unwrap();
-    let initial = Mat::from_fn(11, 4, |s, j| 0.1 * (s + 2 * j) as f64 % 1.0);
-    let control = Mat::from_fn(11, 96, |s, t| ((s * t) as f64).sin());
-    let mut together = Mat::zeros(11, 4);
-    simulator.simulate(initial.as_ref(), control.as_ref(), together.as_mut(), None).unwrap();
-    for s in 0..11 {
-        let mut alone = Mat::zeros(1, 4);
-        let (initial, control) = (initial.subrows(s, 1), control.subrows(s, 1));
-        simulator.simulate(initial, control, alone.as_mut(), None).unwrap();
-        for j in 0..4 {
-            assert_eq!(alone[(0, j)], together[(s, j)], "sample {s}");
-        }
-    }
-}
-
 /// ∂y/∂z of y = (z₁², z₁z₂, sin z₃ + y₀).
 fn partials(z: impl Fn(usize) -> f64) -> [[f64; 3]; 3] {
     [[2.0 * z(0), 0.0, 0.0], [z(1), z(0), 0.0], [0.0, 0.0, z(2).cos()]]

@@ -1,6 +1,7 @@
 //! What a trained network does to a few test samples, drawn for the reports.
 
 mod dipole;
+mod equations;
 mod function;
 mod oscillators;
 mod outcomes;
@@ -48,6 +49,7 @@ impl Pictures {
         let mut pictures = Self(Vec::new());
         pictures.add("oscillators", Arc::new(oscillators::Chain));
         pictures.add("dipole", Arc::new(dipole::Laser));
+        pictures.add("ode", Arc::new(equations::States));
         pictures.add("poisson", Arc::new(poisson::Maps));
         pictures
     }

@@ -99,5 +99,8 @@ fn text(registry: &Registry) -> Result<(), Failure> {
         "A task of your own is a TOML file: {name} train FILE.toml. `{name} tasks --schema` prints the JSON Schema of such files.",
         name = program()
     ));
+    put(
+        "A simulator of differential equations needs no Rust: simulator.kind = \"ode\" takes them as text (docs/own.md).",
+    );
     Ok(())
 }

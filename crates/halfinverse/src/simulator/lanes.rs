@@ -10,20 +10,20 @@ pub(super) type Lanes = [f64; WIDTH];
 
 /// The samples from `start` on, with zeros past the last.
 #[inline(always)]
-pub(super) fn load(column: &[f64], start: usize) -> Lanes {
+pub(super) fn load<const W: usize>(column: &[f64], start: usize) -> [f64; W] {
     let rest = &column[start..];
     if let Some(lanes) = rest.first_chunk() {
         return *lanes;
     }
-    let mut lanes = [0.0; WIDTH];
+    let mut lanes = [0.0; W];
     lanes[..rest.len()].copy_from_slice(rest);
     lanes
 }
 
 #[inline(always)]
-pub(super) fn store(lanes: Lanes, column: &mut [f64], start: usize) {
+pub(super) fn store<const W: usize>(lanes: [f64; W], column: &mut [f64], start: usize) {
     let rest = &mut column[start..];
-    let count = rest.len().min(WIDTH);
+    let count = rest.len().min(W);
     if let Some(all) = rest.first_chunk_mut() {
         *all = lanes;
     } else {
@@ -45,6 +45,14 @@ pub(super) fn combine(a: Lanes, s: f64, b: Lanes) -> Lanes {
         out[l] += s * b[l];
     }
     out
+}
+
+/// a ← a + s·b, where there are too many lanes to be moved about.
+#[inline(always)]
+pub(super) fn add_scaled<const W: usize>(a: &mut [f64; W], s: f64, b: &[f64; W]) {
+    for l in 0..W {
+        a[l] += s * b[l];
+    }
 }
 
 /// One complex number for each sample.

@@ -8,7 +8,9 @@
 mod batched;
 mod derivative;
 pub mod dipole;
+mod expression;
 mod lanes;
+pub mod ode;
 pub mod oscillators;
 pub mod poisson;
 pub mod scaling;
@@ -24,6 +26,7 @@ pub(crate) use batched::Batched;
 pub use derivative::Derivative;
 pub(crate) use derivative::{block_cotangent, block_tangent};
 pub use dipole::{Dipole, DipoleSettings};
+pub use ode::{EquationsSettings, Method, ObserveAt, Ode, RightHandSide, Scalar, TimeGrid};
 pub use oscillators::{Oscillators, OscillatorsSettings, Trajectory};
 pub use poisson::{Boundary, Poisson, PoissonSettings};
 pub use scaling::{IdentitySettings, Scaling, ScalingSettings, ToySettings};

@@ -29,8 +29,8 @@ use crate::objective::{
 };
 use crate::optimizer::{ENTRIES, Entry, Setup as OptimizerSetup};
 use crate::simulator::{
-    DipoleSettings, IdentitySettings, OscillatorsSettings, PoissonSettings, ScalingSettings,
-    Setup as SimulatorSetup, Simulator, ToySettings,
+    DipoleSettings, EquationsSettings, IdentitySettings, OscillatorsSettings, PoissonSettings,
+    ScalingSettings, Setup as SimulatorSetup, Simulator, ToySettings,
 };
 use crate::tables::{self, join, overlay, schema, to_table};
 
@@ -83,6 +83,7 @@ impl Registry {
             .simulator::<ToySettings>()
             .simulator::<ScalingSettings>()
             .simulator::<IdentitySettings>()
+            .simulator::<EquationsSettings>()
             .objective::<SquaredErrorSettings>()
             .objective::<OverlapSettings>()
             .objective::<RelativeErrorSettings>()

@@ -32,10 +32,14 @@ const COLUMNS: usize = 3;
 const SIZE: (u32, u32) = (1050, 1240);
 
 /// A curve over time, with the value it should end at.
-struct Curve {
-    points: Vec<(f64, f64)>,
-    target: Option<f64>,
+pub(super) struct Curve {
+    pub(super) points: Vec<(f64, f64)>,
+    pub(super) target: Option<f64>,
+    pub(super) color: RGBColor,
 }
+
+/// The colour of a control.
+pub(super) const GREY: RGBColor = RGBColor(90, 90, 90);
 
 /// Positions, velocities and control of the problem's samples over time, one column of three panels each.
 fn svg(simulator: &Oscillators, problem: &NetworkProblem) -> Result<String, DrawError> {
@@ -60,6 +64,7 @@ fn svg(simulator: &Oscillators, problem: &NetworkProblem) -> Result<String, Draw
                     .map(|(&t, state)| (t, state[i]))
                     .collect(),
                 target: Some(samples.target[(s, i)]),
+                color: COLORS[i % masses % COLORS.len()],
             };
             let pushes = trajectory.times.windows(2).enumerate();
             let control = Curve {
@@ -67,6 +72,7 @@ fn svg(simulator: &Oscillators, problem: &NetworkProblem) -> Result<String, Draw
                     .flat_map(|(i, t)| [(t[0], control[(0, i)]), (t[1], control[(0, i)])])
                     .collect(),
                 target: None,
+                color: GREY,
             };
             let panels = block.split_evenly((3, 1));
             draw(
@@ -78,18 +84,19 @@ fn svg(simulator: &Oscillators, problem: &NetworkProblem) -> Result<String, Draw
             draw(&panels[1], "", "v", &(masses..2 * masses).map(state).collect::<Vec<_>>())?;
             draw(&panels[2], "", "u", &[control])?;
         }
-        key(&legend, masses)?;
+        let names: Vec<String> = (1..=masses).map(|mass| format!("mass {mass}")).collect();
+        key(&legend, &names)?;
         area.present()?;
     }
     Ok(text)
 }
 
-fn draw(area: &Area<'_>, title: &str, name: &str, curves: &[Curve]) -> Result<(), DrawError> {
+pub(super) fn draw(area: &Area<'_>, title: &str, name: &str, curves: &[Curve]) -> Result<(), DrawError> {
     let values = curves.iter().flat_map(|curve| curve.points.iter().map(|point| point.1).chain(curve.target));
     let end = curves.iter().filter_map(|curve| curve.points.last()).map(|point| point.0).fold(0.0, f64::max);
     let mut context = panel(area, title, name, end * 1.02, around(values))?;
-    for (i, curve) in curves.iter().enumerate() {
-        let color = if curve.target.is_some() { COLORS[i % COLORS.len()] } else { RGBColor(90, 90, 90) };
+    for curve in curves {
+        let color = curve.color;
         let points = curve.points.iter().copied().filter(|(_, value)| value.is_finite());
         context.draw_series(LineSeries::new(points, color.stroke_width(2)))?;
         if let Some(target) = curve.target {
@@ -99,12 +106,12 @@ fn draw(area: &Area<'_>, title: &str, name: &str, curves: &[Curve]) -> Result<()
     Ok(())
 }
 
-/// Which colour is which mass.
-fn key(area: &Area<'_>, masses: usize) -> Result<(), DrawError> {
+/// Which colour is which curve.
+pub(super) fn key(area: &Area<'_>, names: &[String]) -> Result<(), DrawError> {
     let mut x = 60;
-    for i in 0..masses.min(COLORS.len()) {
-        area.draw(&PathElement::new([(x, 20), (x + 24, 20)], COLORS[i].stroke_width(3)))?;
-        area.draw(&Text::new(format!("mass {}", i + 1), (x + 30, 13), ("sans-serif", 16)))?;
+    for (name, color) in names.iter().zip(COLORS) {
+        area.draw(&PathElement::new([(x, 20), (x + 24, 20)], color.stroke_width(3)))?;
+        area.draw(&Text::new(name.clone(), (x + 30, 13), ("sans-serif", 16)))?;
         x += 110;
     }
     area.draw(&Circle::new((x + 8, 20), 5, BLACK.filled()))?;

@@ -76,7 +76,7 @@ impl Found<'_> {
                         self.take(&name, table, schema)?;
                     }
                 }
-                (Some(_), _) => self.keep(name, span, value)?,
+                (Some(schema), _) => self.keep(name, span, value, schema)?,
                 (None, value) if !self.unknown => {
                     let (name, span) = first(name, span, value);
                     let place = (self.place)(span);
@@ -94,6 +94,7 @@ impl Found<'_> {
         name: String,
         span: Range<usize>,
         value: toml::Spanned<DeValue<'_>>,
+        schema: &Schema,
     ) -> Result<(), Refusal> {
         if !shallow(value.get_ref(), DEEPEST) {
             return Err(Refusal::Deep(name, span));
@@ -106,6 +107,8 @@ impl Found<'_> {
                         self.givens
                             .put_place(join(&item_name, short(key.get_ref())), (self.place)(key.span()));
                     }
+                    self.givens.put_place(item_name, (self.place)(item.span()));
+                } else if item.get_ref().is_str() && lists_texts(schema) {
                     self.givens.put_place(item_name, (self.place)(item.span()));
                 }
             }
@@ -134,6 +137,11 @@ pub(super) fn join(prefix: &str, key: &str) -> String {
 fn property<'s>(schema: &'s Schema, key: &str) -> Option<&'s Schema> {
     let own = schema.get("properties").and_then(|properties| properties.get(key));
     own.or_else(|| schema.get("oneOf")?.as_array()?.iter().find_map(|part| property(part, key)))
+}
+
+/// Whether a setting is a list of texts.
+fn lists_texts(schema: &Schema) -> bool {
+    schema.pointer("/items/type").is_some_and(|kind| kind == "string")
 }
 
 /// Whether a setting is a table of settings.

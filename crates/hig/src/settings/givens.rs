@@ -98,7 +98,12 @@ impl Givens {
             place.map(|place| place.split_once(", line").map_or(place, |(file, _)| file))
         };
         match place.map(String::as_str).or_else(file) {
-            Some(place) => Failure::new(format!("{error} ({place})")),
+            Some(place) => {
+                // What is wrong with a text is shown below the sentence.
+                let text = error.to_string();
+                let (sentence, below) = text.split_at(text.find('\n').unwrap_or(text.len()));
+                Failure::new(format!("{sentence} ({place}){below}"))
+            }
             None => Failure::new(error.to_string()),
         }
     }
