@@ -14,12 +14,12 @@ const U_NET: &str = r#"
 hidden = []
 head = false
 layers = [
-    { kind = "convolution", shape = [8, 8], channels = 4 },
-    { kind = "layer-norm", channels = 4 },
+    { kind = "convolution", shape = [8, 8], channels = 2 },
+    { kind = "layer-norm", channels = 2 },
     { kind = "activation", function = "tanh" },
     { kind = "concatenation", layers = [
         { kind = "pooling", shape = [8, 8] },
-        { kind = "convolution", shape = [4, 4], channels = 6, padding = "periodic" },
+        { kind = "convolution", shape = [4, 4], channels = 3, padding = "periodic" },
         { kind = "activation", function = "tanh" },
         { kind = "up-sampling", shape = [4, 4] },
     ] },
@@ -45,7 +45,7 @@ fn settings(network: &str, optimizer: &str) -> Result<Settings, SettingError> {
     let mut settings =
         registry.overlaid(&registry.defaults(&registry.file("poisson")?, optimizer)?, &over)?;
     (settings.data.train, settings.data.test) = (64, 16);
-    (settings.training.batch, settings.training.threads, settings.training.evaluate_every) = (16, 1, 10);
+    (settings.training.batch, settings.training.threads, settings.training.evaluate_every) = (4, 1, 10);
     settings.stop = StopSettings { steps: Some(20), ..StopSettings::default() };
     Ok(settings)
 }
@@ -171,7 +171,7 @@ fn a_network_without_a_head_must_end_in_the_controls() {
     let task = Task::new(settings(U_NET, "hig").unwrap()).unwrap();
     let shapes: Vec<_> = task.model().network().tensors().into_iter().map(|tensor| tensor.shape).collect();
     assert_eq!(shapes.last().unwrap(), &[1]);
-    assert_eq!(shapes[shapes.len() - 3], [64, 640], "the linear skip's");
+    assert_eq!(shapes[shapes.len() - 3], [64, 320], "the linear skip's");
     let with_head = Task::new(settings(&U_NET.replace("head = false", ""), "hig").unwrap()).unwrap();
     assert_eq!(with_head.model().network().parameters(), task.model().network().parameters() + 64 * 65);
 }
@@ -307,7 +307,7 @@ fn the_forecast_counts_what_layers_inside_others_keep() {
             "hidden = []\nlayers = [{{ kind = 'concatenation', layers = [{{ kind = 'convolution', shape = [8, 8], channels = {channels} }}, {{ kind = 'pooling', shape = [8, 8], factor = 8 }}] }}]"
         )
     };
-    // 16 samples of 64 positions in 30 more channels, 8 bytes each, on their way there and back.
+    // 4 samples of 64 positions in 30 more channels, 8 bytes each, on their way there and back.
     let more = mini_batch(&concatenation(40)) - mini_batch(&concatenation(10));
-    assert!(more >= 2 * 8 * 16 * 64 * 30, "{more}");
+    assert!(more >= 2 * 8 * 4 * 64 * 30, "{more}");
 }
