@@ -21,6 +21,14 @@ pub enum SettingError {
         /// Which sizes there are, and which are needed.
         reason: String,
     },
+    /// It names a file that cannot be used.
+    #[error("{sentence}")]
+    Contents {
+        /// Dotted name of the setting.
+        key: String,
+        /// What is wrong with the file, where in it, and how to mend it.
+        sentence: String,
+    },
     /// There is none of this name.
     #[error("unknown setting `{key}`; {}", mend(key, known))]
     Unknown {
@@ -60,7 +68,10 @@ impl SettingError {
     #[must_use]
     pub fn key(&self) -> &str {
         match self {
-            Self::Refused { key, .. } | Self::Misfit { key, .. } | Self::Unknown { key, .. } => key,
+            Self::Refused { key, .. }
+            | Self::Misfit { key, .. }
+            | Self::Contents { key, .. }
+            | Self::Unknown { key, .. } => key,
         }
     }
 
@@ -72,6 +83,8 @@ impl SettingError {
         };
         match &mut self {
             Self::Refused { key, .. } | Self::Misfit { key, .. } => put(key),
+            // Its setting has its whole name already.
+            Self::Contents { .. } => {}
             Self::Unknown { key, known } => {
                 put(key);
                 known.iter_mut().for_each(put);
