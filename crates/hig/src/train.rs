@@ -31,7 +31,7 @@ pub(crate) fn run(
     arguments: &TrainArguments,
 ) -> Result<ExitCode, Failure> {
     let (task, advice) = settings::for_training(registry, arguments)?;
-    start_run(&task, advice, pictures, arguments)
+    start_run(&task, advice.as_ref(), pictures, arguments)
 }
 
 /// `hig fit DATA`: a run of the task fit, or of one like it, on a data file.
@@ -41,12 +41,12 @@ pub(crate) fn fit(
     mut arguments: FitArguments,
 ) -> Result<ExitCode, Failure> {
     let (task, advice) = settings::for_fit(registry, &mut arguments)?;
-    start_run(&task, advice, pictures, &arguments.train)
+    start_run(&task, advice.as_ref(), pictures, &arguments.train)
 }
 
 fn start_run(
     task: &Task,
-    advice: Option<String>,
+    advice: Option<&String>,
     pictures: &Pictures,
     arguments: &TrainArguments,
 ) -> Result<ExitCode, Failure> {
@@ -55,7 +55,7 @@ fn start_run(
     let folder = Folder::create(arguments.out.as_deref(), &name)?;
     let lock = folder.lock()?;
     folder.write(CONFIG, &task.settings().to_toml())?;
-    for line in fit::about(task).iter().chain(&advice) {
+    for line in fit::about(task).iter().chain(advice) {
         say(arguments.quiet, line);
     }
     begin(task, theta, &folder, lock, pictures, Speech { quiet: arguments.quiet, json: arguments.json })

@@ -308,7 +308,11 @@ impl Raw {
                 return Err(refused(format!("{shown} changed while it was read")));
             }
             for (j, &value) in rows.row.values.iter().enumerate() {
-                if j < d { raw.input[(row, j)] = value } else { raw.target[(row, j - d)] = value }
+                if j < d {
+                    raw.input[(row, j)] = value;
+                } else {
+                    raw.target[(row, j - d)] = value;
+                }
             }
             if labels.wanted {
                 raw.target[(row, 0)] = labels.number(&rows)?;
