@@ -29,6 +29,8 @@ const BAD: &[Bad] = &[
         &[],
         &["line 2, column 1 (`a`): `1,5` is no number", "decimals with a point"],
     ),
+    ("a,b,y\r\n1,2,3\r\n1,red,3\r\n", &[], &["line 3, column 2 (`b`): `red` is no number"]),
+    ("a,b,y\n\n1,2,3\n\n1,red,3", &[], &["line 5, column 2 (`b`): `red` is no number"]),
     ("a,b,y\n1,2,3\n1,,3\n", &[], &["line 3, column 2 (`b`): the value is missing", "--missing drop"]),
     ("a,b,y\n1,2,3\n1,n/a,3\n", &[], &["line 3, column 2", "missing"]),
     ("a,b,y\n1,2,3\n1,NaN,3\n", &[], &["line 3, column 2", "missing"]),

@@ -4,6 +4,9 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+
 pub(crate) fn hig(arguments: &[&str], folder: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_hig"))
         .args(arguments)
@@ -74,10 +77,9 @@ pub(crate) fn npz(arrays: &[(&str, Vec<u8>)], method: zip::CompressionMethod) ->
 pub(crate) fn safetensors(arrays: &[(&str, Vec<usize>, Vec<f64>)]) -> Vec<u8> {
     let bytes: Vec<Vec<u8>> =
         arrays.iter().map(|(_, _, values)| values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
-    let view = |((name, shape, _), bytes)| {
-        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F64, shape, bytes);
-        (name, view.unwrap())
-    };
-    let views = arrays.iter().map(|(name, shape, values)| (*name, shape.clone(), values)).zip(&bytes);
-    safetensors::serialize(views.map(|(array, bytes)| view((array, bytes))), None).unwrap()
+    let mut views = Vec::new();
+    for ((name, shape, _), bytes) in arrays.iter().zip(&bytes) {
+        views.push((*name, TensorView::new(Dtype::F64, shape.clone(), bytes).unwrap()));
+    }
+    safetensors::serialize(views, None).unwrap()
 }

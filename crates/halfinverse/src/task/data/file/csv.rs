@@ -5,7 +5,7 @@
 //! empty lines.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use csv::{ByteRecord, Reader, ReaderBuilder};
@@ -20,10 +20,23 @@ pub(super) struct Csv {
     record: ByteRecord,
     /// Whether `record` is the first row, and still to be told.
     first: bool,
+    /// The line on which `record` ends.
+    line: u64,
+    ends: Ends,
     fields: usize,
     shown: String,
     names: Vec<String>,
     headed: bool,
+}
+
+/// How lines end, by which they are counted.
+struct Ends {
+    /// In CR LF.
+    crlf: bool,
+    /// Bytes of the file.
+    length: u64,
+    /// Whether the last line has an end.
+    last: bool,
 }
 
 /// What a field is.
@@ -49,6 +62,7 @@ impl Csv {
         let open = || File::open(path).map_err(|error| unreadable(&error));
         let mut sample = Vec::new();
         open()?.take(SAMPLE).read_to_end(&mut sample).map_err(|error| unreadable(&error))?;
+        let ends = Ends::of(&mut open()?, &sample).map_err(|error| unreadable(&error))?;
         let reader = ReaderBuilder::new()
             .has_headers(false)
             .flexible(true)
@@ -59,6 +73,8 @@ impl Csv {
             reader,
             record: ByteRecord::new(),
             first: true,
+            line: 0,
+            ends,
             fields: 0,
             shown: shown.to_owned(),
             names: Vec::new(),
@@ -121,7 +137,7 @@ impl Csv {
         if !std::mem::take(&mut self.first) && !self.read()? {
             return Ok(false);
         }
-        row.line = self.record.position().map_or(0, csv::Position::line);
+        row.line = self.line;
         if self.record.len() != self.fields {
             return Err(refused(format!(
                 "{}, line {}: it has {} fields, the first line has {}; each line needs as many",
@@ -177,7 +193,25 @@ impl Csv {
 
     fn read(&mut self) -> Result<bool, SettingError> {
         let read = self.reader.read_byte_record(&mut self.record);
+        // The line feed of a CR LF is read with the next record.
+        let (at, ends) = (self.reader.position(), &self.ends);
+        let unread = ends.crlf || at.byte() >= ends.length && !ends.last;
+        self.line = at.line().saturating_sub(u64::from(!unread));
         read.map_err(|error| refused(format!("cannot read {}: {error}", self.shown)))
+    }
+}
+
+impl Ends {
+    fn of(file: &mut File, sample: &[u8]) -> std::io::Result<Self> {
+        let length = file.seek(SeekFrom::End(0))?;
+        let mut last = [b'\n'];
+        if length > 0 {
+            file.seek(SeekFrom::End(-1))?;
+            file.read_exact(&mut last)?;
+        }
+        let feed = sample.iter().position(|&byte| byte == b'\n');
+        let crlf = feed.and_then(|at| sample.get(at.checked_sub(1)?)) == Some(&b'\r');
+        Ok(Self { crlf, length, last: last == [b'\n'] })
     }
 }
 
