@@ -35,6 +35,14 @@ pub enum SettingError {
         /// What is wrong with them, and the mend.
         reason: String,
     },
+    /// It names a file that cannot be used.
+    #[error("{sentence}")]
+    Contents {
+        /// Dotted name of the setting.
+        key: String,
+        /// What is wrong with the file, where in it, and how to mend it.
+        sentence: String,
+    },
     /// There is none of this name.
     #[error("unknown setting `{key}`; {}", mend(key, known))]
     Unknown {
@@ -77,6 +85,7 @@ impl SettingError {
             Self::Refused { key, .. }
             | Self::Misfit { key, .. }
             | Self::Unreadable { key, .. }
+            | Self::Contents { key, .. }
             | Self::Unknown { key, .. } => key,
         }
     }
@@ -89,6 +98,8 @@ impl SettingError {
         };
         match &mut self {
             Self::Refused { key, .. } | Self::Misfit { key, .. } | Self::Unreadable { key, .. } => put(key),
+            // Its setting has its whole name already.
+            Self::Contents { .. } => {}
             Self::Unknown { key, known } => {
                 put(key);
                 known.iter_mut().for_each(put);

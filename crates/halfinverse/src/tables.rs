@@ -6,6 +6,7 @@ use std::slice::from_ref;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use toml::{Table, Value};
 
 use crate::error::{SettingError, nearest};
@@ -191,6 +192,29 @@ fn choices(schema: &serde_json::Value) -> Option<Vec<String>> {
     }
     let parts = schema.get("oneOf").and_then(|parts| parts.as_array())?;
     parts.iter().map(choices).collect::<Option<Vec<_>>>().map(|lists| lists.concat())
+}
+
+/// The schema of a part of that kind or name, with its own settings and those that all parts have.
+pub(crate) fn alternative(
+    tag: &str,
+    name: &str,
+    mut own: serde_json::Value,
+    common: &serde_json::Value,
+) -> serde_json::Value {
+    let mut properties = serde_json::Map::new();
+    for part in [common, &own] {
+        if let Some(more) = part.get("properties").and_then(|properties| properties.as_object()) {
+            properties.extend(more.clone());
+        }
+    }
+    properties.insert(tag.to_owned(), json!({ "const": name }));
+    own["properties"] = serde_json::Value::Object(properties);
+    own["type"] = json!("object");
+    own["additionalProperties"] = json!(false);
+    if let Some(object) = own.as_object_mut() {
+        object.remove("required");
+    }
+    own
 }
 
 /// A value as somebody would type it: words without quotes.

@@ -45,7 +45,7 @@ fn curvature(objective: &dyn Objective, y: MatRef<'_, f64>, t: MatRef<'_, f64>) 
     let mut each = Mat::zeros(y.nrows(), y.ncols());
     match objective.curvature() {
         Curvature::Uniform(h) => each.fill(h),
-        Curvature::PerOutcome(h) => h(y, t, each.as_mut()),
+        Curvature::PerOutcome(h) | Curvature::Centred(h) => h(y, t, each.as_mut()),
     }
     each
 }

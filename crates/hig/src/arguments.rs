@@ -18,6 +18,10 @@ pub(crate) enum Command {
     Tasks(TasksArguments),
     /// One training run, with a report
     Train(TrainArguments),
+    /// Fit a network to the columns of a data file
+    Fit(FitArguments),
+    /// What a fitted network says of each row of a data file
+    Predict(PredictArguments),
     /// Resume a run from its checkpoint, as if it had not been stopped
     Resume(ResumeArguments),
     /// Several optimizers under one budget: one table, one picture
@@ -174,6 +178,59 @@ pub(crate) struct TrainArguments {
     pub(crate) quiet: bool,
     /// The summary as one JSON object on stdout
     #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A data file and its columns. Columns are named by their names, by their numbers from 1 on, or by ranges such as 2-5.
+#[derive(Debug, Args)]
+pub(crate) struct FitArguments {
+    /// Text with a line for each sample (.csv and the like), .npy, .npz or .safetensors
+    pub(crate) data: PathBuf,
+    /// Input columns: a,b or 1-3 or the name of an array; default: all that are no targets
+    #[arg(long, value_name = "LIST")]
+    pub(crate) inputs: Option<String>,
+    /// Target columns; default: the last one
+    #[arg(long, value_name = "LIST")]
+    pub(crate) targets: Option<String>,
+    /// A file with test samples, in place of a part of the data
+    #[arg(long, value_name = "FILE")]
+    pub(crate) test: Option<PathBuf>,
+    /// Part of the rows that are kept for testing; default: 0.1
+    #[arg(long, value_name = "X", conflicts_with = "test", allow_hyphen_values = true)]
+    pub(crate) test_share: Option<String>,
+    /// What is done about rows that lack a value: refuse or drop
+    #[arg(long, value_name = "WORD")]
+    pub(crate) missing: Option<String>,
+    /// Whether the first line holds names: yes, no or auto
+    #[arg(long, value_name = "WORD")]
+    pub(crate) header: Option<String>,
+    #[command(flatten)]
+    pub(crate) train: TrainArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PredictArguments {
+    /// The folder of a run of fit, or its best.safetensors
+    pub(crate) model: PathBuf,
+    /// A data file that has the input columns, in any order; with the targets too, errors are told
+    pub(crate) data: PathBuf,
+    /// Where predictions go, as .csv or .npy; default: stdout
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// The parameters of the run's end, in place of those with the lowest test loss
+    #[arg(long)]
+    pub(crate) last: bool,
+    /// What is done about rows that lack a value: refuse or drop
+    #[arg(long, value_name = "WORD")]
+    pub(crate) missing: Option<String>,
+    /// Whether the first line holds names: yes, no or auto
+    #[arg(long, value_name = "WORD")]
+    pub(crate) header: Option<String>,
+    /// Say nothing but errors
+    #[arg(long)]
+    pub(crate) quiet: bool,
+    /// How far predictions are off, as one JSON object on stdout
+    #[arg(long, requires = "out")]
     pub(crate) json: bool,
 }
 

@@ -16,11 +16,13 @@ mod check;
 #[path = "../../halfinverse/tests/common/damage.rs"]
 mod damage;
 mod failure;
+mod fit;
 mod folder;
 mod interrupt;
 mod lists;
 mod memory;
 mod picture;
+mod predict;
 mod report;
 mod run;
 mod settings;
@@ -115,6 +117,8 @@ impl Program {
         let result = match arguments.command {
             Command::Tasks(arguments) => tasks::run(registry, &arguments),
             Command::Train(arguments) => train::run(registry, pictures, &arguments),
+            Command::Fit(arguments) => train::fit(registry, pictures, arguments),
+            Command::Predict(arguments) => predict::run(registry, &arguments),
             Command::Resume(arguments) => train::resume(registry, pictures, &arguments),
             Command::Compare(arguments) => study::compare(registry, &arguments),
             Command::Ablate(arguments) => study::ablate(registry, &arguments),

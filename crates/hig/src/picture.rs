@@ -6,6 +6,7 @@ mod function;
 mod oscillators;
 mod outcomes;
 mod poisson;
+pub(crate) mod residuals;
 
 use std::error::Error;
 use std::sync::Arc;

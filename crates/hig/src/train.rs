@@ -7,14 +7,14 @@ use std::time::Duration;
 use halfinverse::task::{Registry, Settings, Task};
 use halfinverse::training::{StopReason, Trainer, checkpoint_exists, resume as restore, write_checkpoint};
 
-use crate::arguments::{ResumeArguments, TrainArguments};
+use crate::arguments::{FitArguments, ResumeArguments, TrainArguments};
 use crate::failure::Failure;
 use crate::folder::{BEST, CHECKPOINT, CONFIG, Folder, Metrics, REPORT, SUMMARY, Spectrum, Summary};
 use crate::picture::Pictures;
 use crate::run::{exit_code, say_instability, spectrum, spectrum_plan, start};
 use crate::voice::{program, put, say};
 use crate::watcher::Watcher;
-use crate::{interrupt, memory, report, settings};
+use crate::{fit, interrupt, memory, report, settings};
 
 /// What is said, and to whom.
 #[derive(Clone, Copy)]
@@ -31,15 +31,34 @@ pub(crate) fn run(
     arguments: &TrainArguments,
 ) -> Result<ExitCode, Failure> {
     let (task, advice) = settings::for_training(registry, arguments)?;
-    let theta = start(&task)?;
+    start_run(&task, advice.as_ref(), pictures, arguments)
+}
+
+/// `hig fit DATA`: a run of the task fit, or of one like it, on a data file.
+pub(crate) fn fit(
+    registry: &Registry,
+    pictures: &Pictures,
+    mut arguments: FitArguments,
+) -> Result<ExitCode, Failure> {
+    let (task, advice) = settings::for_fit(registry, &mut arguments)?;
+    start_run(&task, advice.as_ref(), pictures, &arguments.train)
+}
+
+fn start_run(
+    task: &Task,
+    advice: Option<&String>,
+    pictures: &Pictures,
+    arguments: &TrainArguments,
+) -> Result<ExitCode, Failure> {
+    let theta = start(task)?;
     let name = format!("{}-{}", task.settings().task, task.settings().optimizer.name);
     let folder = Folder::create(arguments.out.as_deref(), &name)?;
     let lock = folder.lock()?;
     folder.write(CONFIG, &task.settings().to_toml())?;
-    if let Some(line) = &advice {
+    for line in fit::about(task).iter().chain(advice) {
         say(arguments.quiet, line);
     }
-    begin(&task, theta, &folder, lock, pictures, Speech { quiet: arguments.quiet, json: arguments.json })
+    begin(task, theta, &folder, lock, pictures, Speech { quiet: arguments.quiet, json: arguments.json })
 }
 
 /// A run from its first step, in a folder that has its configuration.
@@ -193,6 +212,9 @@ fn finish(
         put(summary.json());
     }
     for line in closing_lines(&summary, &reason, &watcher.kept().rows, folder) {
+        say(speech.quiet, &line);
+    }
+    for line in fit::closing_lines(task, folder)? {
         say(speech.quiet, &line);
     }
     Ok(exit_code(&reason, task, &summary))

@@ -10,7 +10,7 @@ use halfinverse::problem::Source;
 use halfinverse::task::Task;
 use halfinverse::training::{
     Best, Flow, Observer, Progress, Row, StopReason, StopSettings, Trainer, TrainingError, write_checkpoint,
-    write_parameters,
+    write_model,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -52,6 +52,8 @@ struct Home {
     metrics: MetricsWriter,
     /// `config.toml`.
     config: String,
+    /// What the best parameters' file tells besides.
+    description: Option<String>,
     /// Names of the parameters, and the step of those that were last written as the best.
     tensors: Vec<Tensor>,
     best: Option<u64>,
@@ -113,6 +115,7 @@ impl Watcher {
                 lock,
                 metrics,
                 config,
+                description: task.description(),
                 tensors: task.model().tensors(),
                 best: None,
                 ousted: false,
@@ -263,7 +266,8 @@ impl Home {
         }
         self.metrics.sync().map_err(|error| format!("cannot keep the metrics: {error}"))?;
         if best.loss.is_finite() && self.best != Some(best.step) {
-            write_parameters(&self.tensors, best.theta, &self.folder.file(BEST))
+            let path = self.folder.file(BEST);
+            write_model(&self.tensors, best.theta, self.description.as_deref(), &path)
                 .map_err(|error| format!("cannot keep the best parameters: {error}"))?;
             self.best = Some(best.step);
         }

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::Comparison;
 use super::quotient::{Quotient, along};
-use super::reference::{Direction, Reference, directions, groups, relative};
+use super::reference::{Direction, Reference, Sum, directions, groups, relative};
 use crate::fault::StepError;
 use crate::linear::Jacobian;
 use crate::linear::columns::to_rows;
@@ -108,7 +108,7 @@ trait Subject {
     /// y of the last evaluation.
     fn outcome(&self) -> Option<MatRef<'_, f64>>;
 
-    /// Multiplies outcomes by the weights that J's rows have, at the last gradient.
+    /// Makes of tangents of outcomes what J's rows have, at the last gradient.
     fn weigh(&self, outcomes: MatMut<'_, f64>);
 }
 
@@ -237,12 +237,22 @@ fn differences(
     Ok((outcomes, losses))
 }
 
-/// m, and the weight of each outcome, where outcomes are seen.
-fn weights(subject: &dyn Subject) -> Option<(usize, Vec<f64>)> {
+/// m, and of which outcomes each row of J consists, and by how much, where outcomes are seen.
+fn weights(subject: &dyn Subject) -> Option<(usize, Vec<Sum>)> {
     let (b, m) = subject.outcome()?.shape();
-    let mut weights = Mat::full(b, m, 1.0);
-    subject.weigh(weights.as_mut());
-    Some((m, rows(weights.as_ref())))
+    let mut sums = vec![Sum::new(); b * m];
+    for of in 0..m {
+        let mut unit = Mat::from_fn(b, m, |_, c| f64::from(u8::from(c == of)));
+        subject.weigh(unit.as_mut());
+        for (i, sum) in sums.iter_mut().enumerate() {
+            let weight = unit[(i / m, i % m)];
+            // Its own even where that is 0.
+            if weight != 0.0 || i % m == of {
+                sum.push((i / m * m + of, weight));
+            }
+        }
+    }
+    Some((m, sums))
 }
 
 /// A batch matrix, sample-major.

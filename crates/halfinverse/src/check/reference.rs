@@ -91,6 +91,9 @@ fn sizes(z: MatRef<'_, f64>) -> Mat<f64> {
     })
 }
 
+/// Outcomes, each with its factor.
+pub(super) type Sum = Vec<(usize, f64)>;
+
 /// Quotients of outcomes along directions. Vectors over outcomes are sample-major.
 #[derive(Clone)]
 pub(super) struct Reference {
@@ -171,10 +174,11 @@ impl Reference {
         (0..count).map(|i| factor(rng) / sizes[i % m]).collect()
     }
 
-    /// Each outcome times its factor.
-    pub(super) fn times(mut self, factors: &[f64]) -> Self {
-        for (i, quotient) in self.quotients.iter_mut().flat_map(|of| of.iter_mut().enumerate()) {
-            *quotient = Quotient::sum([(factors[i], *quotient)].into_iter());
+    /// For each outcome a sum of outcomes.
+    pub(super) fn times(mut self, sums: &[Sum]) -> Self {
+        for of in &mut self.quotients {
+            let sum = |sum: &Sum| Quotient::sum(sum.iter().map(|&(i, factor)| (factor, of[i])));
+            *of = sums.iter().map(sum).collect();
         }
         self.sized()
     }

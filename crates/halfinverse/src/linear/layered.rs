@@ -74,9 +74,10 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    pub(crate) fn new(network: &Network, simulator: &dyn Simulator, samples: usize) -> Self {
+    /// `coupled` tells that an outcome's row of J depends on other outcomes, too.
+    pub(crate) fn new(network: &Network, simulator: &dyn Simulator, samples: usize, coupled: bool) -> Self {
         let (q, m) = (simulator.controls(), simulator.outcomes());
-        let pattern = simulator.pattern();
+        let pattern = if coupled { Pattern::Full } else { simulator.pattern() };
         let few = match &pattern {
             Pattern::Full => None,
             Pattern::Sparse(outcomes) => {

@@ -1,6 +1,7 @@
 //! Objectives: the loss L(y, target) of a sample, its gradient g = ∂L/∂y, and its curvature.
 
 mod cauchy;
+mod cross_entropy;
 mod huber;
 mod over_outcomes;
 mod overlap;
@@ -14,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use cauchy::{Cauchy, CauchySettings};
+pub use cross_entropy::{CrossEntropy, CrossEntropySettings, probabilities};
 pub use huber::{Huber, HuberSettings};
 pub use over_outcomes::{OutcomeLoss, Weighted};
 pub use overlap::{Overlap, OverlapSettings};
@@ -78,6 +80,9 @@ pub enum Curvature<'a> {
     /// Its own for each: from outcome and target (b × m each) to h (b × m), at least 0, and above 0 wherever g is not
     /// 0.
     PerOutcome(Box<PerOutcome<'a>>),
+    /// As [`Self::PerOutcome`] for a loss that does not change where all outcomes of a sample are shifted alike, so that
+    /// its g sums to 0: ½ δᵀHδ with H = diag(h) − h hᵀ/Σh in place of ½ Σ h_c δ_c².
+    Centred(Box<PerOutcome<'a>>),
 }
 
 /// The loss of each sample, with its gradient with respect to the outcome. A loss that is a sum over outcomes is given

@@ -97,7 +97,7 @@ pub trait Problem {
 ///
 /// Where the curvature differs between outcomes, or samples have weights, hᵢ = wᵢ²h with h their mean, J and g are those of
 /// the outcomes times wᵢ: rows of J times wᵢ, g over wᵢ. So the model is the same, and so is every update that depends
-/// on Jᵀg.
+/// on Jᵀg. Where a shift of all outcomes alike has no curvature, each sample's weighted mean is taken from its rows first.
 pub struct At<'a> {
     /// L(θ).
     pub loss: f64,

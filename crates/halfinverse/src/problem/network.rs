@@ -164,7 +164,8 @@ impl NetworkProblem {
     fn fill_blocks(&mut self, theta: &[f64]) -> Result<f64, StepError> {
         let loss = self.forward(theta)?;
         let (network, simulator) = (self.model.network(), self.model.simulator());
-        let work = self.work.get_or_insert_with(|| Workspace::new(network, simulator, self.samples.len()));
+        let (count, coupled) = (self.samples.len(), self.weights.couple());
+        let work = self.work.get_or_insert_with(|| Workspace::new(network, simulator, count, coupled));
         let (initial, control) = (self.samples.initial.as_ref(), self.pass.output.as_ref());
         self.batched.block(simulator, initial, control, work.block_mut())?;
         self.weights.multiply_blocks(work.block_mut());
@@ -230,9 +231,9 @@ impl NetworkProblem {
         Ok(())
     }
 
-    /// Multiplies outcomes (b × m) by the weights that J's rows have, as of the last gradient or linearization.
+    /// Makes of tangents of outcomes (b × m) what J's rows have, as of the last gradient or linearization.
     pub(crate) fn weigh(&self, outcomes: MatMut<'_, f64>) {
-        self.weights.multiply(outcomes);
+        self.weights.tangent(outcomes);
     }
 
     fn factor(&self) -> f64 {
@@ -364,7 +365,7 @@ impl Layered for NetworkProblem {
     ) -> Result<(), StepError> {
         let mut weighted = std::mem::replace(&mut self.gradient, Mat::new());
         weighted.copy_from(outcome);
-        self.weights.multiply(weighted.as_mut());
+        self.weights.cotangent(weighted.as_mut());
         let pulled = self.pull(weighted.as_ref());
         self.gradient = weighted;
         pulled?;
@@ -405,7 +406,7 @@ impl Layered for NetworkProblem {
                 *out = (moved - outcome) / epsilon;
             }
         }
-        self.weights.multiply(out);
+        self.weights.tangent(out);
         Ok(())
     }
 

@@ -172,9 +172,9 @@ impl OpaqueProblem {
         self.outcome.as_ref()
     }
 
-    /// Multiplies outcomes (b × m) by the weights that J's rows have, as of the last gradient or linearization.
+    /// Makes of tangents of outcomes (b × m) what J's rows have, as of the last gradient or linearization.
     pub(crate) fn weigh(&self, outcomes: MatMut<'_, f64>) {
-        self.weights.multiply(outcomes);
+        self.weights.tangent(outcomes);
     }
 
     fn evaluate(&mut self, theta: &[f64]) -> Result<(), StepError> {
@@ -340,13 +340,13 @@ impl Jacobian for Products<'_> {
             }
             (stored, _) => stored.as_mut().expect("stored where a function is missing").apply(v, out)?,
         }
-        self.problem.weights.multiply_rows(out);
+        self.problem.weights.tangent_rows(out);
         Ok(())
     }
 
     fn apply_transpose(&mut self, u: &[f64], out: &mut [f64]) -> Result<(), ProductError> {
         let mut weighted = u.to_vec();
-        self.problem.weights.multiply_rows(&mut weighted);
+        self.problem.weights.cotangent_rows(&mut weighted);
         match (&mut self.stored, &self.problem.source.vjp) {
             (None, Some(vjp)) => {
                 from_rows(&weighted, self.outcome.as_mut());

@@ -73,7 +73,9 @@ impl Forecast {
     /// # Errors
     /// The first setting that [`Task::with`](super::Task::with) would refuse before it draws data.
     pub fn new(settings: &Settings, registry: &Registry) -> Result<Self, SettingError> {
-        Self::of(&Named::new(settings, registry)?, settings, registry)
+        let mut settings = settings.clone();
+        registry.complete(&mut settings)?;
+        Self::of(&Named::new(&settings, registry)?, &settings, registry)
     }
 
     /// The same, of what the settings name.

@@ -5,6 +5,7 @@
 //! knows them, and what they name.
 
 pub mod data;
+mod fitted;
 mod forecast;
 mod registry;
 mod settings;
@@ -17,7 +18,8 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use toml::Value;
 
-pub use data::Generator;
+pub use data::{DataFile, Generator};
+pub use fitted::{Chunk, Errors, Fitted, FittedError, FittedRows, TargetError, Worst};
 pub use forecast::{Forecast, Part};
 pub use registry::Registry;
 pub use settings::{
@@ -65,7 +67,8 @@ impl Named {
         settings.check(|name| Ok(registry.entry(name)?.scales))?;
         let Settings { simulator: chosen, objective, data, .. } = settings;
         let simulator = registry.build_simulator(&chosen.kind, &chosen.settings)?;
-        let context = data::Context { simulator: &simulator, settings: chosen };
+        let files = registry.files();
+        let context = data::Context { simulator: &simulator, settings: chosen, data, files };
         let generator = registry.build_data(&data.kind, &data.settings, context)?;
         let network = registry.build_network(&settings.network, generator.inputs(), simulator.controls())?;
         if network.parameters() > MOST_PARAMETERS {
@@ -195,6 +198,7 @@ impl Task {
     /// # Errors
     /// As there.
     pub fn with(mut settings: Settings, registry: &Registry) -> Result<Self, SettingError> {
+        registry.complete(&mut settings)?;
         let named = Named::new(&settings, registry)?;
         if settings.training.threads == 0 {
             settings.training.threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -207,10 +211,13 @@ impl Task {
         let forecast = Forecast::of(&named, &settings, registry)?;
         let Named { model, generator } = named;
         let (seed, data) = (settings.data.seed, &settings.data);
-        let train = data::draw(&*generator, seed, streams::TRAIN, data.train);
-        let test = data::draw(&*generator, seed, streams::TEST, data.test);
+        let draw = |stream, count| Arc::new(data::draw(&*generator, seed, stream, count));
+        let (train, test) = match generator.file() {
+            Some(file) => (file.train.clone(), file.test.clone()),
+            None => (draw(streams::TRAIN, data.train), draw(streams::TEST, data.test)),
+        };
         model.fits(&train).map_err(|error| SettingError::misfit("data.kind", error))?;
-        let (registry, train, test) = (registry.clone(), Arc::new(train), Arc::new(test));
+        let registry = registry.clone();
         let task = Self { settings, registry, model, generator, train, test, forecast };
         for i in 0..=task.settings.before.len() {
             let ([own, _], optimizer, _) = task.settings.turn(i);
@@ -266,10 +273,31 @@ impl Task {
         &self.test
     }
 
-    /// The same task with validation data in place of the test data: for the choice of hyper-parameters.
+    /// The file that training and test data are from, where they are.
+    #[must_use]
+    pub fn file(&self) -> Option<&DataFile> {
+        self.generator.file().map(|file| &**file)
+    }
+
+    /// What a file of its weights tells besides, for [`write_model`](crate::training::write_model), where the data are of a
+    /// file: network, columns and scales.
+    #[must_use]
+    pub fn description(&self) -> Option<String> {
+        fitted::Description::of(self)
+    }
+
+    /// The same task with validation data in place of the test data: for the choice of hyper-parameters. Those of a file
+    /// are taken from its training data, as many as there are test data, and a quarter at most.
     #[must_use]
     pub fn for_validation(mut self) -> Self {
         let data = &self.settings.data;
+        if self.generator.file().is_some() {
+            let train = self.train.len();
+            let kept = self.test.len().min(train / 4).max(1);
+            self.test = Arc::new(self.train.range(train - kept, kept));
+            self.train = Arc::new(self.train.first((train - kept).max(1)));
+            return self;
+        }
         self.test = Arc::new(data::draw(&*self.generator, data.seed, streams::VALIDATION, data.test));
         self
     }

@@ -24,7 +24,7 @@ use crate::network::{
     UnitsSettings, UpSamplingSettings,
 };
 use crate::objective::{
-    CauchySettings, HuberSettings, Objective, OverlapSettings, RelativeErrorSettings,
+    CauchySettings, CrossEntropySettings, HuberSettings, Objective, OverlapSettings, RelativeErrorSettings,
     Setup as ObjectiveSetup, SquaredErrorSettings,
 };
 use crate::optimizer::{ENTRIES, Entry, Setup as OptimizerSetup};
@@ -32,7 +32,7 @@ use crate::simulator::{
     DipoleSettings, EquationsSettings, IdentitySettings, OscillatorsSettings, PoissonSettings,
     ScalingSettings, Setup as SimulatorSetup, Simulator, ToySettings,
 };
-use crate::tables::{self, join, overlay, schema, to_table};
+use crate::tables::{self, alternative, join, overlay, schema, to_table};
 
 /// The tasks that come with the crate.
 const TASKS: &[&str] = &[
@@ -41,6 +41,7 @@ const TASKS: &[&str] = &[
     include_str!("tables/poisson.toml"),
     include_str!("tables/toy.toml"),
     include_str!("tables/regression.toml"),
+    include_str!("tables/fit.toml"),
 ];
 
 /// A kind of part that task files can name.
@@ -69,6 +70,7 @@ pub struct Registry {
     tasks: Vec<(String, Table)>,
     /// Made of the parts when it is first asked for; a further part drops it.
     schema: OnceLock<Arc<serde_json::Value>>,
+    files: Arc<data::Files>,
 }
 
 impl Registry {
@@ -89,12 +91,14 @@ impl Registry {
             .objective::<RelativeErrorSettings>()
             .objective::<HuberSettings>()
             .objective::<CauchySettings>()
+            .objective::<CrossEntropySettings>()
             .data::<data::UniformSettings>()
             .data::<data::SimulatedSettings>()
             .data::<data::EigenstatesSettings>()
             .data::<data::LaplacianOfNoiseSettings>()
             .data::<data::SineAndCosineSettings>()
             .data::<data::BumpSettings>()
+            .data::<data::FileSettings>()
             .layer::<DenseSettings>()
             .layer::<UnitsSettings>()
             .layer::<ResidualSettings>()
@@ -297,6 +301,24 @@ impl Registry {
         tables::check(self.schema(), &Value::Table(file.clone()), "")
     }
 
+    /// Puts in what only a data file can tell, where the data are one: how many samples, which columns, and what the file
+    /// is. [`Task::with`](super::Task::with) and [`Forecast::new`](super::Forecast::new) do it themselves.
+    ///
+    /// # Errors
+    /// When the file cannot be read or used, or is not the one that the settings tell of.
+    pub fn complete(&self, settings: &mut Settings) -> Result<(), SettingError> {
+        use data::Setup as _;
+        if settings.data.kind == data::FileSettings::KIND {
+            data::complete(settings, &self.files)?;
+        }
+        Ok(())
+    }
+
+    /// Files that were read already.
+    pub(super) fn files(&self) -> &data::Files {
+        &self.files
+    }
+
     /// The simulator of a kind with these settings.
     ///
     /// # Errors
@@ -428,26 +450,4 @@ fn alternatives<B>(tag: &str, parts: &[Part<B>], common: &serde_json::Value) -> 
     let each: Vec<_> =
         parts.iter().map(|part| alternative(tag, part.kind, (part.schema)(), common)).collect();
     json!({ "oneOf": each })
-}
-
-fn alternative(
-    tag: &str,
-    name: &str,
-    mut own: serde_json::Value,
-    common: &serde_json::Value,
-) -> serde_json::Value {
-    let mut properties = serde_json::Map::new();
-    for part in [common, &own] {
-        if let Some(more) = part.get("properties").and_then(|properties| properties.as_object()) {
-            properties.extend(more.clone());
-        }
-    }
-    properties.insert(tag.to_owned(), json!({ "const": name }));
-    own["properties"] = serde_json::Value::Object(properties);
-    own["type"] = json!("object");
-    own["additionalProperties"] = json!(false);
-    if let Some(object) = own.as_object_mut() {
-        object.remove("required");
-    }
-    own
 }

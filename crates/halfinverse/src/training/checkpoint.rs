@@ -86,7 +86,7 @@ struct Loop {
 pub fn write_checkpoint(trainer: &Trainer, path: &Path) -> Result<(), CheckpointError> {
     let tensors = trainer.parts.source.tensors();
     let put = || {
-        let beside = write_beside(path, entries(trainer, &tensors)?)?;
+        let beside = write_beside(path, entries(trainer, &tensors)?, None)?;
         // At every moment one of the two names has a whole checkpoint.
         if path.exists() {
             fs::rename(path, previous(path))?;
@@ -129,18 +129,33 @@ fn entries<'a>(trainer: &'a Trainer, tensors: &'a [Tensor]) -> io::Result<Vec<En
 /// # Errors
 /// When the file cannot be written, or θ is shorter than the tensors say.
 pub fn write_parameters(tensors: &[Tensor], theta: &[f64], path: &Path) -> Result<(), CheckpointError> {
+    write_model(tensors, theta, None, path)
+}
+
+/// As [`write_parameters`], with a text in the file's metadata that [`read_description`] finds there.
+///
+/// # Errors
+/// As there.
+pub fn write_model(
+    tensors: &[Tensor],
+    theta: &[f64],
+    description: Option<&str>,
+    path: &Path,
+) -> Result<(), CheckpointError> {
     let needed = tensors.iter().map(|tensor| tensor.offset + tensor.len()).max().unwrap_or(0);
     if needed != theta.len() {
         let reason = format!("θ has {} entries, its tensors {needed}", theta.len());
         return Err(CheckpointError::Format { path: path.to_owned(), reason });
     }
     let entries = tensors.iter().map(|tensor| Entry::tensor(tensor, theta)).collect();
-    let put = || write_beside(path, entries).and_then(|beside| put_in_place(&beside, path));
+    let put = || write_beside(path, entries, description).and_then(|beside| put_in_place(&beside, path));
     put().map_err(|source| CheckpointError::Io { path: path.to_owned(), source })
 }
 
-/// The one entry of the metadata: the format's version, and a checksum of all tensors.
+/// The entry that all metadata have: the format's version, and a checksum of all tensors and of the description.
 const CHECKSUM: &str = "halfinverse 4, crc32";
+/// The metadata's entry for a description, where there is one.
+const DESCRIPTION: &str = "halfinverse.fit";
 
 const OPTIMIZER: &str = "optimizer";
 const LOOP: &str = "training";
@@ -150,14 +165,15 @@ const BEST: &str = "best.parameters";
 const GOOD: &str = "good.parameters";
 const GOOD_OPTIMIZER: &str = "good.optimizer";
 
-/// Of names, types, shapes and bytes, in the order of the names.
-fn checksum(mut parts: Vec<(&str, Dtype, &[usize], &[u8])>) -> String {
+/// Of names, types, shapes and bytes, in the order of the names, and of the description.
+fn checksum(mut parts: Vec<(&str, Dtype, &[usize], &[u8])>, description: &str) -> String {
     parts.sort_unstable_by_key(|part| part.0);
     let mut crc = crc32fast::Hasher::new();
     for (name, dtype, shape, bytes) in parts {
         describe(&mut crc, name, dtype, shape);
         crc.update(bytes);
     }
+    crc.update(description.as_bytes());
     format!("{:08x}", crc.finalize())
 }
 
@@ -199,6 +215,14 @@ pub fn read_parameters(tensors: &[Tensor], path: &Path) -> Result<Vec<f64>, Chec
     parameters(tensors, &Contents::of(&read(path)?, path)?)
 }
 
+/// The text that [`write_model`] put into a file's metadata; none where there is none.
+///
+/// # Errors
+/// When the file cannot be read, or is no checkpoint.
+pub fn read_description(path: &Path) -> Result<Option<String>, CheckpointError> {
+    Ok(Contents::of(&read(path)?, path)?.description().cloned())
+}
+
 /// A file's bytes. What is no file, and may never end, is not read.
 fn read(path: &Path) -> Result<Vec<u8>, CheckpointError> {
     let bytes = fs::metadata(path).and_then(|metadata| {
@@ -227,10 +251,15 @@ impl<'a> Contents<'a> {
         let Some(told) = told else { return Ok(contents) };
         let names = contents.header.offset_keys();
         let part = |name| contents.tensor(name).map(|(dtype, shape, bytes)| (name, dtype, shape, bytes));
-        if *told != checksum(names.iter().filter_map(|name| part(name)).collect()) {
+        let description = contents.description().map_or("", String::as_str);
+        if *told != checksum(names.iter().filter_map(|name| part(name)).collect(), description) {
             return Err(contents.format("its checksum is wrong"));
         }
         Ok(Self { sealed: true, ..contents })
+    }
+
+    fn description(&self) -> Option<&String> {
+        self.header.metadata().as_ref()?.get(DESCRIPTION)
     }
 
     fn tensor(&self, name: &str) -> Option<(Dtype, &[usize], &'a [u8])> {

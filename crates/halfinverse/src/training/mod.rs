@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 pub use best::Best;
 use best::Lowest;
 pub use checkpoint::{
-    CheckpointError, checkpoint_exists, read_parameters, resume, write_checkpoint, write_parameters,
+    CheckpointError, checkpoint_exists, read_description, read_parameters, resume, write_checkpoint,
+    write_model, write_parameters,
 };
 use clock::Clock;
 use faults::{Faults, Good, Remedy};

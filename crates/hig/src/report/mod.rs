@@ -1,5 +1,6 @@
 //! `report.html` and its pictures, drawn from a run's folder alone.
 
+mod fit;
 mod page;
 pub(crate) mod spectrum;
 pub(crate) mod study;
@@ -45,13 +46,20 @@ pub(crate) fn draw(folder: &Folder, task: &Task, pictures: &Pictures) -> Result<
         let svg = chart.svg().map_err(|error| failed(&error))?;
         figures.push(Figure { name, caption, svg });
     }
-    figures.push(physics(task, folder, pictures).map_err(|error| failed(&error))?);
+    let tables = if task.file().is_some() {
+        let (of_file, tables) = fit::part(task, folder)?;
+        figures.extend(of_file);
+        Some(tables)
+    } else {
+        figures.push(physics(task, folder, pictures).map_err(|error| failed(&error))?);
+        None
+    };
     for figure in &figures {
         folder.write(figure.name, &figure.svg)?;
     }
     let missing = task.forecast().spectrum.err().filter(|_| spectrum.start.is_empty());
     let missing = missing.map(|reason| format!("No singular values: {reason}."));
-    folder.write(REPORT, &page::of_run(task, folder, &figures, missing.as_deref()))
+    folder.write(REPORT, &page::of_run(task, folder, &figures, tables.as_ref(), missing.as_deref()))
 }
 
 /// The charts that a run's numbers make, with their files and captions.

@@ -16,13 +16,20 @@ const STYLE: &str = "body{font-family:sans-serif;max-width:1100px;margin:2em aut
 th{text-align:left;padding-right:2em;font-weight:normal;color:#666}figure{margin:2em 0}\
 .study td,.study th{padding:.2em 1em .2em 0}figcaption{font-weight:bold;margin-bottom:.5em}svg{max-width:100%;height:auto}pre{background:#f5f5f5;padding:1em;overflow:auto}";
 
-/// A page of a run: how it ended, its pictures and why one is missing, its settings.
-pub(super) fn of_run(task: &Task, folder: &Folder, figures: &[Figure], missing: Option<&str>) -> String {
+/// A page of a run: how it ended, its tables, its pictures and why one is missing, its settings.
+pub(super) fn of_run(
+    task: &Task,
+    folder: &Folder,
+    figures: &[Figure],
+    tables: Option<&Markup>,
+    missing: Option<&str>,
+) -> String {
     let settings = task.settings();
     let title =
         format!("{} with {}, seed {}", settings.task, settings.optimizer.name, settings.training.seed);
     let body = html! {
         @if let Some(summary) = folder.summary() { (ending(&summary)) }
+        @if let Some(tables) = tables { (tables) }
         @for figure in figures { (shown(figure)) }
         @if let Some(missing) = missing { p { (missing) } }
         (settings_of(task))

@@ -1,11 +1,14 @@
 //! What was typed on the command line, as settings.
 
+use std::path::Path;
+
 use toml::{Table, Value};
 
 use super::givens::Givens;
 use super::units::seconds;
-use crate::arguments::{BudgetArguments, SettingArguments};
+use crate::arguments::{BudgetArguments, FitArguments, SettingArguments};
 use crate::failure::Failure;
+use crate::lists::list;
 use crate::voice::program;
 
 /// The settings that flags and `--set` give.
@@ -55,6 +58,37 @@ pub(super) fn add_budget(budget: &BudgetArguments, flags: &mut Givens) -> Result
     }
     if let Some(text) = &budget.time {
         flags.give("stop.time", "--time", Value::Float(seconds("--time", text)?))?;
+    }
+    Ok(())
+}
+
+/// Adds a data file and its columns.
+pub(super) fn add_data(data: &FitArguments, flags: &mut Givens) -> Result<(), Failure> {
+    let path = |path: &Path| Value::String(path.display().to_string());
+    flags.give("data.path", "DATA", path(&data.data))?;
+    if let Some(test) = &data.test {
+        flags.give("data.test_path", "--test", path(test))?;
+    }
+    if let Some(share) = &data.test_share {
+        flags.give("data.test_share", "--test-share", parse(share))?;
+    }
+    for (key, flag, columns) in
+        [("data.inputs", "--inputs", &data.inputs), ("data.targets", "--targets", &data.targets)]
+    {
+        let Some(columns) = columns else { continue };
+        let names: Vec<Value> =
+            list(columns).into_iter().map(|name| Value::String(name.to_owned())).collect();
+        if names.is_empty() {
+            return Err(Failure::new(format!("{flag} names no column; write {flag} a,b or {flag} 1-3")));
+        }
+        flags.give(key, flag, Value::Array(names))?;
+    }
+    for (key, flag, word) in
+        [("data.missing", "--missing", &data.missing), ("data.header", "--header", &data.header)]
+    {
+        if let Some(word) = word {
+            flags.give(key, flag, Value::String(word.clone()))?;
+        }
     }
     Ok(())
 }

@@ -81,6 +81,10 @@ impl Givens {
     /// A refusal with the place that the setting came from, or the first one in it, or the nearest one around it; where
     /// it is a default, with the file that it does not go with.
     pub(super) fn placed(&self, error: &SettingError) -> Failure {
+        if let SettingError::Contents { sentence, .. } = error {
+            // It has its place in it.
+            return Failure::new(sentence.clone());
+        }
         let key = error.key();
         let inside = format!("{key}.");
         let first = self.values.range(inside.clone()..).next().filter(|(name, _)| name.starts_with(&inside));

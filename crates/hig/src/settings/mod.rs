@@ -18,7 +18,10 @@ use toml::Value;
 use units::seconds;
 pub(crate) use variants::{Chosen, Variation, for_study};
 
-use crate::arguments::{ResumeArguments, SettingArguments, TrainArguments};
+use givens::Givens;
+use serde::de::DeserializeOwned;
+
+use crate::arguments::{FitArguments, ResumeArguments, SettingArguments, TrainArguments};
 use crate::failure::Failure;
 use crate::voice::program;
 
@@ -27,7 +30,36 @@ pub(crate) fn for_training(
     registry: &Registry,
     arguments: &TrainArguments,
 ) -> Result<(Task, Option<String>), Failure> {
-    let mut flags = flags::of_settings(&arguments.settings)?;
+    training(registry, arguments, flags::of_settings(&arguments.settings)?)
+}
+
+/// The same of a run on a data file.
+pub(crate) fn for_fit(
+    registry: &Registry,
+    arguments: &mut FitArguments,
+) -> Result<(Task, Option<String>), Failure> {
+    let settings = &mut arguments.train.settings;
+    if settings.task.is_none() && settings.config.is_none() {
+        settings.task = Some("fit".to_owned());
+    }
+    let mut flags = flags::of_settings(settings)?;
+    flags::add_data(arguments, &mut flags)?;
+    training(registry, &arguments.train, flags)
+}
+
+/// A word that one of a few settings is.
+pub(crate) fn word<T: DeserializeOwned + Default>(flag: &str, text: Option<&str>) -> Result<T, Failure> {
+    let Some(text) = text else { return Ok(T::default()) };
+    Value::String(text.to_owned())
+        .try_into()
+        .map_err(|error: toml::de::Error| Failure::new(format!("{flag} {text}: {}", error.message().trim())))
+}
+
+fn training(
+    registry: &Registry,
+    arguments: &TrainArguments,
+    mut flags: Givens,
+) -> Result<(Task, Option<String>), Failure> {
     flags::add_budget(&arguments.budget, &mut flags)?;
     if let Some(path) = &arguments.from {
         let full = std::path::absolute(path).unwrap_or_else(|_| path.clone());

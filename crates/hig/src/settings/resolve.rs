@@ -100,7 +100,10 @@ pub(super) fn settings(
         files.append(file::read(path, registry.schema())?);
     }
     let name = arguments.task.as_deref().filter(|_| own.is_none());
-    let resolved = merge(registry, name, files, flags)?;
+    let mut resolved = merge(registry, name, files, flags)?;
+    if let Err(error) = registry.complete(&mut resolved.settings) {
+        return Err(resolved.refused(&error));
+    }
     // Before the data are drawn.
     let forecast = Forecast::new(&resolved.settings, registry).map_err(|error| resolved.refused(&error))?;
     memory::check(&forecast, arguments.memory_limit.as_deref())?;

@@ -1,6 +1,8 @@
 //! What tests of stopped runs share.
 #![allow(dead_code, reason = "not every test needs all of it")]
 
+pub(crate) mod data;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -2,6 +2,7 @@
 
 mod bump;
 mod eigenstates;
+mod file;
 mod laplacian_of_noise;
 mod simulated;
 mod sine_and_cosine;
@@ -17,12 +18,15 @@ use serde::de::DeserializeOwned;
 
 pub use bump::BumpSettings;
 pub use eigenstates::EigenstatesSettings;
+pub(crate) use file::Files;
+pub use file::{Column, DataFile, FileSettings, Header, Missing, Standardize};
+pub(super) use file::{complete, position, refused, rows};
 pub use laplacian_of_noise::LaplacianOfNoiseSettings;
 pub use simulated::SimulatedSettings;
 pub use sine_and_cosine::SineAndCosineSettings;
 pub use uniform::UniformSettings;
 
-use super::settings::Choice;
+use super::settings::{Choice, DataSettings};
 use crate::error::SettingError;
 use crate::problem::Samples;
 use crate::simulator::Simulator;
@@ -34,6 +38,11 @@ pub trait Generator: Send + Sync {
 
     /// So many samples. They depend on nothing but the random numbers.
     fn draw(&self, count: usize, rng: &mut dyn Rng) -> Samples;
+
+    /// The file that the samples are in, where they are not drawn: training and test samples are then its own.
+    fn file(&self) -> Option<&Arc<DataFile>> {
+        None
+    }
 }
 
 /// What data are drawn for.
@@ -43,6 +52,10 @@ pub struct Context<'a> {
     pub simulator: &'a Arc<dyn Simulator>,
     /// Its kind and settings.
     pub settings: &'a Choice,
+    /// What all data have.
+    pub(crate) data: &'a DataSettings,
+    /// Files that were read already.
+    pub(crate) files: &'a Files,
 }
 
 /// Settings of a generator, by which a task file makes it. The type's own defaults stand for what a file leaves out.

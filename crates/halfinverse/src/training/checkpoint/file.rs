@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crc32fast::Hasher;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
-use super::CHECKSUM;
+use super::{CHECKSUM, DESCRIPTION};
 use crate::network::Tensor;
 use crate::optimizer::{Bytes, length};
 
@@ -116,11 +116,15 @@ impl Write for Summed<'_> {
     }
 }
 
-/// Writes the tensors and their checksum.
-pub(super) fn write(mut entries: Vec<Entry<'_>>, out: &mut (impl Write + Seek)) -> Result<()> {
+/// Writes the tensors, the description, and a checksum of both.
+pub(super) fn write(
+    mut entries: Vec<Entry<'_>>,
+    description: Option<&str>,
+    out: &mut (impl Write + Seek),
+) -> Result<()> {
     // The format's own order: what needs most alignment first.
     entries.sort_by(|a, b| b.dtype.cmp(&a.dtype).then_with(|| a.name.cmp(&b.name)));
-    let header = header(&entries)?;
+    let header = header(&entries, description)?;
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(header.as_bytes())?;
     let mut sums = Vec::new();
@@ -129,11 +133,11 @@ pub(super) fn write(mut entries: Vec<Entry<'_>>, out: &mut (impl Write + Seek)) 
     }
     let place = header.find(UNKNOWN).ok_or_else(|| Error::other("the header has no checksum"))?;
     out.seek(SeekFrom::Start(8 + place as u64))?;
-    out.write_all(checksum(sums).as_bytes())
+    out.write_all(checksum(sums, description.unwrap_or("")).as_bytes())
 }
 
 /// Names, types, shapes and places, padded to eight bytes.
-fn header(entries: &[Entry<'_>]) -> Result<String> {
+fn header(entries: &[Entry<'_>], description: Option<&str>) -> Result<String> {
     let mut end = 0;
     let info = |entry: &Entry<'_>| {
         let begin = end;
@@ -141,22 +145,27 @@ fn header(entries: &[Entry<'_>]) -> Result<String> {
         let (dtype, shape) = (entry.dtype, entry.shape.clone());
         (entry.name.clone(), TensorInfo { dtype, shape, data_offsets: (begin, end) })
     };
-    // One entry only: the order of several would change from run to run.
+    // One entry only: the order of several would change from run to run. So the other is put behind it.
     let metadata = HashMap::from([(CHECKSUM.to_owned(), UNKNOWN.to_owned())]);
     let metadata = Metadata::new(Some(metadata), entries.iter().map(info).collect()).map_err(Error::other)?;
     let mut header = serde_json::to_string(&metadata)?;
+    if let Some(description) = description {
+        let entry = format!("\"{UNKNOWN}\",\"{DESCRIPTION}\":{}", serde_json::to_string(description)?);
+        header = header.replacen(&format!("\"{UNKNOWN}\""), &entry, 1);
+    }
     header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
     Ok(header)
 }
 
-/// Of names, types, shapes and bytes, in the order of the names.
-fn checksum(mut parts: Vec<(&Entry<'_>, Hasher)>) -> String {
+/// Of names, types, shapes and bytes, in the order of the names, and of the description.
+fn checksum(mut parts: Vec<(&Entry<'_>, Hasher)>, description: &str) -> String {
     parts.sort_unstable_by(|a, b| a.0.name.cmp(&b.0.name));
     let mut crc = Hasher::new();
     for (Entry { name, dtype, shape, .. }, bytes) in parts {
         describe(&mut crc, name, *dtype, shape);
         crc.combine(&bytes);
     }
+    crc.update(description.as_bytes());
     format!("{:08x}", crc.finalize())
 }
 
@@ -170,10 +179,14 @@ pub(super) fn describe(crc: &mut Hasher, name: &str, dtype: Dtype, shape: &[usiz
 }
 
 /// Writes beside `path`, and syncs.
-pub(super) fn write_beside(path: &Path, entries: Vec<Entry<'_>>) -> Result<PathBuf> {
+pub(super) fn write_beside(
+    path: &Path,
+    entries: Vec<Entry<'_>>,
+    description: Option<&str>,
+) -> Result<PathBuf> {
     let beside = path.with_extension("safetensors.new");
     let mut file = File::create(&beside)?;
-    write(entries, &mut file)?;
+    write(entries, description, &mut file)?;
     file.sync_all()?;
     Ok(beside)
 }

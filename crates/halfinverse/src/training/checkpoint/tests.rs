@@ -48,14 +48,14 @@ type Stored = (String, Dtype, Vec<usize>, Vec<u8>);
 /// A file of these tensors, with their checksum.
 fn serialize(tensors: &[Stored]) -> Vec<u8> {
     let mut file = std::io::Cursor::new(Vec::new());
-    file::write(tensors.iter().map(Entry::of).collect(), &mut file).unwrap();
+    file::write(tensors.iter().map(Entry::of).collect(), None, &mut file).unwrap();
     file.into_inner()
 }
 
 /// A run's checkpoint.
 fn to_bytes(trainer: &Trainer) -> Vec<u8> {
     let (tensors, mut file) = (trainer.parts.source.tensors(), std::io::Cursor::new(Vec::new()));
-    file::write(entries(trainer, &tensors).unwrap(), &mut file).unwrap();
+    file::write(entries(trainer, &tensors).unwrap(), None, &mut file).unwrap();
     file.into_inner()
 }
 
@@ -239,7 +239,7 @@ fn a_disk_that_is_full_is_named_as_the_reason() {
     trainer.run(&mut ()).unwrap();
     let tensors = trainer.parts.source.tensors();
     for room in 0..to_bytes(&trainer).len() {
-        let error = file::write(entries(&trainer, &tensors).unwrap(), &mut Full(room)).unwrap_err();
+        let error = file::write(entries(&trainer, &tensors).unwrap(), None, &mut Full(room)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull, "room for {room} bytes");
     }
 }
