@@ -42,7 +42,9 @@ pub(crate) fn run(registry: &Registry, arguments: &PredictArguments) -> Result<E
         say(arguments.quiet, &format!("{} rows with missing values are left out", rows.dropped()));
     }
     if errors.count() > 0 {
-        error_lines(&errors).iter().for_each(|line| say(arguments.quiet, line));
+        for line in error_lines(&errors) {
+            say(arguments.quiet, &line);
+        }
     }
     if let Some(out) = &arguments.out {
         say(arguments.quiet, &format!("{count} predictions: {}", out.display()));

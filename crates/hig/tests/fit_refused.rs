@@ -11,6 +11,9 @@ use common::data::{fit, hig, npy, npz, safetensors, stderr, table, text};
 /// A file's text, the arguments after its name, and words of what is said.
 type Bad = (&'static str, &'static [&'static str], &'static [&'static str]);
 
+/// A file, what it holds, the arguments, and words of the message.
+type BadArrays<'a> = (&'a str, Vec<u8>, &'a [&'a str], &'a [&'a str]);
+
 const GOOD: &str = "a,b,y\n1,2,3\n2,3,5\n3,5,8\n5,8,13\n";
 
 const BAD: &[Bad] = &[
@@ -114,7 +117,7 @@ fn bad_arrays_are_refused() {
     let values = [1.0, 2.0, 3.0, 4.0, 5.0, 7.0];
     let arrays = [("x", npy(&values, "(6,)", "False")), ("y", npy(&values[..4], "(4,)", "False"))];
     let tensors = safetensors(&[("x", vec![1, 2, 3], values.to_vec()), ("y", vec![6], values.to_vec())]);
-    let bad: [(&str, Vec<u8>, &[&str], &[&str]); 9] = [
+    let bad: [BadArrays<'_>; 9] = [
         ("a.npy", b"nothing of the kind".to_vec(), &[], &["a.npy is no .npy file"]),
         ("a.npy", npy(&values, "(3, 3)", "False"), &[], &["cannot read a.npy"]),
         ("a.npy", npy(&values, "(9, 9)", "True"), &[], &["a.npy is no .npy file"]),

@@ -131,9 +131,14 @@ mod tests {
     /// Built for the oscillators, whose initial states have four components, with settings of this kind.
     fn built(settings: SimulatedSettings) -> Result<Arc<dyn Generator>, SettingError> {
         let registry = Registry::standard();
-        let Settings { simulator: chosen, .. } = registry.settings("oscillators", "adam")?;
+        let Settings { simulator: chosen, data, .. } = registry.settings("oscillators", "adam")?;
         let simulator = registry.build_simulator(&chosen.kind, &chosen.settings)?;
-        settings.build(Context { simulator: &simulator, settings: &chosen })
+        settings.build(Context {
+            simulator: &simulator,
+            settings: &chosen,
+            data: &data,
+            files: registry.files(),
+        })
     }
 
     #[test]

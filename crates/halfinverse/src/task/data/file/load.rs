@@ -109,7 +109,7 @@ impl DataFile {
         let chosen = choose(&table, &settings.inputs, &settings.targets)?;
         let names = |columns: &[usize]| columns.iter().map(|&i| table.names[i].clone()).collect::<Vec<_>>();
         let (inputs, targets) = (names(&chosen.inputs), names(&chosen.targets));
-        let (named, shown) = (table.named, table.shown.clone());
+        let (headed, shown) = (table.named, table.shown.clone());
         let mut labels = Labels::new(classify && targets.len() == 1);
         let mut raw = Raw::read(table, &chosen, settings, survey.lines, &mut labels)?;
         let classes = if labels.wanted { labels.sort(&mut raw.target) } else { Vec::new() };
@@ -146,7 +146,7 @@ impl DataFile {
         let lines = std::mem::take(&mut test.lines);
         let contents = [survey.contents, test_contents];
         let (train, test) = (samples(train), samples(test));
-        Ok(Self { train, test, lines, inputs, targets, classes, named, dropped, contents })
+        Ok(Self { train, test, lines, inputs, targets, classes, named: headed, dropped, contents })
     }
 
     /// Whether the one target column holds labels.

@@ -66,20 +66,20 @@ impl Table {
             }
             Ok(_) => {}
         }
-        let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
+        let extension = path.extension().map(std::ffi::OsStr::to_ascii_lowercase);
         let arrays = match extension.as_ref().and_then(|extension| extension.to_str()) {
             Some("npy") => vec![arrays::npy(path, &shown)?],
             Some("npz") => arrays::npz(path, &shown)?,
             Some("safetensors") => arrays::safetensors(path, &shown)?,
             _ => {
                 let csv = Csv::open(path, &shown, header)?;
-                let (names, named) = (csv.names().to_vec(), csv.headed());
+                let (names, with_names) = (csv.names().to_vec(), csv.headed());
                 return Ok(Self {
                     source: Source::Csv(Box::new(csv)),
                     shown,
                     names,
                     groups: Vec::new(),
-                    named,
+                    named: with_names,
                 });
             }
         };
@@ -97,8 +97,8 @@ impl Table {
             }
             groups.push((array.name.clone(), start..names.len()));
         }
-        let named = arrays.iter().all(|array| !array.name.is_empty());
-        Self { source: Source::Arrays(arrays), shown, names, groups, named }
+        let headed = arrays.iter().all(|array| !array.name.is_empty());
+        Self { source: Source::Arrays(arrays), shown, names, groups, named: headed }
     }
 
     /// How many rows there are, where the file says it.

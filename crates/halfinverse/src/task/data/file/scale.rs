@@ -35,11 +35,15 @@ impl Column {
 
     /// Standardises values.
     pub fn standardize(&self, values: &mut [f64]) {
-        values.iter_mut().for_each(|value| *value = (*value - self.mean) / self.deviation);
+        for value in values {
+            *value = (*value - self.mean) / self.deviation;
+        }
     }
 
     /// Puts values back into the column's own units.
     pub fn restore(&self, values: &mut [f64]) {
-        values.iter_mut().for_each(|value| *value = *value * self.deviation + self.mean);
+        for value in values {
+            *value = *value * self.deviation + self.mean;
+        }
     }
 }
