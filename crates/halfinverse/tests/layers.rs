@@ -99,7 +99,9 @@ fn problem(network: &Network, samples: usize) -> (NetworkProblem, Vec<f64>) {
     let mut rng = ChaCha8Rng::seed_from_u64(4);
     let mut theta = network.initialize(Init::FanInUniform, &mut rng);
     // Scales of 1 and shifts of 0 would hide mistakes.
-    theta.iter_mut().for_each(|theta| *theta += 0.2 * (rng.random::<f64>() - 0.5));
+    for theta in &mut theta {
+        *theta += 0.2 * (rng.random::<f64>() - 0.5);
+    }
     let m = network.outputs();
     let factors = (0..m).map(|c| 1.0 + 0.1 * c as f64).collect();
     let model = Model::new(network.clone(), Scaling::new(factors), SquaredError { factor: 0.5 }).unwrap();

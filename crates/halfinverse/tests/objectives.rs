@@ -14,7 +14,7 @@ use halfinverse::optimizer::{
     AutoSettings, HalfInverseSettings, LbfgsSettings, LevenbergMarquardt, LevenbergMarquardtSettings,
     Optimizer, ScaleInvariantSettings,
 };
-use halfinverse::problem::{BatchProblem, Layered, Opaque, OpaqueProblem};
+use halfinverse::problem::{BatchProblem, FactorRows, Layered, Opaque, OpaqueProblem};
 use halfinverse::rand::{RngExt, SeedableRng};
 use halfinverse::simulator::{Oscillators, OscillatorsSettings, Scaling};
 use halfinverse::task::{Registry, Task};

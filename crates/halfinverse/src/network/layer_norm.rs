@@ -142,7 +142,7 @@ fn kept(record: &Record) -> &Kept {
     record.downcast_ref().expect("`forward` has left what it keeps")
 }
 
-/// `out` = factor·x + shift·1, or that added to it.
+/// `out` = factor·x + shift·1.
 fn affine(x: &[f64], factor: f64, shift: f64, out: &mut [f64]) {
     vectorized(
         #[inline(always)]
@@ -194,7 +194,9 @@ impl Layer for LayerNorm {
             let pairs = mean.iter().zip(column(input, j));
             inverse.iter_mut().zip(pairs).for_each(|(sum, (mean, x))| *sum += share * (x - mean).powi(2));
         }
-        inverse.iter_mut().for_each(|sum| *sum = 1.0 / sum.sqrt());
+        for sum in inverse.iter_mut() {
+            *sum = 1.0 / sum.sqrt();
+        }
         for j in 0..self.width {
             let normal = normal.col_as_slice_mut(j);
             let samples = column(input, j).iter().zip(&mean).zip(&*inverse);
