@@ -35,13 +35,11 @@ impl Plain {
     fn at(&self, x: &[f64], c: usize, place: [isize; 2]) -> f64 {
         let sizes = [self.input[1], self.input[2]].map(|n| isize::try_from(n).unwrap());
         let inside = place.iter().zip(sizes).all(|(&place, size)| (0..size).contains(&place));
-        match (inside, self.padding) {
-            (false, Padding::Zero | Padding::None) => 0.0,
-            _ => {
-                let [row, column] = [0, 1].map(|d| usize::try_from(place[d].rem_euclid(sizes[d])).unwrap());
-                x[(c * self.input[1] + row) * self.input[2] + column]
-            }
+        if !inside && self.padding != Padding::Periodic {
+            return 0.0;
         }
+        let [row, column] = [0, 1].map(|d| usize::try_from(place[d].rem_euclid(sizes[d])).unwrap());
+        x[(c * self.input[1] + row) * self.input[2] + column]
     }
 
     /// y of a sample by six loops, with weights [out, in, kh, kw] row by row.

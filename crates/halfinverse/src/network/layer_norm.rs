@@ -142,7 +142,7 @@ fn kept(record: &Record) -> &Kept {
     record.downcast_ref().expect("`forward` has left what it keeps")
 }
 
-/// `out` = factor·x + shift·1, or that added to it.
+/// `out` = factor·x + shift·1.
 fn affine(x: &[f64], factor: f64, shift: f64, out: &mut [f64]) {
     vectorized(
         #[inline(always)]

@@ -83,7 +83,9 @@ fn means_are_the_blocks_of_the_dense_mean() {
     let given = all.subcols(0, columns);
     for width in [1, 2, 3, 5, 8, 100] {
         let mut factor = Factor::new(columns + 1, width);
-        factor.absorb(given, 1.0, 6, Par::Seq);
+        // The first mini-batch comes in two parts.
+        factor.absorb(given.subrows(0, 4), 1.0, 6, Par::Seq);
+        factor.absorb(given.subrows(4, 2), 1.0, 6, Par::Seq);
         factor.scale(0.75);
         factor.absorb(given.subrows(0, 2), 0.25, 2, Par::Seq);
         let mean = |x: faer::MatRef<'_, f64>| faer::Scale(1.0 / x.nrows() as f64) * (x.transpose() * x);
@@ -105,7 +107,7 @@ fn cholesky_inverts_as_eigenvalues_do_also_what_is_singular() {
         let x = faer::Scale(scale) * rows(count, 40);
         let x = Mat::from_fn(count, 41, |s, j| if count == 1 && j % 2 == 0 { 0.0 } else { x[(s, j)] });
         let mut factor = Factor::new(41, 100);
-        factor.absorb(x.as_ref(), 1.0, x.nrows(), Par::Seq);
+        factor.absorb(x.as_ref(), 1.0, count, Par::Seq);
         for lambda in [LEAST_DAMPING, 3e-3] {
             factor.refresh(1.0, lambda, Par::Seq).unwrap();
             let inverse = factor.blocks[0].power.clone();
