@@ -386,8 +386,9 @@ fn the_papers_oscillators_as_equations_train_as_the_built_in_ones_do() {
         let settings = |task: &str| {
             let mut settings = registry.settings(task, optimizer).unwrap();
             settings.training.batch = 128;
-            if optimizer == "adam" {
-                settings.optimizer.set_learning_rate(3e-4);
+            if optimizer == "hig" {
+                // What the Gram matrix makes of round-off in its small eigenvalues is more than 1e-10.
+                settings.optimizer.settings.insert("solver".to_owned(), "krylov:16".into());
             }
             settings
         };
