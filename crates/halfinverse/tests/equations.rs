@@ -8,7 +8,8 @@ use halfinverse::check;
 use halfinverse::faer::{Mat, mat};
 use halfinverse::optimizer::StepReport;
 use halfinverse::simulator::{
-    EquationsSettings, Method, ObserveAt, Ode, Pattern, RightHandSide, Scalar, Simulator, Tape, TimeGrid,
+    EquationsSettings, Hold, Method, ObserveAt, Ode, Pattern, RightHandSide, Scalar, Simulator, Tape,
+    TimeGrid,
 };
 use halfinverse::task::{Registry, Settings, Task};
 use halfinverse::training::{Flow, Observer, Progress, Row, StopSettings};
@@ -316,7 +317,7 @@ fn verlet_is_refused_where_the_equations_have_another_form() {
 }
 
 /// Several states and controls, time, a kink and an observation of the control.
-fn tangled(method: Method, observe_at: ObserveAt) -> Ode {
+fn tangled(method: Method, observe_at: ObserveAt, hold: Hold) -> Ode {
     let damping = if method == Method::Verlet { "" } else { " - 0.3*v*abs(v)" };
     let settings = EquationsSettings {
         controls: texts(&["u", "w"]),
@@ -324,6 +325,7 @@ fn tangled(method: Method, observe_at: ObserveAt) -> Ode {
         start: numbers(&[("q", 0.2)]),
         observe: texts(&["x*v", "q", "p + u*w"]),
         observe_at,
+        hold,
         method,
         dt: 0.1,
         intervals: 4,
@@ -342,14 +344,15 @@ fn tangled(method: Method, observe_at: ObserveAt) -> Ode {
 #[test]
 fn every_method_has_exact_derivatives_in_both_directions() {
     for method in METHODS {
-        for observe_at in [ObserveAt::End, ObserveAt::Intervals] {
-            let ode = tangled(method, observe_at);
+        let all = [ObserveAt::End, ObserveAt::Intervals].map(|at| [(at, Hold::Interval), (at, Hold::Whole)]);
+        for (observe_at, hold) in all.into_iter().flatten() {
+            let ode = tangled(method, observe_at, hold);
             let initial = Mat::from_fn(9, 3, |s, j| 0.1 + 0.2 * ((s + 2 * j) as f64).sin());
-            let control = Mat::from_fn(9, 8, |s, j| 0.7 * ((3 * s + j) as f64).cos());
+            let control = Mat::from_fn(9, ode.controls(), |s, j| 0.7 * ((3 * s + j) as f64).cos());
             let comparisons = check::simulator(&ode, initial.as_ref(), control.as_ref(), 3).unwrap();
             assert!(comparisons.iter().any(|comparison| comparison.what == "simulator: jvp"));
             for comparison in comparisons {
-                assert!(comparison.right(), "{method:?}, {observe_at:?}: {comparison:?}");
+                assert!(comparison.right(), "{method:?}, {observe_at:?}, {hold:?}: {comparison:?}");
             }
         }
     }
@@ -405,7 +408,7 @@ fn the_papers_oscillators_as_equations_train_as_the_built_in_ones_do() {
 #[test]
 fn a_tape_holds_as_many_numbers_as_the_forecast_says() {
     for samples in [1, 8, 9, 32, 40] {
-        let ode = tangled(Method::ImplicitMidpoint, ObserveAt::End);
+        let ode = tangled(Method::ImplicitMidpoint, ObserveAt::End, Hold::Interval);
         let mut tape = Tape::default();
         let (initial, control) = (Mat::zeros(samples, 3), Mat::zeros(samples, 8));
         let mut out = Mat::zeros(samples, 3);

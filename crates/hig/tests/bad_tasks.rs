@@ -127,7 +127,7 @@ const REFUSED: &[Case] = &[
     (b"task = \"oscilators\"\n[optimizer]\nkappa = 0.5\n", &["bad.toml, line 1, column 1", "did you mean `oscillators`?"]),
     (b"task = \"oscilators\"\n", &["bad.toml, line 1, column 1", "did you mean `oscillators`?"]),
     (b"[optimizer]\nkappa = 0.5\n", &["bad.toml", "unknown task `bad`", "name simulator.kind"]),
-    (b"[simulator]\nkind = \"oscillators\"\n[objective]\nkind = \"squared-error\"\n", &["`data.kind`", "one of uniform, eigenstates, laplacian-of-noise,"]),
+    (b"[simulator]\nkind = \"oscillators\"\n[objective]\nkind = \"squared-error\"\n", &["`data.kind`", "one of uniform, simulated, eigenstates,"]),
     (b"[simulator]\nkind = \"oscillators\"\n[data]\nkind = \"uniform\"\n", &["`objective.kind`", "one of squared-error, overlap, relative-error, huber, cauchy"]),
     (b"[simulator]\nmasses = 2\n\n[objective]\nkind = \"squared-error\"\n\n[data]\nkind = \"uniform\"\n", &["bad.toml", "unknown task `bad`", "name simulator.kind"]),
     (b"[simulator]\nkind = \"oscillators\"\n\n[objective]\nkind = \"squared-error\"\n\n[data]\nkind = \"uniform\"\n[stop]\ntime = 0\n", &["bad.toml, line 10, column 1", "`stop.time`", "positive and finite"]),

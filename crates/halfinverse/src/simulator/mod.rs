@@ -26,7 +26,7 @@ pub(crate) use batched::Batched;
 pub use derivative::Derivative;
 pub(crate) use derivative::{block_cotangent, block_tangent};
 pub use dipole::{Dipole, DipoleSettings};
-pub use ode::{EquationsSettings, Method, ObserveAt, Ode, RightHandSide, Scalar, TimeGrid};
+pub use ode::{EquationsSettings, Hold, Method, ObserveAt, Ode, RightHandSide, Scalar, TimeGrid};
 pub use oscillators::{Oscillators, OscillatorsSettings, Trajectory};
 pub use poisson::{Boundary, Poisson, PoissonSettings};
 pub use scaling::{IdentitySettings, Scaling, ScalingSettings, ToySettings};

@@ -1,7 +1,7 @@
 //! The picture of simulators written as equations: states and controls of six test samples over time.
 
 use halfinverse::NetworkProblem;
-use halfinverse::simulator::{EquationsSettings, ObserveAt, Ode};
+use halfinverse::simulator::{EquationsSettings, Hold, ObserveAt, Ode};
 use halfinverse::task::Task;
 use plotters::prelude::*;
 
@@ -74,7 +74,7 @@ fn curves(
     let pushes = |c: usize| Curve {
         points: (0..settings.intervals)
             .flat_map(|i| {
-                let push = control[(0, i * count + c)];
+                let push = control[(0, if settings.hold == Hold::Whole { c } else { i * count + c })];
                 [(i as f64 * length, push), ((i + 1) as f64 * length, push)]
             })
             .collect(),

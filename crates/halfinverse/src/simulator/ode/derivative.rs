@@ -8,8 +8,8 @@
 use faer::prelude::ReborrowMut;
 use faer::{MatMut, MatRef};
 
-use super::Ode;
 use super::method::Table;
+use super::{Hold, Ode};
 use crate::linear::columns::{column, column_mut};
 use crate::simulator::Point;
 use crate::simulator::lanes::{add_scaled, load, store};
@@ -59,7 +59,7 @@ impl Ode {
             work.state.fill([0.0; W]);
             for interval in 0..self.grid.intervals {
                 for c in 0..self.controls {
-                    work.stage[n + c] = load(column(tangent, interval * self.controls + c), start);
+                    work.stage[n + c] = load(column(tangent, self.control_column(interval, c)), start);
                 }
                 for step in interval * self.grid.steps..(interval + 1) * self.grid.steps {
                     let record = &record[step * self.step_len()..][..self.step_len()];
@@ -134,8 +134,11 @@ impl Ode {
         for (group, start) in (0..cotangent.nrows()).step_by(W).enumerate() {
             let record = &record[group * length..][..length];
             work.state.fill([0.0; W]);
+            work.pushed.fill([0.0; W]);
             for interval in (0..self.grid.intervals).rev() {
-                work.pushed.fill([0.0; W]);
+                if self.grid.hold == Hold::Interval {
+                    work.pushed.fill([0.0; W]);
+                }
                 if let Some(observation) = self.observation(interval) {
                     let record = self.observation_record(record, observation);
                     let first = observation * self.observe.count();
@@ -154,7 +157,7 @@ impl Ode {
                     }
                 }
                 for c in 0..self.controls {
-                    let column = column_mut(out.rb_mut(), interval * self.controls + c);
+                    let column = column_mut(out.rb_mut(), self.control_column(interval, c));
                     store(work.pushed[c], column, start);
                 }
             }

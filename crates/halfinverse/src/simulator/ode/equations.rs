@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Method, ObserveAt, Ode, System, TimeGrid};
+use super::{Hold, Method, ObserveAt, Ode, System, TimeGrid};
 use crate::error::SettingError;
 use crate::simulator::expression::{Fault, Graph, Names, NodeId, Parser, check_name, is_name};
 use crate::simulator::{Setup, Simulator};
@@ -26,7 +26,7 @@ pub struct EquationsSettings {
     pub equations: Vec<String>,
     /// Numbers by name.
     pub constants: BTreeMap<String, f64>,
-    /// Names of the controls, each constant within an interval.
+    /// Names of the controls.
     pub controls: Vec<String>,
     /// States that start at a value of their own; the initial state of a sample has all others.
     pub start: BTreeMap<String, f64>,
@@ -35,6 +35,8 @@ pub struct EquationsSettings {
     pub observe: Vec<String>,
     /// Whether the outcome is taken at the end of the last interval or of each.
     pub observe_at: ObserveAt,
+    /// How long a control stays what it is: for an interval, or for the whole time.
+    pub hold: Hold,
     /// Length of a time step.
     pub dt: f64,
     /// Number of intervals.
@@ -47,10 +49,22 @@ pub struct EquationsSettings {
 
 impl Default for EquationsSettings {
     fn default() -> Self {
-        let TimeGrid { dt, intervals, steps, method, observe_at } = TimeGrid::default();
+        let TimeGrid { dt, intervals, steps, method, observe_at, hold } = TimeGrid::default();
         let (constants, start) = (BTreeMap::new(), BTreeMap::new());
         let [equations, controls, observe] = [const { Vec::new() }; 3];
-        Self { equations, constants, controls, start, observe, observe_at, dt, intervals, steps, method }
+        Self {
+            equations,
+            constants,
+            controls,
+            start,
+            observe,
+            observe_at,
+            hold,
+            dt,
+            intervals,
+            steps,
+            method,
+        }
     }
 }
 
@@ -120,8 +134,8 @@ impl EquationsSettings {
         if observed.is_empty() {
             observed = states().map(|state| names[&state.name]).collect();
         }
-        let Self { dt, intervals, steps, method, observe_at, .. } = *self;
-        let grid = TimeGrid { dt, intervals, steps, method, observe_at };
+        let Self { dt, intervals, steps, method, observe_at, hold, .. } = *self;
+        let grid = TimeGrid { dt, intervals, steps, method, observe_at, hold };
         Ode::of(System { graph, slopes, observed, controls: self.controls.len(), starts }, grid)
     }
 

@@ -131,7 +131,7 @@ impl Ode {
         interval: usize,
     ) {
         for c in 0..self.controls {
-            let lanes = load(column(control, interval * self.controls + c), start);
+            let lanes = load(column(control, self.control_column(interval, c)), start);
             work.slots[self.states + c] = lanes;
             work.observed[self.states + c] = lanes;
         }

@@ -58,6 +58,17 @@ pub enum ObserveAt {
     Intervals,
 }
 
+/// How long a control stays what it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hold {
+    /// For an interval: N values of each control.
+    #[default]
+    Interval,
+    /// For the whole time: one value of each, such as a constant of the equations that is to be found.
+    Whole,
+}
+
 /// Steps in time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TimeGrid {
@@ -71,11 +82,14 @@ pub struct TimeGrid {
     pub method: Method,
     /// When the outcome is taken.
     pub observe_at: ObserveAt,
+    /// How long a control stays what it is.
+    pub hold: Hold,
 }
 
 impl Default for TimeGrid {
     fn default() -> Self {
-        Self { dt: 0.05, intervals: 20, steps: 1, method: Method::Rk4, observe_at: ObserveAt::End }
+        let (method, observe_at, hold) = (Method::Rk4, ObserveAt::End, Hold::Interval);
+        Self { dt: 0.05, intervals: 20, steps: 1, method, observe_at, hold }
     }
 }
 
@@ -235,6 +249,15 @@ impl Ode {
         }
     }
 
+    /// Where the value of control c in an interval is among all.
+    #[inline(always)]
+    fn control_column(&self, interval: usize, c: usize) -> usize {
+        match self.grid.hold {
+            Hold::Interval => interval * self.controls + c,
+            Hold::Whole => c,
+        }
+    }
+
     fn observations(&self) -> usize {
         match self.grid.observe_at {
             ObserveAt::Intervals => self.grid.intervals,
@@ -282,7 +305,10 @@ fn positions(graph: &Graph, slopes: &[NodeId], formulas: &Formulas) -> Result<Ve
 
 impl Simulator for Ode {
     fn controls(&self) -> usize {
-        self.grid.intervals * self.controls
+        match self.grid.hold {
+            Hold::Interval => self.grid.intervals * self.controls,
+            Hold::Whole => self.controls,
+        }
     }
 
     fn outcomes(&self) -> usize {
@@ -304,10 +330,10 @@ impl Simulator for Ode {
 
     fn pattern(&self) -> Pattern {
         let observed = self.observe.count();
-        match self.grid.observe_at {
-            ObserveAt::End => Pattern::Full,
+        match (self.grid.observe_at, self.grid.hold) {
+            (ObserveAt::End, _) | (_, Hold::Whole) => Pattern::Full,
             // No outcome depends on a later control.
-            ObserveAt::Intervals => Pattern::Sparse(
+            (ObserveAt::Intervals, Hold::Interval) => Pattern::Sparse(
                 (0..self.controls())
                     .map(|control| (control / self.controls * observed..self.outcomes()).collect())
                     .collect(),
