@@ -65,7 +65,7 @@ const REFUSED: &[Case] = &[
     (&[("equations", r#"["2x' = u"]"#)], &["the left side must be a name with ', as in x' = …"]),
     (&[("equations", r#"["x' = d + u", "d = 2*x"]"#)], &["`d` is defined further down; move its equation up", "    x' = d + u\n         ^\n"]),
     (&[("equations", r#"["d = d + 1", "x' = u"]"#)], &["`d` is defined by itself; a state has d' = …"]),
-    (&[("equations", r#"[3]"#)], &["`simulator.equations.0` is 3, but must be a text"]),
+    (&[("equations", "[3]")], &["`simulator.equations.0` is 3, but must be a text"]),
     (&[("equations", r#""x' = v""#)], &["`simulator.equations`", "a list of texts such as [\"x\", \"v\"]"]),
     (&[("constants", "{ mu = 1.0, pi = 3 }")], &["`simulator.constants.pi` is called `pi`, but must be another name: pi is the number π"]),
     (&[("constants", "{ mu = nan }")], &["`simulator.constants.mu` is NaN, but must be finite"]),
