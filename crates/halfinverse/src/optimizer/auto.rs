@@ -9,8 +9,9 @@
 //! far; it leads from then on if, in the second half of its turn, the log of the held-out loss fell faster per cost
 //! than lately in the leader's turns. What it only wins back of a loss that rose in the first half does not count. A
 //! challenge that fails costs its turn, nothing else, and the next one comes later. A turn is a twentieth of what was
-//! spent so far, and a few steps at least, which simulate no fewer samples than judging it does; a challenge waits until
-//! it costs no more than a third of that, or no more than that where the held-out loss has not come down by half yet.
+//! spent so far, and a few steps at least; a challenge waits until it costs no more than a third of that, or no more than
+//! that where the held-out loss has not come down by half yet. Where small mini-batches are why [`Kron`] led first, the
+//! family's does not wait.
 //!
 //! **Cost** is in passes over a sample, each product with J, simulation, sweep back, factor and vector over parameters
 //! counted; or in steps where a run ends after so many of them ([`Context::counted`]). The clock decides nothing.
@@ -323,19 +324,10 @@ impl Auto {
     fn least_cost_of_challenge(&self) -> f64 {
         let (steps, passes) = match self.memory.leader {
             Way::Krylov => (KRON_STEPS, self.kron_passes(self.batch)),
-            Way::Kron => (STEPS, self.family.passes()),
+            Way::Kron if self.supply.wanted() < FEW => (STEPS, self.family.passes()),
+            Way::Kron => return 0.0,
         };
         f64::from(steps) * if self.counted { 1.0 } else { passes }
-    }
-
-    /// Steps that simulate as many samples as judging a turn does: where simulations are dear, more frequent judging would
-    /// cost more than the steps. None where steps count and not what they cost.
-    fn judged_steps(&self, way: Way) -> f64 {
-        let simulations = match way {
-            Way::Kron => self.batch,
-            Way::Krylov => self.family.simulations(),
-        };
-        if self.counted { 0.0 } else { self.judge.samples.len() as f64 / simulations as f64 }
     }
 
     /// From `turn.at`, with its held-out loss where that is known.
@@ -356,8 +348,8 @@ impl Auto {
         let challenge = turn.way != *leader;
         // Momentum needs its time before it can be judged.
         let least = if turn.way == Way::Kron && challenge { KRON_STEPS } else { STEPS };
-        let least = f64::from(least).max(self.judged_steps(turn.way));
-        let done = |part: f64| f64::from(turn.steps) >= part * least && turn.spent >= part * turn.length;
+        let done =
+            |part: f64| f64::from(turn.steps) >= part * f64::from(least) && turn.spent >= part * turn.length;
         if failed || done(1.0) {
             return self.end_turn(theta, failed);
         }

@@ -210,11 +210,6 @@ impl Family {
         self.probed
     }
 
-    /// Simulations of a step.
-    pub(super) fn simulations(&self) -> usize {
-        self.size.samples * (1 + self.size.sweeps) + 2 * self.probed * (CANDIDATES + 1)
-    }
-
     /// What a step costs, in passes over a sample.
     pub(super) fn passes(&self) -> f64 {
         self.besides() + self.size.space(self.learnt.vectors)
