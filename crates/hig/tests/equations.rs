@@ -70,3 +70,19 @@ fn the_example_is_right_trains_and_takes_constants_from_the_command_line() {
     assert!(losses[0] < 5.0, "{losses:?}");
     assert_ne!(losses[0], losses[1]);
 }
+
+#[test]
+fn the_constants_of_the_other_example_are_found() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("inverse.toml"), include_str!("../../../examples/inverse/inverse.toml"))
+        .unwrap();
+    let output = hig(home.path(), &["check", "inverse.toml"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let small = ["--steps", "60", "--set", "data.train=512", "--set", "data.test=64", "--out", "run"];
+    let output = hig(home.path(), &[&["train", "inverse.toml"], &small[..]].concat());
+    assert!(output.status.success(), "{}", said(&output));
+    let summary = fs::read(home.path().join("run/summary.json")).unwrap();
+    let summary: serde_json::Value = serde_json::from_slice(&summary).unwrap();
+    // Without training it is 14.
+    assert!(summary["test_loss"].as_f64().unwrap() < 1.0, "{summary}");
+}
