@@ -54,7 +54,7 @@ pub enum Padding {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConvolutionSettings {
-    /// [length] or [height, width] of the input; its channels follow from its width.
+    /// `[length]` or `[height, width]` of the input; its channels follow from its width.
     pub shape: Vec<usize>,
     /// Channels of the output.
     pub channels: usize,

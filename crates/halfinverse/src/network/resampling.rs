@@ -19,7 +19,7 @@ use crate::linear::columns::{column, column_mut};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PoolingSettings {
-    /// [length] or [height, width] of the input.
+    /// `[length]` or `[height, width]` of the input.
     pub shape: Vec<usize>,
     /// Positions that become one, in all directions or in each; divisors of the shape.
     pub factor: Extent,
@@ -29,7 +29,7 @@ pub struct PoolingSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct UpSamplingSettings {
-    /// [length] or [height, width] of the input.
+    /// `[length]` or `[height, width]` of the input.
     pub shape: Vec<usize>,
     /// Positions that one becomes, in all directions or in each.
     pub factor: Extent,
