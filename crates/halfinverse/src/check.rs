@@ -9,8 +9,8 @@
 //! | [`problem()`] | the same of any [`Problem`](crate::Problem), as far as it can be told from the losses |
 //!
 //! **Directions.** Up to eight controls (or parameters) move on their own; of more, neighbours move together, each by
-//! its own size. Every outcome is compared for itself, relative to the largest derivative that it has in the mini-batch along
-//! the same direction; below a thousandth of the largest along any direction, relative to that. So a wrong entry
+//! its own size. Every outcome is compared for itself, relative to the largest derivative that it has in the mini-batch
+//! along the same direction; below a thousandth of the largest along any direction, relative to that. So a wrong entry
 //! is found whatever the units are, unless what it makes of its outcome is below some 1e-8 of what the others make.
 //!
 //! **Steps** are chosen for each outcome, from 1/32 to 1e-8 of a control's size, by how well quotients agree.

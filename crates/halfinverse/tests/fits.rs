@@ -109,8 +109,8 @@ fn stationary(model: &Model, samples: &Samples, loss: f64, names: &[&str]) {
     }
 }
 
-/// b₁(1 − e^(−b₂x)) at NIST's points of Misra1a, all of them the outcomes of one control b; the natural derivative is the
-/// block.
+/// b₁(1 − e^(−b₂x)) at NIST's points of Misra1a, all of them the outcomes of one control b; the natural derivative is
+/// the block.
 struct Rise(Vec<f64>);
 
 impl Rise {

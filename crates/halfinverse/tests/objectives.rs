@@ -91,8 +91,8 @@ fn gradients_of_objectives_agree_with_central_differences() {
     }
 }
 
-/// For losses that are sums over outcomes: the parabola with curvature h lies on the loss at y and above it elsewhere, and
-/// near the target it is the loss.
+/// For losses that are sums over outcomes: the parabola with curvature h lies on the loss at y and above it elsewhere,
+/// and near the target it is the loss.
 #[test]
 fn the_parabola_of_an_objectives_curvature_lies_above_the_loss_and_meets_it_near_the_target() {
     let (y, t, other) = (random(20, 4, 1), random(20, 4, 2), random(20, 4, 3));

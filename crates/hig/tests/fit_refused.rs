@@ -1,5 +1,5 @@
-//! Data files and predictions that `hig fit` and `hig predict` refuse: each in a sentence that says where, and nothing is
-//! written.
+//! Data files and predictions that `hig fit` and `hig predict` refuse: each in a sentence that says where, and nothing
+//! is written.
 
 mod common;
 

@@ -71,8 +71,8 @@ pub fn opaque(problem: &mut OpaqueProblem, theta: &[f64], seed: u64) -> Result<V
     whole(problem, theta, seed, &PROBLEM)
 }
 
-/// Gradient and Jacobian of any problem, whose outcomes are not seen: the gradient and g·(J v) against differences of the
-/// loss, Jᵀu against J v.
+/// Gradient and Jacobian of any problem, whose outcomes are not seen: the gradient and g·(J v) against differences of
+/// the loss, Jᵀu against J v.
 ///
 /// # Errors
 /// When the problem cannot be evaluated at θ.

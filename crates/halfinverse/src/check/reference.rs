@@ -110,8 +110,8 @@ pub(super) struct Reference {
 }
 
 impl Reference {
-    /// Quotients of m outcomes of each sample: for each direction, of all of them. `names` are those of what moves and of
-    /// an outcome.
+    /// Quotients of m outcomes of each sample: for each direction, of all of them. `names` are those of what moves and
+    /// of an outcome.
     pub(super) fn new(
         names: [&'static str; 2],
         directions: &[Direction],

@@ -6,8 +6,8 @@
 //! | [linear skip](super::linear_skip) | W x + f(x) | Wᵀȳ + f'ᵀȳ |
 //! | [concatenation](super::concatenation) | (x, f(x)) | ȳ₁ + f'ᵀȳ₂ |
 //!
-//! Costs what f costs, and W as a dense layer. Every question about parameters goes to the layers inside; W comes before
-//! those of f.
+//! Costs what f costs, and W as a dense layer. Every question about parameters goes to the layers inside; W comes
+//! before those of f.
 
 use faer::linalg::matmul::matmul;
 use faer::prelude::ReborrowMut;

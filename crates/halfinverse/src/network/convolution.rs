@@ -1,5 +1,5 @@
-//! y[o, p] = b[o] + Σ_{c,k} W[o, c, k] x[c, p·stride + k − before]: convolution on a line or a grid, as machine learning
-//! calls that correlation.
+//! y[o, p] = b[o] + Σ_{c,k} W[o, c, k] x[c, p·stride + k − before]: convolution on a line or a grid, as machine
+//! learning calls that correlation.
 //!
 //! The same weights act on a patch of the input at each position. With X (positions × channels·taps) the patches of a
 //! sample, y = X Wᵀ + b, so that all is done by matrix products of patches, a bounded number of them at a time:
@@ -11,16 +11,16 @@
 //! | gradient, a row of J | Dᵀ X, D (R × out) | as forward |
 //! | pull | D W, added to where the patches came from | as forward |
 //!
-//! A row of J sums over positions. So its inner product with another row is a double sum over positions, and no product of
-//! inner products as in a dense layer: J Jᵀ is made of rows, which have few entries because weights are shared. The rows
-//! of Kronecker factors are the positions' patches and cotangents (KFC; KFAC-expand): Σ δδᵀ over samples and positions,
-//! times the mean of aaᵀ.
+//! A row of J sums over positions. So its inner product with another row is a double sum over positions, and no product
+//! of inner products as in a dense layer: J Jᵀ is made of rows, which have few entries because weights are shared. The
+//! rows of Kronecker factors are the positions' patches and cotangents (KFC; KFAC-expand): Σ δδᵀ over samples and
+//! positions, times the mean of aaᵀ.
 //!
 //! θ holds W (out × in·taps) column by column: the input channel is faster than the tap, the tap's row faster than its
 //! column. Sources: Chellapilla, Puri, Simard, *High Performance Convolutional Neural Networks for Document
-//! Processing*, 2006 (patches); Grosse, Martens, *A Kronecker-factored approximate Fisher matrix for convolution layers*,
-//! ICML 2016; Eschenhagen et al., *Kronecker-Factored Approximate Curvature for Modern Neural Network Architectures*,
-//! NeurIPS 2023.
+//! Processing*, 2006 (patches); Grosse, Martens, *A Kronecker-factored approximate Fisher matrix for convolution
+//! layers*, ICML 2016; Eschenhagen et al., *Kronecker-Factored Approximate Curvature for Modern Neural Network
+//! Architectures*, NeurIPS 2023.
 
 mod patches;
 
@@ -101,8 +101,8 @@ impl Convolution {
     /// For an input so wide.
     ///
     /// # Errors
-    /// When the shape does not divide the input, the kernel is longer than it, a number is 0, or the weights or outputs are
-    /// more than memory can hold.
+    /// When the shape does not divide the input, the kernel is longer than it, a number is 0, or the weights or outputs
+    /// are more than memory can hold.
     ///
     /// # Example
     /// ```

@@ -1,8 +1,8 @@
 //! y = (cos Fᵀx, sin Fᵀx) with random frequencies F (inputs × count) that stay what they are: Fourier features.
 //!
-//! Networks learn coarse functions of few inputs first; of these features they learn fine ones. F = 2πσN with N standard
-//! normal, drawn from a seed among the settings: the same whenever the network is made. Costs 2·inputs·count operations
-//! for a sample. Keeps the slopes.
+//! Networks learn coarse functions of few inputs first; of these features they learn fine ones. F = 2πσN with N
+//! standard normal, drawn from a seed among the settings: the same whenever the network is made. Costs 2·inputs·count
+//! operations for a sample. Keeps the slopes.
 //!
 //! Source: Tancik et al., *Fourier Features Let Networks Learn High Frequency Functions in Low Dimensional Domains*,
 //! NeurIPS 2020.

@@ -1,7 +1,7 @@
 //! Images in the features of a layer: channels of lines (1-D) or grids (2-D).
 //!
-//! A layer knows its width only. Feature c·R + p is channel c at position p of R, and positions of a grid go row by row,
-//! as in PyTorch's (channels, height, width).
+//! A layer knows its width only. Feature c·R + p is channel c at position p of R, and positions of a grid go row by
+//! row, as in PyTorch's (channels, height, width).
 
 use serde::{Deserialize, Serialize};
 

@@ -187,9 +187,9 @@ pub trait Layer: Debug + Send + Sync {
         Vec::new()
     }
 
-    /// Shows `visit` the rows δ and a of which the Kronecker factors are made: a gradient is Σ δaᵀ over all rows, and the
-    /// part of JᵀJ that belongs to a factor about Σ δδᵀ times the mean of aaᵀ. By default cotangent and input of each
-    /// sample, for one factor.
+    /// Shows `visit` the rows δ and a of which the Kronecker factors are made: a gradient is Σ δaᵀ over all rows, and
+    /// the part of JᵀJ that belongs to a factor about Σ δδᵀ times the mean of aaᵀ. By default cotangent and input of
+    /// each sample, for one factor.
     fn unroll(&self, at: Place<'_>, cotangent: MatRef<'_, f64>, visit: &mut FactorVisit<'_>) {
         visit(FactorRows { factor: 0, cotangent, input: at.input, positions: 1 });
     }

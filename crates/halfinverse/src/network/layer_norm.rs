@@ -4,8 +4,8 @@
 //! group. With P = (I − 11ᵀ/n − x̂x̂ᵀ/n)/√(variance + ε), which is symmetric, ẋ̂ = P ẋ and x̄ = P (w ∘ ȳ): a few
 //! operations for each feature, whichever way. Keeps x̂.
 //!
-//! A row of J has Σ d x̂ over the features of c for its scale, and Σ d for its shift: each of the two vectors has its mean
-//! of squares as a Kronecker factor, exact but for what scale and shift have in common.
+//! A row of J has Σ d x̂ over the features of c for its scale, and Σ d for its shift: each of the two vectors has its
+//! mean of squares as a Kronecker factor, exact but for what scale and shift have in common.
 //!
 //! Sources: Ba, Kiros, Hinton, *Layer Normalization*, 2016; Wu, He, *Group Normalization*, ECCV 2018.
 

@@ -3,8 +3,8 @@
 //! pooling   y[c, p] = mean of x[c, ·] over the f₁ × f₂ positions of window p
 //! up-sampling   y[c, ·] = x[c, p] at the f₁ × f₂ positions of window p
 //!
-//! Each is the transpose of the other, but for the factor 1/(f₁f₂) of the mean: one adds up windows, the other fills them.
-//! Costs as many operations as the larger image has features.
+//! Each is the transpose of the other, but for the factor 1/(f₁f₂) of the mean: one adds up windows, the other fills
+//! them. Costs as many operations as the larger image has features.
 
 use faer::prelude::ReborrowMut;
 use faer::{MatMut, MatRef, Par};

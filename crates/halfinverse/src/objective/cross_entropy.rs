@@ -1,11 +1,11 @@
-//! L = −Σ t_c ln p_c per sample, for p_c = exp y_c / Σ exp y: outcomes are logits, targets the classes' probabilities (1
-//! for the class that it is, 0 for all others).
+//! L = −Σ t_c ln p_c per sample, for p_c = exp y_c / Σ exp y: outcomes are logits, targets the classes' probabilities
+//! (1 for the class that it is, 0 for all others).
 //!
 //! With T = Σ t: L = T ln Σ exp y − Σ t_c y_c, g = T p − t, and the Hessian T(diag(p) − p pᵀ) is what
 //! [`Curvature::Centred`] makes of h = T p. It does not depend on t where T = 1: the Gauss–Newton model is Newton's.
 //!
-//! h is at least T·1e-8, so that g/√h remains finite where a class that is right has the probability 0. This changes H by as
-//! little, and g not at all.
+//! h is at least T·1e-8, so that g/√h remains finite where a class that is right has the probability 0. This changes H
+//! by as little, and g not at all.
 
 use std::sync::Arc;
 

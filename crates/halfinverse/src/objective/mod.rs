@@ -80,8 +80,8 @@ pub enum Curvature<'a> {
     /// Its own for each: from outcome and target (b × m each) to h (b × m), at least 0, and above 0 wherever g is not
     /// 0.
     PerOutcome(Box<PerOutcome<'a>>),
-    /// As [`Self::PerOutcome`] for a loss that does not change where all outcomes of a sample are shifted alike, so that
-    /// its g sums to 0: ½ δᵀHδ with H = diag(h) − h hᵀ/Σh in place of ½ Σ h_c δ_c².
+    /// As [`Self::PerOutcome`] for a loss that does not change where all outcomes of a sample are shifted alike, so
+    /// that its g sums to 0: ½ δᵀHδ with H = diag(h) − h hᵀ/Σh in place of ½ Σ h_c δ_c².
     Centred(Box<PerOutcome<'a>>),
 }
 

@@ -9,20 +9,21 @@
 //! far; it leads from then on if, in the second half of its turn, the log of the held-out loss fell faster per cost
 //! than lately in the leader's turns. What it only wins back of a loss that rose in the first half does not count. A
 //! challenge that fails costs its turn, nothing else, and the next one comes later. A turn is a twentieth of what was
-//! spent so far, and a few steps at least; a challenge waits until it costs no more than a third of that, or no more than
-//! that where the held-out loss has not come down by half yet. Where small mini-batches are why [`Kron`] led first, the
-//! family's does not wait.
+//! spent so far, and a few steps at least; a challenge waits until it costs no more than a third of that, or no more
+//! than that where the held-out loss has not come down by half yet. Where small mini-batches are why [`Kron`] led
+//! first, the family's does not wait.
 //!
 //! **Cost** is in passes over a sample, each product with J, simulation, sweep back, factor and vector over parameters
 //! counted; or in steps where a run ends after so many of them ([`Context::counted`]). The clock decides nothing.
 //!
 //! **Held-out samples** come from the training data and are not trained on. θ is where their loss was lowest at the end
 //! of a turn. A turn that ends far above that, or with an error, or as the third of the leader's in a row that ends a
-//! tenth above it, is taken back, and the leader starts again from θ. θ is judged within long turns too. Where the caller
-//! gives another θ than the last step left, all starts from that.
+//! tenth above it, is taken back, and the leader starts again from θ. θ is judged within long turns too. Where the
+//! caller gives another θ than the last step left, all starts from that.
 //!
-//! **Rate.** hig-kron's η is lowered by 30 % after each turn of its own that does not end at the lowest held-out loss so far, and
-//! raised by 5 % after one that does, up to its default: with fresh data or few samples its momentum can circle around what it looks for.
+//! **Rate.** hig-kron's η is lowered by 30 % after each turn of its own that does not end at the lowest held-out loss
+//! so far, and raised by 5 % after one that does, up to its default: with fresh data or few samples its momentum can
+//! circle around what it looks for.
 //!
 //! **A way that fails** three times in a row is out of use: the other one leads, and the step's notice says why.
 //!
@@ -127,8 +128,8 @@ const PART: f64 = 0.05;
 /// Leader's turns before a challenge: the least, and the most.
 const LEAST_PATIENCE: u32 = 4;
 const MOST_PATIENCE: u32 = 16;
-/// What a challenge may cost, of what was spent so far; and as long as the held-out loss has not come down to this part of
-/// what it was at the start.
+/// What a challenge may cost, of what was spent so far; and as long as the held-out loss has not come down to this part
+/// of what it was at the start.
 const AFFORDABLE: f64 = 1.0 / 3.0;
 const IN_NEED: f64 = 1.0;
 const POOR: f64 = 0.5;
@@ -139,8 +140,8 @@ const WORSE: f64 = 4.0;
 /// So are this many of the leader's turns in a row that end this many times above it.
 const CREPT_TURNS: u32 = 3;
 const CREPT: f64 = 1.1;
-/// What the rate of [`Kron`] is multiplied by after a turn of its own that ended at the lowest held-out loss so far, and one
-/// that did not; and the least that becomes of it.
+/// What the rate of [`Kron`] is multiplied by after a turn of its own that ended at the lowest held-out loss so far,
+/// and one that did not; and the least that becomes of it.
 const FASTER: f64 = 1.05;
 const SLOWER: f64 = 0.7;
 const SLOWEST: f64 = 0.1;

@@ -4,12 +4,12 @@
 //! inversion and J is not scaled, so the filter decides how the batch size acts on the step.
 //!
 //! `rate = "fixed"` takes η as it is, the paper's way; what it means then changes with the units of the loss, with the
-//! mini-batch and from problem to problem. `rate = "model"` takes η in units of the step that the mini-batch's quadratic model
-//! likes best, gᵀJΔ/(h|JΔ|²)·Δ with h the [curvature](crate::objective::Curvature): η = 1 is then the longest step that is
-//! reasonable, on every problem.
+//! mini-batch and from problem to problem. `rate = "model"` takes η in units of the step that the mini-batch's
+//! quadratic model likes best, gᵀJΔ/(h|JΔ|²)·Δ with h the [curvature](crate::objective::Curvature): η = 1 is then the
+//! longest step that is reasonable, on every problem.
 //!
-//! Costs one simulation with its blocks ∂y/∂z, one spectral update and a product with J, or two. The defaults are the paper's
-//! for the oscillators.
+//! Costs one simulation with its blocks ∂y/∂z, one spectral update and a product with J, or two. The defaults are the
+//! paper's for the oscillators.
 //!
 //! Source: Schnell, Holl, Thuerey, *Half-Inverse Gradients for Physical Deep Learning*, ICLR 2022.
 
@@ -301,8 +301,8 @@ impl Attempt for HalfInverse {
     }
 }
 
-/// Whether nothing is left to gain: Jᵀg is round-off of the products with J, or g is so short that the most any step could
-/// gain by the model, |g|²/2h, is round-off of L. `lengths` are |Jᵀg| and |g|, `square` is 2hL.
+/// Whether nothing is left to gain: Jᵀg is round-off of the products with J, or g is so short that the most any step
+/// could gain by the model, |g|²/2h, is round-off of L. `lengths` are |Jᵀg| and |g|, `square` is 2hL.
 pub(super) fn vanishes(report: &Report, shape: (usize, usize), lengths: (f64, f64), square: f64) -> bool {
     let (gradient, g) = lengths;
     gradient <= report.noise(shape) * g || g * g <= 4.0 * f64::EPSILON * square

@@ -18,29 +18,30 @@
 //! **Gₗ without rows of J.** With signs ε = ±1 drawn for each outcome, δₗ = Σ_c ε_c dₗ has mean δₗδₗᵀ = Σ_c dₗdₗᵀ, and
 //! one sweep back gives δₗ for a whole mini-batch. It goes back through the simulator, so Gₗ carries its scaling.
 //!
-//! **A convolution** acts at R positions of each sample. Its A is the mean of aaᵀ over samples and positions, with a the
-//! patch of the input that a position sees, its G the mean over samples of Σ δδᵀ over positions: what different positions
-//! contribute to a row of J is taken to be uncorrelated (KFC; the KFAC-expand of Eschenhagen et al.). That is exact where
-//! each outcome depends on one position of a linear network, as in a field of controls. A vector of parameters, such as
-//! the scales of a layer norm, has the exact mean of the squares of its rows for G, and A = 1.
+//! **A convolution** acts at R positions of each sample. Its A is the mean of aaᵀ over samples and positions, with a
+//! the patch of the input that a position sees, its G the mean over samples of Σ δδᵀ over positions: what different
+//! positions contribute to a row of J is taken to be uncorrelated (KFC; the KFAC-expand of Eschenhagen et al.). That is
+//! exact where each outcome depends on one position of a linear network, as in a field of controls. A vector of
+//! parameters, such as the scales of a layer norm, has the exact mean of the squares of its rows for G, and A = 1.
 //!
 //! **J d** is a difference quotient of the outcomes: a sweep forward and a simulation, half of what a tangent sweep
 //! costs, and no simulator has to give blocks for it. Its curvature is measured every fourth step and averaged.
 //!
 //! **What adapts.** a falls as 1/age, and a step gone wrong halves the age and slows its growth. Damping, √λ times the
 //! mean eigenvalue of each factor, so that λ has no units, rises where the loss falls by less than a quarter of what
-//! the model foretold, and sinks back to `damping`. A mini-batch's loss far above the lowest recent level, and above its loss at
-//! θ, takes ϑ back to θ. Factors forget all but the last quarter of what they saw, and are refreshed at growing distances.
+//! the model foretold, and sinks back to `damping`. A mini-batch's loss far above the lowest recent level, and above
+//! its loss at θ, takes ϑ back to θ. Factors forget all but the last quarter of what they saw, and are refreshed at
+//! growing distances.
 //!
 //! **Damping** of √λ·tr(A)/size and √λ·tr(G)/size is that of Martens and Grosse with their π by traces: the product of
 //! the two is λ times the mean eigenvalue of A ⊗ G.
 //!
 //! **Wide layers** have their factors in blocks along the diagonal, of at most 129 rows: the cost per parameter does
 //! not grow with the width then. Nothing was lost on a Poisson grid of 16 × 16 with hidden 256, 256 (seed 1): after
-//! 1500 steps blocks of 64 came to 0.331, of 130 to 0.335, whole factors to 0.432; after 300 steps blocks of 32, 64, 128
-//! and 256 to 3.3, 2.6, 3.1 and 3.8, whole factors to 4.4. On the task's own grid blocks of 32 fall behind (0.66 after
-//! 300 steps, 0.29 with whole factors); 129 leaves all layers of up to 128 units whole. A step with blocks of 64 took
-//! two thirds of one with 130. With hidden 4096, 4096, 17 million parameters, the first steps took 2.5 GiB.
+//! 1500 steps blocks of 64 came to 0.331, of 130 to 0.335, whole factors to 0.432; after 300 steps blocks of 32, 64,
+//! 128 and 256 to 3.3, 2.6, 3.1 and 3.8, whole factors to 4.4. On the task's own grid blocks of 32 fall behind (0.66
+//! after 300 steps, 0.29 with whole factors); 129 leaves all layers of up to 128 units whole. A step with blocks of 64
+//! took two thirds of one with 130. With hidden 4096, 4096, 17 million parameters, the first steps took 2.5 GiB.
 //!
 //! **Refreshes** come at each of the first 20 steps: at distances of 2 and 4 among these the regression stood at 1.3
 //! after 300 steps (8e-6 otherwise), the dipole at 3e-3 (2e-5). Later the distance is a twentieth of the steps so far,
@@ -53,9 +54,10 @@
 //! long where it is not. Memory: 5P, and twice the factors' blocks.
 //!
 //! Source: Martens, Grosse, *Optimizing Neural Networks with Kronecker-factored Approximate Curvature*, ICML 2015; of
-//! convolutions: Grosse, Martens, ICML 2016, and Eschenhagen et al., *Kronecker-Factored Approximate Curvature for Modern
-//! Neural Network Architectures*, NeurIPS 2023; the momentum: Liu, Belkin, *Accelerating SGD with Momentum for Over-parameterized Learning*, ICLR 2020; the mean:
-//! Shamir, Zhang, *Stochastic Gradient Descent for Non-smooth Optimization*, ICML 2013.
+//! convolutions: Grosse, Martens, ICML 2016, and Eschenhagen et al., *Kronecker-Factored Approximate Curvature for
+//! Modern Neural Network Architectures*, NeurIPS 2023; the momentum: Liu, Belkin, *Accelerating SGD with Momentum for
+//! Over-parameterized Learning*, ICLR 2020; the mean: Shamir, Zhang, *Stochastic Gradient Descent for Non-smooth
+//! Optimization*, ICML 2013.
 
 mod factor;
 mod factors;

@@ -12,9 +12,9 @@
 //!
 //! A convolution's W has a column for each weight of a kernel, out × in·k, as in the authors' code.
 //!
-//! The first layer's and the last layer's weights, and all biases and scales, are [AdamW](super::adamw)'s, with a learning rate of
-//! its own: a network with fewer than two hidden layers is trained by AdamW alone. A problem that is not made of layers
-//! with weight matrices is refused: on it Muon is AdamW, and comparing the two would mislead.
+//! The first layer's and the last layer's weights, and all biases and scales, are [AdamW](super::adamw)'s, with a
+//! learning rate of its own: a network with fewer than two hidden layers is trained by AdamW alone. A problem that is
+//! not made of layers with weight matrices is refused: on it Muon is AdamW, and comparing the two would mislead.
 //!
 //! A matrix costs 10·(2·min²·max + min³) operations besides the gradient, min and max its two sides; memory P to 2P.
 //!

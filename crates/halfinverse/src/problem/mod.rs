@@ -95,9 +95,10 @@ pub trait Problem {
 
 /// A problem at one θ: L(θ − Δ) ≈ L − gᵀJΔ + ½h|JΔ|².
 ///
-/// Where the curvature differs between outcomes, or samples have weights, hᵢ = wᵢ²h with h their mean, J and g are those of
-/// the outcomes times wᵢ: rows of J times wᵢ, g over wᵢ. So the model is the same, and so is every update that depends
-/// on Jᵀg. Where a shift of all outcomes alike has no curvature, each sample's weighted mean is taken from its rows first.
+/// Where the curvature differs between outcomes, or samples have weights, hᵢ = wᵢ²h with h their mean, J and g are
+/// those of the outcomes times wᵢ: rows of J times wᵢ, g over wᵢ. So the model is the same, and so is every update that
+/// depends on Jᵀg. Where a shift of all outcomes alike has no curvature, each sample's weighted mean is taken from its
+/// rows first.
 pub struct At<'a> {
     /// L(θ).
     pub loss: f64,
@@ -133,8 +134,8 @@ pub trait Layered {
         visit: &mut FactorVisit<'_>,
     ) -> Result<(), StepError>;
 
-    /// `out` (b × m) = J v by a difference quotient of the outcomes: one simulation, exact to about 1e-6. At the θ of the last
-    /// [`Problem::gradient`], before anything else is simulated.
+    /// `out` (b × m) = J v by a difference quotient of the outcomes: one simulation, exact to about 1e-6. At the θ of
+    /// the last [`Problem::gradient`], before anything else is simulated.
     ///
     /// # Errors
     /// When the simulator fails.
@@ -146,8 +147,8 @@ pub trait Layered {
     /// As [`Problem::linearize`].
     fn blocks(&mut self, theta: &[f64]) -> Result<Blocks<'_>, StepError>;
 
-    /// `out` (P) = J_networkᵀ z̄ for z̄ (b × q): the gradient that a cotangent of the controls makes, the simulator left out. At the
-    /// θ of the last evaluation.
+    /// `out` (P) = J_networkᵀ z̄ for z̄ (b × q): the gradient that a cotangent of the controls makes, the simulator
+    /// left out. At the θ of the last evaluation.
     fn network_gradient(&mut self, theta: &[f64], control: MatRef<'_, f64>, out: &mut [f64]);
 }
 

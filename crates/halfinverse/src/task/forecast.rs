@@ -1,5 +1,5 @@
-//! What a run will need of memory, told from its settings alone, before anything of it is allocated; and what its report's
-//! singular values may take of it.
+//! What a run will need of memory, told from its settings alone, before anything of it is allocated; and what its
+//! report's singular values may take of it.
 //!
 //! Counts the arrays that grow with n = b·m rows, P parameters, k Krylov vectors or the number of samples, eight bytes
 //! a number; the program itself and small arrays are one constant. Checked against the peak of real runs by the tests
@@ -89,8 +89,8 @@ impl Forecast {
         let evaluation = batch_numbers(network, simulator, evaluated, sample, Stores::Nothing);
         // Half as much again while they are drawn; and there is an order.
         let data = 1.5 * (train + test) * sample + train;
-        // θ, the best one, the one before the last step, and the end's where that is the best; where only a part of a step
-        // may be taken, the one before it.
+        // θ, the best one, the one before the last step, and the end's where that is the best; where only a part of a
+        // step may be taken, the one before it.
         let rolls_back = settings.training.on_fault == OnFault::RollBack;
         let scaled = rolls_back || settings.training.schedule != Schedule::Constant;
         let kept = if scaled { 5.0 * p } else { 4.0 * p };

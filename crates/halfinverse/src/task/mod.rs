@@ -279,15 +279,15 @@ impl Task {
         self.generator.file().map(|file| &**file)
     }
 
-    /// What a file of its weights tells besides, for [`write_model`](crate::training::write_model), where the data are of a
-    /// file: network, columns and scales.
+    /// What a file of its weights tells besides, for [`write_model`](crate::training::write_model), where the data are
+    /// of a file: network, columns and scales.
     #[must_use]
     pub fn description(&self) -> Option<String> {
         fitted::Description::of(self)
     }
 
-    /// The same task with validation data in place of the test data: for the choice of hyper-parameters. Those of a file
-    /// are taken from its training data, as many as there are test data, and a quarter at most.
+    /// The same task with validation data in place of the test data: for the choice of hyper-parameters. Those of a
+    /// file are taken from its training data, as many as there are test data, and a quarter at most.
     #[must_use]
     pub fn for_validation(mut self) -> Self {
         let data = &self.settings.data;
@@ -310,8 +310,8 @@ impl Task {
         self.model.network().initialize(self.settings.network.init, &mut rng)
     }
 
-    /// How many samples of the training data [`anatomy`](crate::anatomy::anatomy) takes apart: at most a mini-batch, and at
-    /// most 512 rows of J. A run's report takes as many where that is not too dear ([`Forecast::spectrum`]).
+    /// How many samples of the training data [`anatomy`](crate::anatomy::anatomy) takes apart: at most a mini-batch,
+    /// and at most 512 rows of J. A run's report takes as many where that is not too dear ([`Forecast::spectrum`]).
     #[must_use]
     pub fn spectrum_samples(&self) -> usize {
         spectrum::most_samples(self.settings.training.batch, self.model.simulator().outcomes())

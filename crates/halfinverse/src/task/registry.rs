@@ -301,8 +301,8 @@ impl Registry {
         tables::check(self.schema(), &Value::Table(file.clone()), "")
     }
 
-    /// Puts in what only a data file can tell, where the data are one: how many samples, which columns, and what the file
-    /// is. [`Task::with`](super::Task::with) and [`Forecast::new`](super::Forecast::new) do it themselves.
+    /// Puts in what only a data file can tell, where the data are one: how many samples, which columns, and what the
+    /// file is. [`Task::with`](super::Task::with) and [`Forecast::new`](super::Forecast::new) do it themselves.
     ///
     /// # Errors
     /// When the file cannot be read or used, or is not the one that the settings tell of.

@@ -87,7 +87,8 @@ pub struct NetworkSettings {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
     pub layers: Vec<Table>,
-    /// Whether a dense layer to the controls follows the layers listed; without it the last of them puts out the controls.
+    /// Whether a dense layer to the controls follows the layers listed; without it the last of them puts out the
+    /// controls.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub head: bool,
     /// Lower and upper bound of all controls, or a list of such pairs, one for each; -inf and inf where there is none.

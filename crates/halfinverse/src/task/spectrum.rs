@@ -8,10 +8,10 @@
 //! | SVD of J | 2nP + 2n²P + 4n³ | 2nP + 3n² |
 //! | eigenvalues of K = J Jᵀ, by layers | 2nP + n²W + 4n³ | 3n² |
 //!
-//! The constant at n³ is 4/3, times three for the half of a tridiagonal reduction that is limited by memory's speed. Taken
-//! is the largest s, of at most a mini-batch and [`ROWS`] rows, of which one of the two fits: the operations into a
-//! fortieth of the run's, since there is a spectrum at each end, and the bytes into what the optimizer's own arrays take,
-//! which do not stand at these moments. A little is free whatever the run. Where both fit it is the SVD.
+//! The constant at n³ is 4/3, times three for the half of a tridiagonal reduction that is limited by memory's speed.
+//! Taken is the largest s, of at most a mini-batch and [`ROWS`] rows, of which one of the two fits: the operations into
+//! a fortieth of the run's, since there is a spectrum at each end, and the bytes into what the optimizer's own arrays
+//! take, which do not stand at these moments. A little is free whatever the run. Where both fit it is the SVD.
 //!
 //! # Precision
 //! The SVD resolves σ down to about ε·σ_max. Eigenvalues of K are off by about ε√n·σ_max², so that σ has the relative

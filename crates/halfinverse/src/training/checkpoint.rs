@@ -123,8 +123,8 @@ fn entries<'a>(trainer: &'a Trainer, tensors: &'a [Tensor]) -> io::Result<Vec<En
     Ok(entries)
 }
 
-/// Writes θ alone, by the names of its tensors: a file that PyTorch's `safetensors.torch.load_file` reads. It is written
-/// beside, synced, and renamed; a file that was there is replaced.
+/// Writes θ alone, by the names of its tensors: a file that PyTorch's `safetensors.torch.load_file` reads. It is
+/// written beside, synced, and renamed; a file that was there is replaced.
 ///
 /// # Errors
 /// When the file cannot be written, or θ is shorter than the tensors say.

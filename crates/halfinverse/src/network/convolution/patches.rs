@@ -25,7 +25,8 @@ pub(super) struct Patches {
     kernel: [usize; 2],
     /// Rows and columns of positions.
     positions: [usize; 2],
-    /// Along rows and columns: the place in the input that a tap of a position sees, tap fastest, or none beyond the edge.
+    /// Along rows and columns: the place in the input that a tap of a position sees, tap fastest, or none beyond the
+    /// edge.
     places: [Vec<Option<usize>>; 2],
 }
 
@@ -148,8 +149,8 @@ impl Patches {
         });
     }
 
-    /// Shows `visit` every column of a chunk's patches, the first feature of its channel, and the places in that channel
-    /// that its positions see.
+    /// Shows `visit` every column of a chunk's patches, the first feature of its channel, and the places in that
+    /// channel that its positions see.
     fn each_column(&self, chunk: &Chunk, mut visit: impl FnMut(usize, usize, &[Option<usize>])) {
         let (channels, width) = (self.input.channels(), self.input.size()[1]);
         let mut places = Vec::with_capacity(chunk.positions.len());

@@ -379,8 +379,8 @@ impl Family {
     }
 }
 
-/// What it costs to read or write a vector of P numbers once, in passes over a sample, which take 2P operations each: next to
-/// nothing in the cache, and beyond it as long as a processor calculates meanwhile (`hig bench`).
+/// What it costs to read or write a vector of P numbers once, in passes over a sample, which take 2P operations each:
+/// next to nothing in the cache, and beyond it as long as a processor calculates meanwhile (`hig bench`).
 pub(super) fn traversal(parameters: usize) -> f64 {
     /// Where memory decides, and the P at which half of that is due: 1 MiB.
     const MOST: f64 = 12.0;

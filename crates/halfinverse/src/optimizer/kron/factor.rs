@@ -4,8 +4,8 @@
 //! What the factor couples across blocks is dropped, as what the Hessian couples across layers is.
 //!
 //! For p = 1 a block's inverse comes from a Cholesky factorization: w³/3 operations for L, as many for L^−1 and for
-//! L^−ᵀL^−1, nearly all in products of matrices. Other powers need eigenvalues, about 25 times as long. Either way a new
-//! λ costs as much as new means, so that λ takes effect at the next refresh.
+//! L^−ᵀL^−1, nearly all in products of matrices. Other powers need eigenvalues, about 25 times as long. Either way a
+//! new λ costs as much as new means, so that λ takes effect at the next refresh.
 
 use std::ops::Range;
 
@@ -80,7 +80,8 @@ impl Factor {
         self.blocks.iter_mut().for_each(|block| block.mean *= faer::Scale(factor));
     }
 
-    /// mean ← mean + new/count · xᵀx for some x (rows × size) of `count`. Columns that x lacks at its end are constant 1.
+    /// mean ← mean + new/count · xᵀx for some x (rows × size) of `count`. Columns that x lacks at its end
+    /// are constant 1.
     pub(super) fn absorb(&mut self, x: MatRef<'_, f64>, new: f64, count: usize, par: Par) {
         let weight = new / count as f64;
         let ones = new * (x.nrows() as f64 / count as f64);

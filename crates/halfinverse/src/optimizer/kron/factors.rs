@@ -36,8 +36,8 @@ impl Factors {
         Ok(())
     }
 
-    /// Before a mini-batch's rows are taken in. The means forget all but the last quarter of what they have seen, and at
-    /// most a hundred mini-batches.
+    /// Before a mini-batch's rows are taken in. The means forget all but the last quarter of what they have seen, and
+    /// at most a hundred mini-batches.
     pub(super) fn forget(&mut self) {
         self.count += 1.0;
         let kept = 1.0 - self.share();

@@ -14,8 +14,8 @@
 use super::factor::spans;
 use crate::problem::FactorShape;
 
-/// Time of an operation in a factorization, in those of a large product: estimates, eigenvalues from steps of 0.15 s with
-/// a refresh every fourth, on factors of 257 rows, that took 0.025 s by Cholesky.
+/// Time of an operation in a factorization, in those of a large product: estimates, eigenvalues from steps of 0.15 s
+/// with a refresh every fourth, on factors of 257 rows, that took 0.025 s by Cholesky.
 const CHOLESKY: f64 = 2.0;
 const EIGEN: f64 = 50.0;
 

@@ -1,7 +1,7 @@
 //! How far predictions are off, over as many rows as come, in the targets' own units.
 //!
-//! For each target: √(Σ e²/n) of e = y − t, and R² = 1 − Σ e²/Σ(t − t̄)² with t̄ the mean of the rows seen. For classes:
-//! the part of rows whose most probable class is the right one, and the mean of −ln p of the right class.
+//! For each target: √(Σ e²/n) of e = y − t, and R² = 1 − Σ e²/Σ(t − t̄)² with t̄ the mean of the rows seen. For
+//! classes: the part of rows whose most probable class is the right one, and the mean of −ln p of the right class.
 
 use faer::MatRef;
 

@@ -1,5 +1,5 @@
-//! A network that was fitted to a data file, with all that predictions need: its weights, and the names and scales of its
-//! columns, from one safetensors file.
+//! A network that was fitted to a data file, with all that predictions need: its weights, and the names and scales of
+//! its columns, from one safetensors file.
 //!
 //! The file's metadata have, under `halfinverse.fit`, a TOML text: the network's settings, the input and target columns
 //! with mean and deviation, and the classes where there are some. Predictions are y = ŷ·deviation + mean of
@@ -102,8 +102,8 @@ pub struct Fitted {
 }
 
 impl Fitted {
-    /// The network of a model file. With `weights` the parameters are those of another file, such as the checkpoint of the
-    /// same run.
+    /// The network of a model file. With `weights` the parameters are those of another file, such as the checkpoint of
+    /// the same run.
     ///
     /// # Errors
     /// When a file cannot be read, or the parts do not fit.

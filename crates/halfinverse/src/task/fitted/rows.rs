@@ -28,8 +28,8 @@ pub struct FittedRows<'a> {
 }
 
 impl<'a> FittedRows<'a> {
-    /// Opens a file that has the network's input columns, found by name, or by number where they had no names. Its other columns do not
-    /// matter; whether the targets are there too is seen.
+    /// Opens a file that has the network's input columns, found by name, or by number where they had no names. Its
+    /// other columns do not matter; whether the targets are there too is seen.
     ///
     /// # Errors
     /// When the file cannot be read, or a column is missing.

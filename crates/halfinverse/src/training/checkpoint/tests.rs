@@ -1,7 +1,7 @@
 //! Checkpoints that were damaged, or made to do harm.
 //!
-//! `cargo test --release` feeds each fuzz test its corpus, in `__fuzz__` beside it, and a bounded number of random inputs. For ten
-//! minutes of random inputs:
+//! `cargo test --release` feeds each fuzz test its corpus, in `__fuzz__` beside it, and a bounded number of random
+//! inputs. For ten minutes of random inputs:
 //!
 //! ```sh
 //! BOLERO_RANDOM_ITERATIONS=1000000000 BOLERO_RANDOM_TEST_TIME_MS=600000 cargo test --release -p halfinverse --lib

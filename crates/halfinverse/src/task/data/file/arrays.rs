@@ -1,7 +1,7 @@
 //! Arrays of numbers in binary files: `.npy`, `.npz` (stored or deflated) and `.safetensors`; n × d, or n.
 //!
-//! Rows are read one after the other from each array's own place in the file. An array in Fortran order has no rows in a
-//! row, and is read whole.
+//! Rows are read one after the other from each array's own place in the file. An array in Fortran order has no rows in
+//! a row, and is read whole.
 
 use std::fs::File;
 use std::io::{BufReader, Error, Read, Result as IoResult, Seek, SeekFrom};
@@ -181,8 +181,8 @@ impl Array {
     }
 }
 
-/// The header of a numpy array, a Python dictionary: six magic bytes, two of the version, its length in two bytes or, from
-/// version 2 on, four.
+/// The header of a numpy array, a Python dictionary: six magic bytes, two of the version, its length in two bytes or,
+/// from version 2 on, four.
 fn numpy_header(reader: &mut impl Read) -> IoResult<String> {
     let mut begin = [0; 8];
     reader.read_exact(&mut begin)?;

@@ -1,8 +1,8 @@
 //! Rows of a text file: numbers between delimiters, with a header or without one.
 //!
-//! The delimiter is the first of tab, `;`, `|` and `,` that every one of the first lines has equally often, so that decimal
-//! commas are not taken for it. Fields may be quoted, lines may end in CRLF, a byte-order mark is skipped, and so are
-//! empty lines.
+//! The delimiter is the first of tab, `;`, `|` and `,` that every one of the first lines has equally often, so that
+//! decimal commas are not taken for it. Fields may be quoted, lines may end in CRLF, a byte-order mark is skipped, and
+//! so are empty lines.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};

@@ -44,8 +44,8 @@ use crate::task::Settings;
 pub struct FileSettings {
     /// The file; a path that is not absolute begins where the program was started.
     pub path: String,
-    /// Input columns, each by name, number (from 1) or range of numbers (2-5); all that are no targets where the list is
-    /// empty.
+    /// Input columns, each by name, number (from 1) or range of numbers (2-5); all that are no targets where the list
+    /// is empty.
     pub inputs: Vec<String>,
     /// Target columns; the last column where the list is empty.
     pub targets: Vec<String>,
@@ -136,9 +136,9 @@ pub(in crate::task) fn refused(sentence: String) -> SettingError {
     SettingError::Contents { key: "data.path".to_owned(), sentence }
 }
 
-/// Puts in what only the file can tell: how many samples there are, which columns by name, the classes, and the width of
-/// outcomes where no simulator stands between network and targets. Settings that have all that stay as they are, and the
-/// file is then checked to be the same.
+/// Puts in what only the file can tell: how many samples there are, which columns by name, the classes, and the width
+/// of outcomes where no simulator stands between network and targets. Settings that have all that stay as they are, and
+/// the file is then checked to be the same.
 pub(in crate::task) fn complete(settings: &mut Settings, files: &Files) -> Result<(), SettingError> {
     let mut own: FileSettings = from_table(&settings.data.settings).map_err(|error| error.within("data"))?;
     if own.path.is_empty() {
