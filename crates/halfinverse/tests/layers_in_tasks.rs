@@ -1,13 +1,17 @@
 //! Convolutions, U-Nets and the other layers from task files: they train with every optimizer, go on after a kill, and
 //! settings that do not fit are refused by their names.
 
+#[path = "common/killer.rs"]
+mod killer;
+
 use std::path::PathBuf;
 
-use halfinverse::optimizer::StepReport;
 use halfinverse::task::{Forecast, Part, Registry, Settings, Task};
-use halfinverse::training::{Flow, Observer, Progress, StopReason, StopSettings, resume, write_checkpoint};
+use halfinverse::training::{StopReason, StopSettings, resume, write_checkpoint};
 use halfinverse::{SettingError, check};
 use toml::{Table, Value};
+
+use killer::Killer;
 
 /// 8 × 8 cells, one channel in and one out.
 const U_NET: &str = r#"
@@ -255,19 +259,6 @@ fn check_finds_their_derivatives_right() {
         let comparisons = check::model(&mut problem, &task.initial_parameters(), 1).unwrap();
         let wrong: Vec<_> = comparisons.iter().filter(|of| !of.right()).map(|of| of.what).collect();
         assert!(wrong.is_empty(), "{wrong:?}");
-    }
-}
-
-/// Writes a checkpoint after so many steps, and asks to stop.
-struct Killer(u64, PathBuf);
-
-impl Observer for Killer {
-    fn step(&mut self, progress: &Progress<'_>, _: &StepReport) -> Flow {
-        if progress.steps() < self.0 {
-            return Flow::Continue;
-        }
-        progress.write_checkpoint(&self.1).unwrap();
-        Flow::Stop
     }
 }
 

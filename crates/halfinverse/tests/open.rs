@@ -1,6 +1,9 @@
 //! A simulator, an objective, a layer, data, an optimizer and a problem of one's own, from outside the crate: they
 //! train, go on after a kill, stand in task files, and are told right from wrong, as the crate's own are.
 
+#[path = "common/killer.rs"]
+mod killer;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,19 +13,20 @@ use halfinverse::network::{self, Dense, Init, Inner, Layer, Network, Place, Reco
 use halfinverse::objective::{self, Curvature, Objective, Overlap, RelativeError, SquaredError};
 use halfinverse::optimizer::{
     AdamSettings, AutoSettings, Context, FirstOrder, HalfInverse, HalfInverseSettings,
-    LevenbergMarquardtSettings, Optimizer, Rule, Setup, State, StateError, StepReport,
+    LevenbergMarquardtSettings, Optimizer, Rule, Setup, State, StateError,
 };
 use halfinverse::problem::{BatchProblem, Opaque, OpaqueProblem, Source};
 use halfinverse::rand::{Rng, RngExt, SeedableRng};
 use halfinverse::simulator::{self, Derivative, Pattern, Scaling, Simulator, SimulatorError, Tape};
 use halfinverse::task::{Generator, Registry, Task, data};
 use halfinverse::training::{
-    Data, Flow, Observer, OnFault, Parts, Progress, Stage, StopReason, StopSettings, Trainer, resume,
-    write_checkpoint,
+    Data, OnFault, Parts, Stage, StopReason, StopSettings, Trainer, resume, write_checkpoint,
 };
 use halfinverse::{Evaluator, Model, NetworkProblem, Problem, Samples, SettingError};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
+
+use killer::Killer;
 
 /// y_c = z_c² + strength·sin(z₀z₁) for c = 0, 1; fails where |z₀| is above the limit.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
@@ -417,19 +421,6 @@ fn relative_errors_train() {
         let (parts, theta) = parts(RelativeError::new(1.0, 0.1).unwrap(), stage, 100);
         let [before, after] = train(parts, theta);
         assert!(5e6 * after < before, "{name}: {before} to {after}");
-    }
-}
-
-/// Writes a checkpoint after so many steps, and asks to stop.
-struct Killer(u64, PathBuf);
-
-impl Observer for Killer {
-    fn step(&mut self, progress: &Progress<'_>, _: &StepReport) -> Flow {
-        if progress.steps() < self.0 {
-            return Flow::Continue;
-        }
-        progress.write_checkpoint(&self.1).unwrap();
-        Flow::Stop
     }
 }
 

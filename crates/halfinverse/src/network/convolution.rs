@@ -226,10 +226,8 @@ impl Layer for Convolution {
 
     /// What a unit sees and what sees it are taps times channels.
     fn initialize(&self, init: Init, rng: &mut dyn Rng, theta: &mut [f64]) {
-        let drawn = if init.draws_biases() { self.parameters() } else { self.weights() };
-        let (drawn, rest) = theta.split_at_mut(drawn);
-        init.fill(self.patches.width(), self.output.channels() * self.patches.taps(), drawn, rng);
-        rest.fill(0.0);
+        let fans = (self.patches.width(), self.output.channels() * self.patches.taps());
+        init.fill_layer(fans, self.weights(), theta, rng);
     }
 
     fn forward(

@@ -109,10 +109,7 @@ impl Layer for Dense {
     }
 
     fn initialize(&self, init: Init, rng: &mut dyn Rng, theta: &mut [f64]) {
-        let drawn = if init.draws_biases() { self.parameters() } else { self.weights() };
-        let (drawn, rest) = theta.split_at_mut(drawn);
-        init.fill(self.inputs, self.outputs, drawn, rng);
-        rest.fill(0.0);
+        init.fill_layer((self.inputs, self.outputs), self.weights(), theta, rng);
     }
 
     fn forward(

@@ -56,8 +56,23 @@ impl Init {
         self == Self::FanInUniform
     }
 
+    /// Draws the first `weights` parameters of a layer with so many inputs and outputs, and the biases behind them like
+    /// these or as 0.
+    pub(crate) fn fill_layer(
+        self,
+        (inputs, outputs): (usize, usize),
+        weights: usize,
+        theta: &mut [f64],
+        rng: &mut dyn Rng,
+    ) {
+        let drawn = if self.draws_biases() { theta.len() } else { weights };
+        let (drawn, rest) = theta.split_at_mut(drawn);
+        self.fill(inputs, outputs, drawn, rng);
+        rest.fill(0.0);
+    }
+
     /// Draws `weights`.
-    pub(crate) fn fill(self, inputs: usize, outputs: usize, weights: &mut [f64], rng: &mut dyn Rng) {
+    fn fill(self, inputs: usize, outputs: usize, weights: &mut [f64], rng: &mut dyn Rng) {
         let variance = self.variance(inputs, outputs);
         match self {
             Self::GlorotUniform | Self::HeUniform | Self::LecunUniform | Self::FanInUniform => {
