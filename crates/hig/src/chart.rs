@@ -236,12 +236,18 @@ pub fn panel<'a, 'b>(
         builder.caption(title, ("sans-serif", 17));
     }
     let mut context = builder.build_cartesian_2d(0.0..end, low..high)?;
+    mesh(&mut context, ["t", name], 5)?;
+    Ok(context)
+}
+
+/// The mesh of a small chart: names of its axes, and about how many numbers stand on each.
+pub(crate) fn mesh(context: &mut Panel<'_, '_>, [x, y]: [&str; 2], labels: usize) -> Result<(), DrawError> {
     context
         .configure_mesh()
-        .x_desc("t")
-        .y_desc(name)
-        .x_labels(5)
-        .y_labels(5)
+        .x_desc(x)
+        .y_desc(y)
+        .x_labels(labels)
+        .y_labels(labels)
         .x_label_formatter(&|&value| number(value))
         .y_label_formatter(&|&value| number(value))
         .light_line_style(WHITE)
@@ -249,7 +255,7 @@ pub fn panel<'a, 'b>(
         .label_style(("sans-serif", 13))
         .axis_desc_style(("sans-serif", 15))
         .draw()?;
-    Ok(context)
+    Ok(())
 }
 
 /// Room around values, 0 included.

@@ -2,7 +2,7 @@
 
 use plotters::prelude::*;
 
-use crate::chart::{Area, COLORS, DrawError, number};
+use crate::chart::{Area, COLORS, DrawError, mesh};
 
 /// Points of a panel, in series that are told apart by colour; further ones share the last.
 pub(crate) struct Points {
@@ -70,19 +70,7 @@ impl Points {
             .x_label_area_size(42)
             .y_label_area_size(72)
             .build_cartesian_2d(x.0..x.1, y.0..y.1)?;
-        context
-            .configure_mesh()
-            .x_desc(&self.names[0])
-            .y_desc(&self.names[1])
-            .x_labels(6)
-            .y_labels(6)
-            .x_label_formatter(&|&value| number(value))
-            .y_label_formatter(&|&value| number(value))
-            .light_line_style(WHITE)
-            .bold_line_style(RGBColor(230, 230, 230))
-            .label_style(("sans-serif", 13))
-            .axis_desc_style(("sans-serif", 15))
-            .draw()?;
+        mesh(&mut context, [&self.names[0], &self.names[1]], 6)?;
         if self.diagonal {
             let (low, high) = (x.0.max(y.0), x.1.min(y.1));
             context.draw_series(LineSeries::new([(low, low), (high, high)], BLACK.mix(0.4)))?;
