@@ -21,18 +21,24 @@
 //! Source of the layer-wise Gram matrix: Novak, Sohl-Dickstein, Schoenholz, *Fast finite width neural tangent
 //! kernel*, ICML 2022.
 
+use std::ops::Range;
+
 use faer::linalg::matmul::matmul;
 use faer::prelude::{Reborrow, ReborrowMut};
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 
-use super::columns::{column_mut, from_rows, to_rows};
+use super::columns::{column, column_mut, from_rows, to_rows, vectorized};
 use super::{Jacobian, ProductError, make_square};
-use crate::network::{Leaf, Network, Pair, Pass};
+use crate::network::{Leaf, Network, Pass};
 use crate::simulator::{Pattern, Simulator, block_cotangent, block_tangent};
 
 /// The sparse route through the last layer's part of the Gram matrix pays when at most one in so many pairs of control
 /// and outcome is coupled: measured on Poisson grids.
 const FEW: usize = 4;
+
+/// Rows of Dₗ, about, that one product of matrices takes for the Gram matrix: with fewer it is no faster than the inner
+/// products one by one.
+const TILE: usize = 128;
 
 /// Products with J that one factorization is expected to ask for; decides whether all Dₗ pay for themselves.
 const EXPECTED_PRODUCTS: usize = 32;
@@ -205,28 +211,41 @@ impl<'a> LayeredJacobian<'a> {
         work.complete = true;
     }
 
-    /// The Gram matrix's block (c, d) of b × b, into `sum`.
-    fn gram_block(
+    /// The Gram matrix's part of the outcomes `of` and `with`, layers that have [`Layer::shared`] alone, into
+    /// `tile.sum`, rows and columns component-major.
+    fn gram_tile(
         &self,
-        (c, d): (usize, usize),
+        of: &Range<usize>,
+        with: &Range<usize>,
         shared: &[Option<Mat<f64>>],
-        columns: &mut Vec<usize>,
-        product: &mut Mat<f64>,
-        sum: &mut Mat<f64>,
+        tile: &mut Tile,
     ) {
         let (b, _) = self.batch();
+        let (rows, columns) = (of.len() * b, with.len() * b);
+        let mut sum = tile.sum.as_mut().submatrix_mut(0, 0, rows, columns);
+        let mut product = tile.product.as_mut().submatrix_mut(0, 0, rows, columns);
         sum.fill(0.0);
-        for (l, (leaf, shared)) in self.leaves.iter().zip(shared).enumerate() {
+        for (l, shared) in shared.iter().enumerate() {
             let Some(shared) = shared else { continue };
-            let (direct, rows) = (self.direct(l), self.d_of(l));
-            let few = self.work.few.as_ref().filter(|_| direct);
-            let columns = few.map(|controls| {
-                columns.clear();
-                columns.extend(controls[c].iter().filter(|j| controls[d].contains(j)));
-                &columns[..]
-            });
-            let pair = Pair { left: rows.subrows(c * b, b), right: rows.subrows(d * b, b), shared, columns };
-            leaf.layer.gram(leaf.place, pair, product, sum, self.par);
+            let d = self.d_of(l);
+            let (left, right) = (d.subrows(of.start * b, rows), d.subrows(with.start * b, columns));
+            match self.work.few.as_ref().filter(|_| self.direct(l)) {
+                Some(controls) => {
+                    product.fill(0.0);
+                    for (i, c) in of.clone().enumerate() {
+                        for (k, d) in with.clone().enumerate() {
+                            for &j in controls[c].iter().filter(|j| controls[d].contains(j)) {
+                                let left = left.submatrix(i * b, j, b, 1);
+                                let right = right.submatrix(k * b, j, b, 1);
+                                let part = product.rb_mut().submatrix_mut(i * b, k * b, b, b);
+                                matmul(part, Accum::Add, left, right.transpose(), 1.0, self.par);
+                            }
+                        }
+                    }
+                }
+                None => matmul(product.rb_mut(), Accum::Replace, left, right.transpose(), 1.0, self.par),
+            }
+            add_shared(sum.rb_mut(), product.rb(), shared);
         }
     }
 
@@ -362,22 +381,14 @@ impl Jacobian for LayeredJacobian<'_> {
         make_square("J J^T", gram, b * m)?;
         let shared: Vec<Option<Mat<f64>>> =
             self.leaves.iter().map(|leaf| leaf.layer.shared(leaf.place, par)).collect();
-        let (mut product, mut sum, mut columns) = (Mat::zeros(b, b), Mat::zeros(b, b), Vec::new());
-        for c in 0..m {
-            for d in 0..=c {
-                self.gram_block((c, d), &shared, &mut columns, &mut product, &mut sum);
-                for t in 0..b {
-                    let column = gram.col_as_slice_mut(t * m + d);
-                    for (k, &value) in column[c..].iter_mut().step_by(m).zip(sum.col_as_slice(t)) {
-                        *k = value;
-                    }
-                    if c != d {
-                        let column = gram.col_as_slice_mut(t * m + c);
-                        for (s, k) in column[d..].iter_mut().step_by(m).enumerate() {
-                            *k = sum[(t, s)];
-                        }
-                    }
-                }
+        let together = (TILE / b).clamp(1, m);
+        let size = together * b;
+        let mut tile = Tile { product: Mat::zeros(size, size), sum: Mat::zeros(size, size) };
+        let from = |start: usize| start..(start + together).min(m);
+        for of in (0..m).step_by(together).map(from) {
+            for with in (0..=of.start).step_by(together).map(from) {
+                self.gram_tile(&of, &with, &shared, &mut tile);
+                tile.place(&of, &with, (b, m), gram);
             }
         }
         for l in (0..shared.len()).filter(|&l| shared[l].is_none()) {
@@ -385,6 +396,59 @@ impl Jacobian for LayeredJacobian<'_> {
         }
         Ok(())
     }
+}
+
+/// What [`LayeredJacobian::gram_tile`] works in.
+struct Tile {
+    product: Mat<f64>,
+    sum: Mat<f64>,
+}
+
+impl Tile {
+    /// Copies the sum and its transpose into the Gram matrix, whose rows are sample-major (s·m + c).
+    fn place(&self, of: &Range<usize>, with: &Range<usize>, (b, m): (usize, usize), gram: &mut Mat<f64>) {
+        for (k, d) in with.clone().enumerate() {
+            for t in 0..b {
+                let column = gram.col_as_slice_mut(t * m + d);
+                let values = self.sum.col_as_slice(k * b + t).chunks_exact(b);
+                for (c, values) in of.clone().zip(values) {
+                    column[c..].iter_mut().step_by(m).zip(values).for_each(|(k, &value)| *k = value);
+                }
+            }
+        }
+        if of == with {
+            return;
+        }
+        for (i, c) in of.clone().enumerate() {
+            for s in 0..b {
+                let column = gram.col_as_slice_mut(s * m + c);
+                for (k, d) in with.clone().enumerate() {
+                    for (t, entry) in column[d..].iter_mut().step_by(m).enumerate() {
+                        *entry = self.sum[(i * b + s, k * b + t)];
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `sum` += `shared` ∘ `product`, with `shared` (b × b) once for each pair of outcomes.
+fn add_shared(mut sum: MatMut<'_, f64>, product: MatRef<'_, f64>, shared: &Mat<f64>) {
+    let b = shared.nrows();
+    vectorized(
+        #[inline(always)]
+        || {
+            for j in 0..product.ncols() {
+                let shared = shared.col_as_slice(j % b);
+                let sums = column_mut(sum.rb_mut(), j).chunks_exact_mut(b);
+                for (sums, products) in sums.zip(column(product, j).chunks_exact(b)) {
+                    for ((sum, product), shared) in sums.iter_mut().zip(products).zip(shared) {
+                        *sum += product * shared;
+                    }
+                }
+            }
+        },
+    );
 }
 
 /// Row (s, c) of Dₗ, which is kept component-major, into `one`.

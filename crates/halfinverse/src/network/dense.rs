@@ -11,7 +11,7 @@ use faer::{Accum, Mat, MatMut, MatRef, Par};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::layer::{FactorShape, Inner, Layer, Pair, Place, Record, Setup, Tensor};
+use super::layer::{FactorShape, Inner, Layer, Place, Record, Setup, Tensor};
 use super::{Init, NetworkError};
 use crate::error::SettingError;
 use crate::linear::columns::{column, column_mut, vectorized};
@@ -171,32 +171,6 @@ impl Layer for Dense {
         let mut inner = Mat::full(b, b, if self.bias { 1.0 } else { 0.0 });
         matmul(&mut inner, Accum::Add, at.input, at.input.transpose(), 1.0, par);
         Some(inner)
-    }
-
-    fn gram(&self, _: Place<'_>, of: Pair<'_>, product: &mut Mat<f64>, sum: &mut Mat<f64>, par: Par) {
-        let Pair { left, right, shared, columns } = of;
-        match columns {
-            Some([]) => return,
-            Some(columns) => {
-                product.fill(0.0);
-                for &j in columns {
-                    let (left, right) = (left.subcols(j, 1), right.subcols(j, 1));
-                    matmul(&mut *product, Accum::Add, left, right.transpose(), 1.0, par);
-                }
-            }
-            None => matmul(&mut *product, Accum::Replace, left, right.transpose(), 1.0, par),
-        }
-        vectorized(
-            #[inline(always)]
-            || {
-                for s in 0..sum.ncols() {
-                    let pairs = product.col_as_slice(s).iter().zip(shared.col_as_slice(s));
-                    for (sum, (product, inner)) in sum.col_as_slice_mut(s).iter_mut().zip(pairs) {
-                        *sum += product * inner;
-                    }
-                }
-            },
-        );
     }
 
     /// Σ_{s,c} (d\[(s,c), i\] x\[s, j\])² = Σ_s (Σ_c d²)\[s, i\]·x²\[s, j\]: 2bP operations and n·out.

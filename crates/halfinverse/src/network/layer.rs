@@ -9,7 +9,7 @@
 //! | [`Layer::forward`] | every evaluation |
 //! | [`Layer::pull`], [`Layer::gradient`] | gradients; Jᵀu; derivatives of the outcomes with respect to y, layer by layer |
 //! | [`Layer::tangent`] | J v |
-//! | [`Layer::row`], [`Layer::gram`] | stored J; J Jᵀ |
+//! | [`Layer::row`], [`Layer::shared`] | stored J; J Jᵀ |
 //! | [`Layer::squares`] | lengths of J's columns |
 //! | [`Layer::factors`], [`Layer::unroll`] | Kronecker factors |
 //!
@@ -150,17 +150,12 @@ pub trait Layer: Debug + Send + Sync {
         self.gradient(at, cotangent.as_ref(), out, Par::Seq);
     }
 
-    /// What all blocks of the Gram matrix share, b × b, where [`Self::gram`] has a formula. Without one, as by default,
-    /// the layer's rows are made once and multiplied with each other.
+    /// S (b × b) where the layer's part of J Jᵀ is S ∘ D Dᵀ: the inner product of the rows that d of sample s makes and
+    /// that d′ of sample t makes is S\[s, t\]·d·d′. Without that, as by default, the layer's rows are made once and
+    /// multiplied with each other.
     fn shared(&self, at: Place<'_>, par: Par) -> Option<Mat<f64>> {
         let _ = (at, par);
         None
-    }
-
-    /// Adds this layer's part of one block of J Jᵀ to `sum` (b × b): entry (s, t) is the inner product of the rows that
-    /// d of sample s makes and that d′ of sample t makes. Asked only where [`Self::shared`] gives something.
-    fn gram(&self, at: Place<'_>, pair: Pair<'_>, product: &mut Mat<f64>, sum: &mut Mat<f64>, par: Par) {
-        let _ = (at, pair, product, sum, par);
     }
 
     /// `out` = the squared lengths of the layer's columns of J, for d (n × outputs), whose row c·b + s is the c-th
@@ -223,19 +218,6 @@ pub trait Setup: Serialize + DeserializeOwned + Default + schemars::JsonSchema {
 
 /// Makes layers of their settings, for an input of some width.
 pub type Inner<'a> = dyn Fn(&[Table], usize) -> Result<Vec<Box<dyn Layer>>, SettingError> + 'a;
-
-/// Two of the cotangents of a mini-batch, b × outputs each, for one block of the Gram matrix.
-#[derive(Clone, Copy)]
-pub struct Pair<'a> {
-    /// d, a row per sample.
-    pub left: MatRef<'a, f64>,
-    /// d′, a row per sample.
-    pub right: MatRef<'a, f64>,
-    /// [`Layer::shared`].
-    pub shared: &'a Mat<f64>,
-    /// The only columns in which both may differ from 0, where these are few.
-    pub columns: Option<&'a [usize]>,
-}
 
 /// A layer with parameters that contains no other, at its place in a network.
 #[derive(Clone, Copy)]

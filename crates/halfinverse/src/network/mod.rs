@@ -28,8 +28,7 @@ pub use fourier::{FourierFeatures, FourierFeaturesSettings};
 pub use image::{Extent, Image};
 pub use init::Init;
 pub use layer::{
-    Composite, FactorRows, FactorShape, FactorVisit, Inner, Layer, Leaf, Pair, Place, Record, Setup, Tensor,
-    Visit,
+    Composite, FactorRows, FactorShape, FactorVisit, Inner, Layer, Leaf, Place, Record, Setup, Tensor, Visit,
 };
 pub use layer_norm::{LayerNorm, LayerNormSettings};
 pub use linear_skip::LinearSkipSettings;
