@@ -1,17 +1,22 @@
-//! Half-inverse gradients that need no setting: two ways to step, and a rule for whose turn it is.
+//! Half-inverse gradients that need no setting: three ways to step, and a rule for whose turn it is.
 //!
 //! `Family` fits a mini-batch of about 512 rows of J by the best of eight steps from one Krylov space, at once and
 //! greedily: ahead early, and where a mini-batch says nearly all there is to know. [`Kron`] accumulates curvature and
 //! momentum over many mini-batches: ahead where the spectrum is flat, the data are fresh, or noise decides. Which of
 //! the two earns its cost changes from problem to problem, and during a run.
 //!
+//! **Opening.** Where the family's mini-batch has few samples, or is gathered of several, it says little of others; from
+//! 10⁵ parameters on its first steps take long. [`Kron`] wants some hundred steps to get going. In both cases `Opening`
+//! makes steps at a gradient's price first, until it has cost as much as 64 steps of [`Kron`], which leads from then on;
+//! in a network of three million parameters that is ten seconds. A run that counts steps goes without.
+//!
 //! **Turns.** The leader takes turn after turn. Every few of them the other one has a turn as long, from the best θ so
 //! far; it leads from then on if, in the second half of its turn, the log of the held-out loss fell faster per cost
 //! than lately in the leader's turns. What it only wins back of a loss that rose in the first half does not count. A
 //! challenge that fails costs its turn, nothing else, and the next one comes later. A turn is a twentieth of what was
 //! spent so far, and a few steps at least; a challenge waits until it costs no more than a third of that, or no more
-//! than that where the held-out loss has not come down by half yet. Where small mini-batches are why [`Kron`] led
-//! first, the family's does not wait.
+//! than that where the held-out loss has not come down by half yet. The family's waits only where its mini-batch has few
+//! samples.
 //!
 //! **Cost** is in passes over a sample, each product with J, simulation, sweep back, factor and vector over parameters
 //! counted; or in steps where a run ends after so many of them ([`Context::counted`]). The clock decides nothing.
@@ -23,30 +28,33 @@
 //!
 //! **Rate.** hig-kron's η is lowered by 30 % after each turn of its own that does not end at the lowest held-out loss
 //! so far, and raised by 5 % after one that does, up to its default: with fresh data or few samples its momentum can
-//! circle around what it looks for.
+//! circle around what it looks for. The opening's goes the same way.
 //!
 //! **A way that fails** three times in a row is out of use: the other one leads, and the step's notice says why.
 //!
 //! **Mini-batches.** The family takes a part of a mini-batch that has more rows than it wants, another part at each
 //! step, and up to eight of the last mini-batches together where they have fewer.
 //!
-//! **Without layers** that have Kronecker factors, as on an [opaque](crate::problem::Opaque) problem, the family is the
-//! only way and no turn is challenged.
+//! **Without layers** that have Kronecker factors, as on an [opaque](crate::problem::Opaque) problem, the family leads
+//! after the opening and no turn is challenged.
 //!
-//! Costs what the two cost. Challenges are a fifth of it at first, then a seventeenth.
+//! Costs what the ways cost. Challenges are a fifth of it at first, then a seventeenth.
 
 mod family;
 mod judge;
 mod memory;
+mod opening;
 mod supply;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use serde::{Deserialize, Serialize};
 
 use self::family::{Family, Size, traversal};
 use self::judge::Judge;
-use self::memory::{Memory, Middle, Record};
+use self::memory::{Memory, Record};
+use self::opening::Opening;
 use self::supply::{Kept, Supply};
 use super::{
     Context, Kron, KronSettings, Notice, Numbers, Optimizer, Setup, Sizes, State, StateError, StepReport,
@@ -54,7 +62,6 @@ use super::{
 };
 use crate::error::{SettingError, ShapeError};
 use crate::fault::StepError;
-use crate::linear::vectors::norm;
 use crate::problem::{Problem, Samples};
 
 /// hig-auto has nothing to set.
@@ -98,6 +105,10 @@ pub struct Auto {
     kron: Option<Kron>,
     /// What a step of it costs whatever the mini-batch, in passes over a sample.
     kron_overhead: f64,
+    /// Before another way leads.
+    opening: Option<Opening>,
+    /// What reading or writing a vector over parameters costs, in passes over a sample.
+    traversal: f64,
     supply: Supply,
     judge: Judge,
     /// Samples of the mini-batches that are given.
@@ -116,41 +127,21 @@ const ROWS: usize = 512;
 /// Mini-batches that the family's holds at most; twice as many are given in the leader's turns before its first
 /// challenge.
 const BATCHES: usize = 8;
-/// With fewer samples than this in the family's mini-batch, which then says little about others, [`Kron`] leads first.
+/// With fewer samples than this in the family's mini-batch, which then says little about others, it does not lead first.
 const FEW: usize = 5;
-/// Steps of a turn at least, and of a challenge by [`Kron`].
-const STEPS: u32 = 4;
-const KRON_STEPS: u32 = 32;
+/// From so many parameters on it does not either.
+const LARGE: usize = 100_000;
 /// Times that a step of [`Kron`] reads or writes a vector over parameters.
 const KRON_TRAVERSALS: f64 = 12.0;
-/// A turn's part of what was spent so far.
-const PART: f64 = 0.05;
 /// Leader's turns before a challenge: the least, and the most.
 const LEAST_PATIENCE: u32 = 4;
 const MOST_PATIENCE: u32 = 16;
-/// What a challenge may cost, of what was spent so far; and as long as the held-out loss has not come down to this part
-/// of what it was at the start.
-const AFFORDABLE: f64 = 1.0 / 3.0;
-const IN_NEED: f64 = 1.0;
-const POOR: f64 = 0.5;
-/// What the leader's turns count for, one turn later.
-const FADE: f64 = 0.5;
-/// A turn that ends so many times above the best held-out loss is taken back.
-const WORSE: f64 = 4.0;
-/// So are this many of the leader's turns in a row that end this many times above it.
-const CREPT_TURNS: u32 = 3;
-const CREPT: f64 = 1.1;
-/// What the rate of [`Kron`] is multiplied by after a turn of its own that ended at the lowest held-out loss so far,
-/// and one that did not; and the least that becomes of it.
-const FASTER: f64 = 1.05;
-const SLOWER: f64 = 0.7;
+/// The least part of its rate that [`Kron`] is left.
 const SLOWEST: f64 = 0.1;
 /// Errors in a row that are taken back; one more ends the run.
 const FAILURES: u32 = 8;
 /// Errors of one way in a row after which the other one leads.
 const OUT: u32 = 3;
-/// θ is judged within a turn once the turn has spent this many times what judging costs.
-const LOOK: f64 = 20.0;
 /// Counts of a saved memory beyond which it is refused, so that they can count on.
 const MOST: u32 = 1 << 30;
 
@@ -173,7 +164,11 @@ impl Auto {
         let size = Size { samples: wanted, outcomes, parameters, work, sweeps };
         let family = Family::new(size, gathers || *counted, *threads);
         let kron = network.is_some().then(|| fresh_kron(*threads));
-        let leader = if (gathers || wanted < FEW) && kron.is_some() { Way::Kron } else { Way::Krylov };
+        let leader = match (gathers || wanted < FEW || parameters >= LARGE, counted, &kron) {
+            (true, false, _) => Way::Adam,
+            (true, true, Some(_)) => Way::Kron,
+            _ => Way::Krylov,
+        };
         let probed = family.probed();
         Ok(Self {
             supply: Supply::new(&**source, judges, (wanted, probed), *threads)?,
@@ -183,6 +178,8 @@ impl Auto {
             kron_overhead: network.map_or(0.0, |network| kron::overhead(&network.factor_shapes()))
                 + KRON_TRAVERSALS * traversal(parameters),
             kron,
+            opening: (leader == Way::Adam).then(Opening::new),
+            traversal: traversal(parameters),
             batch: *batch,
             counted: *counted,
             memory: Memory::new(leader),
@@ -192,182 +189,51 @@ impl Auto {
     /// The ways to step that the problem allows.
     #[must_use]
     pub fn ways(&self) -> Vec<Way> {
-        if self.kron.is_some() { vec![Way::Krylov, Way::Kron] } else { vec![Way::Krylov] }
+        let offers = |&way: &Way| match way {
+            Way::Krylov => true,
+            Way::Kron => self.kron.is_some(),
+            Way::Adam => self.opening.is_some(),
+        };
+        Way::ALL.into_iter().filter(offers).collect()
     }
 
-    /// What a step of [`Kron`] on so many samples costs.
-    fn kron_passes(&self, samples: usize) -> f64 {
-        kron::PASSES * samples as f64 + self.kron_overhead
+    /// What a step of this way on so many samples costs, in passes over a sample.
+    fn passes(&self, way: Way, samples: usize) -> f64 {
+        match way {
+            Way::Krylov => self.family.passes(),
+            Way::Kron => kron::PASSES * samples as f64 + self.kron_overhead,
+            Way::Adam => Opening::passes(samples, self.traversal),
+        }
+    }
+
+    /// The way that challenges the leader, or leads after the opening.
+    fn other(&self) -> Option<Way> {
+        match (self.memory.leader, &self.kron) {
+            (Way::Krylov | Way::Adam, Some(_)) => Some(Way::Kron),
+            (Way::Kron | Way::Adam, _) => Some(Way::Krylov),
+            (Way::Krylov, None) => None,
+        }
     }
 
     /// A step of whose turn it is.
     fn advance(&mut self, problem: &mut dyn Problem) -> Result<StepReport, StepError> {
         let way = self.memory.turn.way;
         let given = problem.samples().map_or(self.batch, Samples::len);
-        let passes = match way {
-            Way::Kron => self.kron_passes(given),
-            Way::Krylov => self.family.passes(),
-        };
+        let passes = self.passes(way, given);
         self.memory.turn.spent += if self.counted { 1.0 } else { passes };
         self.memory.unjudged += passes;
         if let Some(samples) = problem.samples() {
             self.supply.take(samples, way == Way::Krylov)?;
         }
         let at = &mut self.memory.turn.at;
-        match (way, &mut self.kron) {
-            (Way::Kron, Some(kron)) => {
+        match (way, &mut self.kron, &mut self.opening) {
+            (Way::Kron, Some(kron), _) => {
                 kron.slow_down(self.memory.rate);
                 kron.step(problem, at)
             }
+            (Way::Adam, _, Some(opening)) => opening.step(problem, at),
             _ => self.family.step(&mut self.supply, at),
         }
-    }
-
-    /// Makes θ what a turn has come to, where that is better than all before; returns how far θ moved.
-    fn adopt(&mut self, theta: &mut [f64], at: &[f64], loss: f64) -> f64 {
-        if self.memory.best.is_some_and(|best| loss >= best) {
-            return 0.0;
-        }
-        let moved: Vec<f64> = at.iter().zip(&*theta).map(|(at, theta)| at - theta).collect();
-        theta.copy_from_slice(at);
-        self.memory.best = Some(loss);
-        norm(&moved)
-    }
-
-    /// Judges the turn, keeps what is better than all before, and says whose turn is next. Returns how far θ moved.
-    fn end_turn(&mut self, theta: &mut [f64], failed: bool) -> f64 {
-        let at = std::mem::take(&mut self.memory.turn.at);
-        let end = if failed { f64::INFINITY } else { self.judge.loss(&at) };
-        let best = self.memory.best.unwrap_or(f64::INFINITY);
-        let moved = self.adopt(theta, &at, end);
-        let memory = &mut self.memory;
-        memory.spent += memory.turn.spent;
-        // Kron's own level gives way slowly, and a leader may creep up with it.
-        let leads = memory.turn.way == memory.leader;
-        memory.crept = if leads && end > CREPT * best { memory.crept + 1 } else { 0 };
-        let worse = end > WORSE * best || memory.crept >= CREPT_TURNS;
-        if worse {
-            memory.crept = 0;
-        }
-        if leads && memory.turn.way == Way::Kron {
-            let factor = if moved > 0.0 { FASTER } else { SLOWER };
-            memory.rate = (factor * memory.rate).clamp(SLOWEST, 1.0);
-        }
-        // The next turn's θ, and its held-out loss where that is known.
-        let (next, loss) = if worse { (theta.to_vec(), memory.best) } else { (at, Some(end)) };
-        memory.turn.at = next;
-        let loss =
-            if leads { self.end_own_turn(end, worse, loss) } else { self.end_challenge(theta, end, loss) };
-        let loss = self.next_way(theta, loss);
-        self.begin_turn(loss);
-        moved
-    }
-
-    /// After a turn of the leader's.
-    fn end_own_turn(&mut self, end: f64, worse: bool, loss: Option<f64>) -> Option<f64> {
-        if worse && let Some(kron) = &mut self.kron {
-            kron.begin_anew();
-        }
-        let Memory { record, turn, .. } = &mut self.memory;
-        record.turns += 1;
-        record.cost = FADE * record.cost + turn.spent;
-        record.fall = FADE * record.fall + (turn.start / end).ln();
-        loss
-    }
-
-    /// After a challenge: who leads, and from where.
-    fn end_challenge(&mut self, theta: &[f64], end: f64, loss: Option<f64>) -> Option<f64> {
-        let Memory { leader, turn, record, patience, aside, best, .. } = &mut self.memory;
-        let fall = (turn.start / end).ln();
-        let Record { cost, fall: led, .. } = std::mem::take(record);
-        // What a challenger needs to get going is not held against it.
-        let middle = turn.middle.unwrap_or(Middle { loss: turn.start, spent: 0.0 });
-        let rate = (middle.loss.min(turn.start) / end).ln() / (turn.spent - middle.spent);
-        if end < f64::INFINITY && fall > 0.0 && rate * cost > led {
-            *leader = turn.way;
-            *patience = LEAST_PATIENCE;
-            return loss;
-        }
-        *patience = (*patience * 3 / 2).clamp(LEAST_PATIENCE, MOST_PATIENCE);
-        turn.at = std::mem::take(aside);
-        // The family has no momentum to lose, and may as well go on from what its challenger found.
-        if *leader == Way::Krylov {
-            turn.at.copy_from_slice(theta);
-            return *best;
-        }
-        None
-    }
-
-    /// Whose turn is next: the leader's, or a challenger's from the best θ so far.
-    fn next_way(&mut self, theta: &[f64], loss: Option<f64>) -> Option<f64> {
-        let poor = self.memory.best > self.memory.first.map(|first| POOR * first);
-        let affordable =
-            self.least_cost_of_challenge() <= if poor { IN_NEED } else { AFFORDABLE } * self.memory.spent;
-        let other = Memory::other(self.memory.leader);
-        if self.kron.is_some() && self.memory.is_out(self.memory.leader) && !self.memory.is_out(other) {
-            self.memory.leader = other;
-            self.memory.patience = MOST_PATIENCE;
-        }
-        let Memory { leader, turn, record, patience, aside, best, .. } = &mut self.memory;
-        turn.way = *leader;
-        let Some(kron) = self.kron.as_mut().filter(|_| record.turns >= *patience && affordable) else {
-            return loss;
-        };
-        *aside = std::mem::replace(&mut turn.at, theta.to_vec());
-        turn.way = Memory::other(*leader);
-        if turn.way == Way::Kron {
-            kron.begin_anew();
-        }
-        *best
-    }
-
-    /// What a challenge costs at least.
-    fn least_cost_of_challenge(&self) -> f64 {
-        let (steps, passes) = match self.memory.leader {
-            Way::Krylov => (KRON_STEPS, self.kron_passes(self.batch)),
-            Way::Kron if self.supply.wanted() < FEW => (STEPS, self.family.passes()),
-            Way::Kron => return 0.0,
-        };
-        f64::from(steps) * if self.counted { 1.0 } else { passes }
-    }
-
-    /// From `turn.at`, with its held-out loss where that is known.
-    fn begin_turn(&mut self, loss: Option<f64>) {
-        let Memory { turn, leader, spent, .. } = &mut self.memory;
-        turn.start = loss.unwrap_or_else(|| self.judge.loss(&turn.at));
-        turn.length = PART * *spent;
-        // A challenge at the very start is as long as what it challenges.
-        if turn.way != *leader {
-            turn.length = turn.length.max(turn.spent);
-        }
-        (turn.steps, turn.spent, turn.middle) = (0, 0.0, None);
-    }
-
-    /// Ends the turn where it is due, or looks at a challenge half-way. Returns how far θ moved.
-    fn after_step(&mut self, theta: &mut [f64], failed: bool) -> f64 {
-        let Memory { turn, leader, .. } = &self.memory;
-        let challenge = turn.way != *leader;
-        // Momentum needs its time before it can be judged.
-        let least = if turn.way == Way::Kron && challenge { KRON_STEPS } else { STEPS };
-        let done =
-            |part: f64| f64::from(turn.steps) >= part * f64::from(least) && turn.spent >= part * turn.length;
-        if failed || done(1.0) {
-            return self.end_turn(theta, failed);
-        }
-        let half_way = challenge && turn.middle.is_none() && done(0.5);
-        if !half_way && self.memory.unjudged < LOOK * self.judge.samples.len() as f64 {
-            return 0.0;
-        }
-        let spent = turn.spent;
-        let at = std::mem::take(&mut self.memory.turn.at);
-        let loss = self.judge.loss(&at);
-        let moved = self.adopt(theta, &at, loss);
-        if half_way {
-            self.memory.turn.middle = Some(Middle { loss, spent });
-        }
-        self.memory.turn.at = at;
-        self.memory.unjudged = 0.0;
-        moved
     }
 
     /// Starts from this θ, which is the caller's: what was learnt about another one is forgotten.
@@ -376,9 +242,7 @@ impl Auto {
         (*aside, *best, *record, *crept) = (Vec::new(), None, Record::default(), 0);
         turn.at = theta.to_vec();
         turn.way = *leader;
-        if let Some(kron) = &mut self.kron {
-            kron.begin_anew();
-        }
+        self.begin_anew();
         self.begin_turn(None);
         let loss = self.memory.turn.start;
         if !loss.is_finite() {
@@ -425,7 +289,7 @@ impl Optimizer for Auto {
         };
         self.given.clear();
         self.given.extend_from_slice(theta);
-        let out = [Way::Krylov, Way::Kron].into_iter().find(|&way| self.memory.is_out(way));
+        let out = self.ways().into_iter().find(|&way| self.memory.is_out(way));
         let reason = || self.memory.reason.clone();
         let notice = out.map(|way| Notice::WayOut { way, reason: reason() }).or(report.notice);
         Ok(StepReport { way: Some(way), update_norm, notice, ..report })
@@ -433,11 +297,13 @@ impl Optimizer for Auto {
 
     fn save(&self) -> State {
         let kron = self.kron.as_ref().map(Optimizer::save);
-        State::of(&(&self.memory, kron, self.family.save(), &self.supply.kept))
+        let opening = self.opening.as_ref().map(Opening::save);
+        State::of(&(&self.memory, kron, opening, self.family.save(), &self.supply.kept))
     }
 
     fn restore(&mut self, state: &State, parameters: usize) -> Result<(), StateError> {
-        let (memory, kron, family, kept): (Memory, Option<State>, State, Kept) = state.read()?;
+        type Saved = (Memory, Option<State>, Option<State>, State, Kept);
+        let (memory, kron, opening, family, kept): Saved = state.read()?;
         for (name, vector, needed) in [
             ("at", &memory.turn.at, memory.best.is_some()),
             ("aside", &memory.aside, memory.turn.way != memory.leader),
@@ -450,6 +316,11 @@ impl Optimizer for Auto {
         let Memory { turn, record, patience, failures, crept, .. } = &memory;
         if [turn.steps, record.turns, *patience, *failures, *crept].iter().any(|&count| count > MOST) {
             return Err(StateError::refused("counts"));
+        }
+        match (&mut self.opening, &opening) {
+            (Some(own), Some(state)) => own.restore(state, parameters)?,
+            (_, None) => self.opening = None,
+            (None, Some(_)) => return Err(StateError::refused("ways")),
         }
         let ways = self.ways();
         if [memory.leader, turn.way].iter().any(|way| !ways.contains(way)) {

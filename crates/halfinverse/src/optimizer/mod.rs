@@ -115,6 +115,13 @@ pub enum Way {
     Krylov,
     /// Kronecker factors.
     Kron,
+    /// Steps at a gradient's price.
+    Adam,
+}
+
+impl Way {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Krylov, Self::Kron, Self::Adam];
 }
 
 impl std::fmt::Display for Way {
@@ -122,6 +129,7 @@ impl std::fmt::Display for Way {
         f.write_str(match self {
             Self::Krylov => "krylov",
             Self::Kron => "kron",
+            Self::Adam => "adam",
         })
     }
 }

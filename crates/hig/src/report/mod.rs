@@ -117,6 +117,7 @@ fn choices(metrics: &[Metrics]) -> Chart {
         row.way.map(|way| match way {
             Way::Krylov => 1.0,
             Way::Kron => 2.0,
+            Way::Adam => 3.0,
         })
     };
     let rejected = |row: &Metrics| Some(row.rejected as f64);
@@ -124,7 +125,7 @@ fn choices(metrics: &[Metrics]) -> Chart {
         x: Axis::linear("training time [s]"),
         y: Axis::logarithmic("value"),
         lines: vec![
-            Line::new("way: 1 krylov, 2 kron", points(&way), 6),
+            Line::new("way: 1 krylov, 2 kron, 3 adam", points(&way), 6),
             Line::new("step length", points(&|row| row.step_length), 0),
             Line::new("exponent κ", points(&|row| row.kappa), 2),
             Line::new("damping λ", points(&|row| row.lambda), 3),

@@ -28,7 +28,7 @@ pub(super) struct Memory {
     /// Leader's turns in a row that ended above θ.
     pub(super) crept: u32,
     /// Steps in a row of each way that ended with an error, and the last error of all.
-    pub(super) failed: [u32; 2],
+    pub(super) failed: [u32; 3],
     pub(super) reason: String,
     /// Passes over a sample since θ was last judged.
     pub(super) unjudged: f64,
@@ -51,7 +51,7 @@ impl Memory {
             spent: 0.0,
             failures: 0,
             crept: 0,
-            failed: [0; 2],
+            failed: [0; 3],
             reason: String::new(),
             unjudged: 0.0,
         }
@@ -60,13 +60,6 @@ impl Memory {
     /// Whether a way failed each time that it was tried lately.
     pub(super) fn is_out(&self, way: Way) -> bool {
         self.failed[way as usize] >= OUT
-    }
-
-    pub(super) fn other(way: Way) -> Way {
-        match way {
-            Way::Krylov => Way::Kron,
-            Way::Kron => Way::Krylov,
-        }
     }
 }
 

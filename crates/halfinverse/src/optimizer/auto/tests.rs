@@ -168,3 +168,73 @@ fn held_out_samples_are_never_trained_on() {
     assert_eq!(held, 32);
     assert!(task.settings().training.batch <= task.train().len() - held);
 }
+
+/// A run counted in passes with mini-batches of so few samples that the opening comes first.
+fn opening(task: &Task) -> (Auto, NetworkProblem) {
+    let source: Arc<dyn Source> = Arc::new(task.model().clone());
+    let auto = Auto::new(&Context { counted: false, ..context(source, task.train(), 7) }).unwrap();
+    (auto, NetworkProblem::new(task.model(), task.train().first(7), 1).unwrap())
+}
+
+#[test]
+fn the_opening_comes_first_where_mini_batches_are_small_and_only_then() {
+    let task = toy();
+    let (mut auto, mut problem) = opening(&task);
+    let mut theta = task.initial_parameters();
+    let (first, bound) = (auto.judge.loss(&theta), turns::OPENING * auto.passes(Way::Kron, 7));
+    let mut steps = 0;
+    while auto.step(&mut problem, &mut theta).unwrap().way == Some(Way::Adam) {
+        steps += 1;
+    }
+    let adam = f64::from(steps) * auto.passes(Way::Adam, 7);
+    assert!((bound..1.2 * bound).contains(&adam), "{adam} of {bound}");
+    assert!(auto.judge.loss(&theta) < first);
+    assert_eq!(auto.ways(), [Way::Krylov, Way::Kron]);
+    for _ in 0..300 {
+        assert_ne!(auto.step(&mut problem, &mut theta).unwrap().way, Some(Way::Adam));
+    }
+}
+
+#[test]
+fn an_opening_that_is_taken_up_again_goes_on_as_it_would_have() {
+    let task = toy();
+    let (mut auto, mut problem) = opening(&task);
+    let mut theta = task.initial_parameters();
+    for _ in 0..25 {
+        auto.step(&mut problem, &mut theta).unwrap();
+    }
+    let (mut again, _) = opening(&task);
+    again.restore(&auto.save(), theta.len()).unwrap();
+    let mut same = theta.clone();
+    for _ in 0..600 {
+        let one = auto.step(&mut problem, &mut theta).unwrap();
+        let other = again.step(&mut problem, &mut same).unwrap();
+        assert_eq!((one, &theta), (other, &same));
+    }
+    assert_eq!(auto.ways(), again.ways());
+    // Past the opening there is nothing to take up of it.
+    let (mut late, _) = opening(&task);
+    late.restore(&auto.save(), theta.len()).unwrap();
+    assert_eq!(late.ways(), [Way::Krylov, Way::Kron]);
+    let (early, _) = opening(&task);
+    assert!(late.restore(&early.save(), theta.len()).is_err(), "an opening after its end");
+}
+
+#[test]
+fn a_step_gone_wrong_in_the_opening_goes_back_to_where_it_is_judged() {
+    let task = toy();
+    let (_, mut problem) = opening(&task);
+    let mut opening = Opening::new();
+    let mut theta = task.initial_parameters();
+    for _ in 0..10 {
+        opening.step(&mut problem, &mut theta).unwrap();
+    }
+    opening.displace(1e3);
+    let kept = theta.clone();
+    let report = opening.step(&mut problem, &mut theta).unwrap();
+    assert!(report.rejected);
+    assert_eq!(theta, kept);
+    let report = opening.step(&mut problem, &mut theta).unwrap();
+    assert!(!report.rejected && theta != kept);
+    assert!(report.loss.is_finite());
+}
