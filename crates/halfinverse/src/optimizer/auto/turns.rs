@@ -127,7 +127,7 @@ impl Auto {
         let Some(other) = self.other() else { return loss };
         if self.opening.is_some() && self.memory.spent >= OPENING * self.passes(other, self.batch) {
             self.opening = None;
-            self.lead(other, LEAST_PATIENCE);
+            self.lead(other, MOST_PATIENCE);
             self.memory.turn.at.copy_from_slice(theta);
             return self.memory.best;
         }
