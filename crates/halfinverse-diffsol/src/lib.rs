@@ -19,9 +19,12 @@
 //! fixed. The outcome itself, as a function of the control, also changes where another step is chosen, by some of the
 //! tolerance: it is not smooth below that. So derivatives are exact for the equations to about the tolerance, and a
 //! difference quotient sees the jumps between choices of steps. `hig check` and
-//! [`halfinverse::simulator_tests!`] ask for 1e-6. Robertson's kinetics passes them with a relative tolerance of 1e-11,
-//! and misses them by a third with 1e-10: check with 1e-11. Training needs no more than 1e-6; derivatives are then off
-//! by about as much as the outcome is.
+//! [`halfinverse::simulator_tests!`] ask for 1e-6. Robertson's kinetics passes them with a relative tolerance of 1e-12;
+//! with 1e-11 and 1e-10 it misses them by a third at most, in some cases. Check with 1e-12. Training needs no more than
+//! 1e-6: derivatives are then off by about as much as the outcome is.
+//!
+//! Steps are the same with derivatives and without, unless the linear solves for these fail; then the outcome may differ
+//! by some of the tolerance.
 //!
 //! # Example
 //! ```

@@ -33,33 +33,30 @@ impl RightHandSide for Robertson {
 }
 
 fn robertson(hold: Hold, observe_at: ObserveAt) -> Stiff<Robertson> {
-    let (relative, absolute) = (1e-11, vec![1e-12, 1e-14, 1e-12]);
+    let (relative, absolute) = (1e-12, vec![1e-12, 1e-14, 1e-12]);
     let schedule = Schedule { hold, observe_at, relative, absolute, ..Schedule::ends([0.4, 4.0, 40.0]) };
     Stiff::new(Robertson, schedule).expect("good settings")
 }
 
 mod a_control_for_each_interval {
-    use super::*;
     halfinverse::simulator_tests!(
-        || robertson(Hold::Interval, ObserveAt::Intervals),
+        || super::robertson(super::Hold::Interval, super::ObserveAt::Intervals),
         initial = 0.0..1.0,
         control = -1.0..1.0
     );
 }
 
 mod what_is_observed_at_the_end {
-    use super::*;
     halfinverse::simulator_tests!(
-        || robertson(Hold::Interval, ObserveAt::End),
+        || super::robertson(super::Hold::Interval, super::ObserveAt::End),
         initial = 0.0..1.0,
         control = -1.0..1.0
     );
 }
 
 mod a_control_for_the_whole_time {
-    use super::*;
     halfinverse::simulator_tests!(
-        || robertson(Hold::Whole, ObserveAt::Intervals),
+        || super::robertson(super::Hold::Whole, super::ObserveAt::Intervals),
         initial = 0.0..1.0,
         control = -1.0..1.0
     );
