@@ -1,7 +1,7 @@
 //! How fast a data file is read: `cargo run --release -p halfinverse --example read -- [ROWS COLUMNS]`.
 //!
-//! Writes numbers between −1 and 1 into a text file in the folder for temporary files, and reads it as `hig fit` does: the
-//! checksum, the numbers, a random order of the rows, standardisation. One thread. Memory is told on Linux.
+//! Writes numbers between −1 and 1 into a text file in the folder for temporary files, and reads it as `hig fit` does:
+//! the checksum, the numbers, a random order of the rows, standardisation. One thread. Memory is told on Linux.
 
 use std::io::{BufWriter, Write};
 use std::time::Instant;
