@@ -192,6 +192,9 @@ pub(crate) struct FitArguments {
     /// Target columns; default: the last one
     #[arg(long, value_name = "LIST")]
     pub(crate) targets: Option<String>,
+    /// The column that holds each row's weight in the loss: positive numbers or 0
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) weights: Option<String>,
     /// A file with test samples, in place of a part of the data
     #[arg(long, value_name = "FILE")]
     pub(crate) test: Option<PathBuf>,

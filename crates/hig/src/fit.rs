@@ -26,8 +26,9 @@ pub(crate) fn about(task: &Task) -> Option<String> {
         count if file.labels() => format!(", {count} classes"),
         _ => ", probabilities".to_owned(),
     };
+    let weights = file.weights.as_ref().map_or_else(String::new, |name| format!("; weights: {name}"));
     Some(format!(
-        "{} rows to train on, {} to test on{dropped}; inputs: {}; targets: {}{classes}",
+        "{} rows to train on, {} to test on{dropped}; inputs: {}; targets: {}{classes}{weights}",
         file.train.len(),
         file.test.len(),
         names(&file.inputs),
@@ -86,9 +87,10 @@ pub(crate) fn error_lines(errors: &Errors<'_>) -> Vec<String> {
         )];
     }
     let line = |of: halfinverse::task::TargetError| {
-        let r2 = of.r2.map_or_else(|| "not defined".to_owned(), |r2| format!("{r2:.9}"));
+        let unexplained =
+            of.unexplained.map_or_else(|| "not defined".to_owned(), |part| format!("{part:.3e}"));
         format!(
-            "{}: RMSE {:.3e}, R² {r2}, largest error {:.3e} at line {}",
+            "{}: RMSE {:.3e}, 1 − R² {unexplained}, largest error {:.3e} at line {}",
             of.name, of.rmse, of.largest, of.line
         )
     };

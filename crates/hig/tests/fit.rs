@@ -115,6 +115,31 @@ fn predictions_are_those_that_the_report_tells_of_whatever_the_order_of_columns(
 }
 
 #[test]
+fn rows_of_weight_0_teach_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let (rows, test) = (table(400), table(477).split_off(400));
+    let lines = |rows: &[[f64; 3]], spoil: bool| -> String {
+        let line = |(i, [a, b, y]): (usize, &[f64; 3])| match (spoil, i % 3) {
+            // The target is another row's.
+            (true, 0) => format!("{a},0,{b},{}\n", rows[(i + 7) % rows.len()][2]),
+            _ => format!("{a},2,{b},{y}\n"),
+        };
+        "a,w,b,y\n".to_owned() + &rows.iter().enumerate().map(line).collect::<String>()
+    };
+    fs::write(home.path().join("data.csv"), lines(&rows, true)).unwrap();
+    fs::write(home.path().join("test.csv"), lines(&test, false)).unwrap();
+    let rmse = |run: &str, more: &[&str]| {
+        fit("data.csv", run, &[&["--test", "test.csv"], more].concat(), home.path());
+        told(home.path(), run)[1].parse::<f64>().unwrap()
+    };
+    let (weighted, blind) = (rmse("weighted", &["--weights", "w"]), rmse("blind", &["--inputs", "a,b"]));
+    assert!(3.0 * weighted < blind, "{weighted} with weights, {blind} without");
+    let settings = fs::read_to_string(home.path().join("weighted/config.toml")).unwrap();
+    assert!(settings.contains("inputs = [\"a\", \"b\"]"), "{settings}");
+    assert!(hig(&["report", "weighted"], home.path()).status.success());
+}
+
+#[test]
 fn test_rows_are_told_by_their_lines_and_are_never_trained_on() {
     let home = tempfile::tempdir().unwrap();
     let mut rows = table(80);

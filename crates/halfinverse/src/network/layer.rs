@@ -89,6 +89,59 @@ impl Tensor {
 /// Only the first few methods are obligatory for a layer without parameters. Sizes are checked by the network:
 /// matrices and slices that a layer is given fit its own numbers. Outputs may hold anything before; they are to be
 /// overwritten.
+///
+/// # Example
+/// y = a ∘ x, a learnt factor for each feature:
+/// ```
+/// use faer::{Mat, MatMut, MatRef, Par};
+/// use halfinverse::network::{Init, Layer, Network, Place, Record, Tensor};
+/// use halfinverse::objective::SquaredError;
+/// use halfinverse::simulator::Scaling;
+/// use halfinverse::{Model, NetworkProblem, Samples};
+///
+/// #[derive(Debug)]
+/// struct Gain(usize);
+///
+/// impl Layer for Gain {
+///     fn inputs(&self) -> usize {
+///         self.0
+///     }
+///     fn outputs(&self) -> usize {
+///         self.0
+///     }
+///     fn tensors(&self) -> Vec<Tensor> {
+///         vec![Tensor { name: "gain".to_owned(), shape: vec![self.0], offset: 0 }]
+///     }
+///     fn forward(&self, a: &[f64], x: MatRef<'_, f64>, _: &mut Record, mut y: MatMut<'_, f64>, _: Par) {
+///         for (j, s) in (0..self.0).flat_map(|j| (0..x.nrows()).map(move |s| (j, s))) {
+///             y[(s, j)] = a[j] * x[(s, j)];
+///         }
+///     }
+///     fn tangent(&self, at: Place<'_>, dx: Option<MatRef<'_, f64>>, da: &[f64], mut dy: MatMut<'_, f64>, _: Par) {
+///         for (j, s) in (0..self.0).flat_map(|j| (0..at.input.nrows()).map(move |s| (j, s))) {
+///             dy[(s, j)] = da[j] * at.input[(s, j)] + dx.map_or(0.0, |dx| at.theta[j] * dx[(s, j)]);
+///         }
+///     }
+///     fn pull(&self, at: Place<'_>, u: MatRef<'_, f64>, mut x: MatMut<'_, f64>, _: Par) {
+///         for (j, row) in (0..self.0).flat_map(|j| (0..u.nrows()).map(move |row| (j, row))) {
+///             x[(row, j)] = at.theta[j] * u[(row, j)];
+///         }
+///     }
+///     fn gradient(&self, at: Place<'_>, u: MatRef<'_, f64>, out: &mut [f64], _: Par) {
+///         for (j, out) in out.iter_mut().enumerate() {
+///             *out = (0..u.nrows()).map(|s| u[(s, j)] * at.input[(s, j)]).sum();
+///         }
+///     }
+/// }
+///
+/// let network = Network::new(vec![Box::new(Gain(2))])?;
+/// let model = Model::new(network, Scaling::new(vec![1.0, 0.1]), SquaredError { factor: 1.0 })?;
+/// let x = Mat::from_fn(3, 2, |s, j| (s + 2 * j) as f64 - 1.5);
+/// let mut problem = NetworkProblem::new(&model, Samples::new(x, Mat::zeros(3, 0), Mat::zeros(3, 2))?, 1)?;
+/// let checks = halfinverse::check::model(&mut problem, &[0.5, -2.0], 1)?;
+/// assert!(checks.iter().all(halfinverse::check::Comparison::right));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Layer: Debug + Send + Sync {
     /// Width of the input.
     fn inputs(&self) -> usize;

@@ -40,6 +40,52 @@ use crate::network::{Network, Tensor};
 /// that L/weight is always the mean loss per sample.
 ///
 /// Methods take `&mut self` because implementors own the scratch space that they need.
+///
+/// # Example
+/// Rosenbrock's valley, L = ½|y|² of y = (10 (θ₂ − θ₁²), 1 − θ₁):
+/// ```
+/// use faer::mat;
+/// use halfinverse::linear::{DenseJacobian, Jacobian};
+/// use halfinverse::optimizer::{LevenbergMarquardt, LevenbergMarquardtSettings, Optimizer};
+/// use halfinverse::problem::{At, Problem};
+/// use halfinverse::StepError;
+///
+/// #[derive(Default)]
+/// struct Valley {
+///     y: [f64; 2],
+/// }
+///
+/// impl Problem for Valley {
+///     fn parameters(&self) -> usize {
+///         2
+///     }
+///     fn loss(&mut self, theta: &[f64]) -> Result<f64, StepError> {
+///         self.y = [10.0 * (theta[1] - theta[0].powi(2)), 1.0 - theta[0]];
+///         Ok(0.5 * (self.y[0].powi(2) + self.y[1].powi(2)))
+///     }
+///     fn gradient(&mut self, theta: &[f64], gradient: &mut [f64]) -> Result<f64, StepError> {
+///         let mut at = self.linearize(theta)?;
+///         let g = at.gradient.to_vec();
+///         at.jacobian.apply_transpose(&g, gradient)?;
+///         Ok(at.loss)
+///     }
+///     fn linearize<'a>(&'a mut self, theta: &'a [f64]) -> Result<At<'a>, StepError> {
+///         let loss = self.loss(theta)?;
+///         let jacobian = Box::new(DenseJacobian::new(mat![[-20.0 * theta[0], 10.0], [-1.0, 0.0]]));
+///         Ok(At { loss, gradient: &self.y, curvature: 1.0, jacobian })
+///     }
+/// }
+///
+/// let (mut valley, mut theta) = (Valley::default(), [-1.2, 1.0]);
+/// let checks = halfinverse::check::problem(&mut valley, &theta, 1)?;
+/// assert!(checks.iter().all(halfinverse::check::Comparison::right));
+/// let mut lm = LevenbergMarquardt::new(LevenbergMarquardtSettings::default())?;
+/// for _ in 0..50 {
+///     lm.step(&mut valley, &mut theta)?;
+/// }
+/// assert!(theta.iter().all(|theta| (theta - 1.0).abs() < 1e-6));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Problem {
     /// P, the length of θ.
     fn parameters(&self) -> usize;

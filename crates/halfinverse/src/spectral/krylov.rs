@@ -36,6 +36,25 @@ use crate::linear::vectors::{
 
 /// A Krylov space of the singular vectors of J that the gradient reaches; its memory is kept from one
 /// [`KrylovSpace::build`] to the next.
+///
+/// # Example
+/// One space, two filters:
+/// ```
+/// use faer::{Par, mat};
+/// use halfinverse::linear::DenseJacobian;
+/// use halfinverse::spectral::{Filter, KrylovSpace};
+/// let mut j = DenseJacobian::new(mat![[4.0, 0.0], [0.0, 1.0], [0.0, 0.0]]);
+/// let g = [8.0, 1.0, 5.0];
+/// let mut space = KrylovSpace::default();
+/// space.build(&mut j, &g, 2, Par::Seq)?;
+/// let mut update = [0.0; 2];
+/// for (kappa, expected) in [(1.0, [2.0, 1.0]), (0.5, [4.0, 1.0])] {
+///     let report = space.update(&mut j, &Filter::power(kappa, 1e-6)?, &mut update)?;
+///     assert_eq!(report.rank, 2);
+///     assert!(update.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-12));
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct KrylovSpace {
     /// n and P.

@@ -71,6 +71,21 @@ pub enum TrainingError {
 }
 
 /// A run in progress.
+///
+/// # Example
+/// A short run of a task; [`Parts`] has one without a task.
+/// ```
+/// use halfinverse::task::{Registry, Task};
+/// use halfinverse::training::StopReason;
+/// let mut settings = Registry::standard().settings("oscillators", "hig-auto")?;
+/// (settings.data.train, settings.data.test, settings.training.batch) = (128, 32, 32);
+/// (settings.stop.time, settings.stop.steps) = (None, Some(12));
+/// let mut trainer = Task::new(settings)?.trainer(None)?;
+/// assert_eq!(trainer.run(&mut ())?, StopReason::Steps);
+/// assert_eq!(trainer.steps(), 12);
+/// assert!(trainer.test_loss() < 0.5);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Trainer {
     parts: Parts,
     pool: Option<rayon::ThreadPool>,

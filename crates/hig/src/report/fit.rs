@@ -55,12 +55,12 @@ fn csv(errors: &Errors<'_>) -> String {
 fn of_targets(errors: &Errors<'_>) -> Markup {
     html! {
         table class="study" {
-            tr { th { "target" } th { "RMSE" } th { "R²" } th { "largest error" } th { "at line" } }
+            tr { th { "target" } th { "RMSE" } th { "1 − R²" } th { "largest error" } th { "at line" } }
             @for of in errors.targets() {
                 tr {
                     td { (of.name) }
                     td { (format!("{:.4e}", of.rmse)) }
-                    td { (of.r2.map_or_else(|| "not defined".to_owned(), |r2| format!("{r2:.9}"))) }
+                    td { (of.unexplained.map_or_else(|| "not defined".to_owned(), |part| format!("{part:.4e}"))) }
                     td { (format!("{:.4e}", of.largest)) }
                     td { (of.line) }
                 }

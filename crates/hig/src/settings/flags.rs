@@ -83,9 +83,11 @@ pub(super) fn add_data(data: &FitArguments, flags: &mut Givens) -> Result<(), Fa
         }
         flags.give(key, flag, Value::Array(names))?;
     }
-    for (key, flag, word) in
-        [("data.missing", "--missing", &data.missing), ("data.header", "--header", &data.header)]
-    {
+    for (key, flag, word) in [
+        ("data.missing", "--missing", &data.missing),
+        ("data.header", "--header", &data.header),
+        ("data.weights", "--weights", &data.weights),
+    ] {
         if let Some(word) = word {
             flags.give(key, flag, Value::String(word.clone()))?;
         }

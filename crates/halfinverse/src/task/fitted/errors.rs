@@ -40,6 +40,8 @@ pub struct TargetError {
     pub rmse: f64,
     /// R²; none where all targets are the same.
     pub r2: Option<f64>,
+    /// 1 − R², the part of the variance that is not explained, with the digits that R² near 1 lacks.
+    pub unexplained: Option<f64>,
     /// The largest |y − t|.
     pub largest: f64,
     /// The line that has it.
@@ -146,10 +148,12 @@ impl<'a> Errors<'a> {
         let count = self.count as f64;
         let of = |(sums, column): (&Sums, &super::Column)| {
             let spread = sums.target_square - sums.target * sums.target / count;
+            let unexplained = (spread > f64::EPSILON * sums.target_square).then(|| sums.square / spread);
             TargetError {
                 name: column.name.clone(),
                 rmse: (sums.square / count).sqrt() * column.deviation,
-                r2: (spread > f64::EPSILON * sums.target_square).then(|| 1.0 - sums.square / spread),
+                r2: unexplained.map(|part| 1.0 - part),
+                unexplained,
                 largest: sums.largest * column.deviation,
                 line: sums.line,
             }

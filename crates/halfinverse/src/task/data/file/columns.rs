@@ -11,12 +11,19 @@ use crate::error::{SettingError, nearest};
 pub(super) struct Chosen {
     pub(super) inputs: Vec<usize>,
     pub(super) targets: Vec<usize>,
+    pub(super) weights: Option<usize>,
 }
 
 /// The columns that were named, each by its name, its number from 1 on, a range of numbers, or the name of an array. By
-/// default the last column is the target, and all others are inputs.
-pub(super) fn choose(table: &Table, inputs: &[String], targets: &[String]) -> Result<Chosen, SettingError> {
+/// default the last column is the target, and all others are inputs; that of the weights is neither.
+pub(super) fn choose(
+    table: &Table,
+    inputs: &[String],
+    targets: &[String],
+    weights: &str,
+) -> Result<Chosen, SettingError> {
     let columns = table.names.len();
+    let weights = find_weights(table, weights)?;
     if table.groups.len() > 1 && (inputs.is_empty() || targets.is_empty()) {
         let all: Vec<&str> = table.groups.iter().map(|(name, _)| name.as_str()).collect();
         return Err(refused(format!(
@@ -32,11 +39,14 @@ pub(super) fn choose(table: &Table, inputs: &[String], targets: &[String]) -> Re
                 table.shown
             )));
         }
-        [] => vec![columns - 1],
+        [] => {
+            let mut others = (0..columns).rev().filter(|&column| Some(column) != weights);
+            vec![others.next().unwrap_or(columns - 1)]
+        }
         targets => find_all(table, targets, "--targets")?,
     };
     let inputs = match inputs {
-        [] => (0..columns).filter(|column| !targets.contains(column)).collect(),
+        [] => (0..columns).filter(|column| !targets.contains(column) && Some(*column) != weights).collect(),
         inputs => find_all(table, inputs, "--inputs")?,
     };
     if let Some(&both) = inputs.iter().find(|column| targets.contains(column)) {
@@ -48,7 +58,29 @@ pub(super) fn choose(table: &Table, inputs: &[String], targets: &[String]) -> Re
     if inputs.is_empty() {
         return Err(refused(format!("all columns of {} are targets; leave one as an input", table.shown)));
     }
-    Ok(Chosen { inputs, targets })
+    if let Some(both) = weights.filter(|column| inputs.contains(column) || targets.contains(column)) {
+        return Err(refused(format!(
+            "`{}` of {} holds the weights (--weights), and is named as an input or a target too; leave it out there",
+            table.names[both], table.shown
+        )));
+    }
+    Ok(Chosen { inputs, targets, weights })
+}
+
+/// The column of the weights, where one is named.
+fn find_weights(table: &Table, name: &str) -> Result<Option<usize>, SettingError> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let range = find(table, name.trim(), "--weights")?;
+    if range.len() > 1 {
+        let found = range.len();
+        return Err(refused(format!(
+            "--weights {name} names {found} columns of {}, and takes one",
+            table.shown
+        )));
+    }
+    Ok(Some(range.start))
 }
 
 fn find_all(table: &Table, items: &[String], flag: &str) -> Result<Vec<usize>, SettingError> {

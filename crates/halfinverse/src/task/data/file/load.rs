@@ -41,6 +41,8 @@ pub struct DataFile {
     pub inputs: Vec<Column>,
     /// The target columns; one that holds labels is left as it is.
     pub targets: Vec<Column>,
+    /// The column that holds the samples' weights, where there is one.
+    pub weights: Option<String>,
     /// The classes, where the targets are labels or probabilities.
     pub classes: Vec<String>,
     /// Whether the columns have names, and not numbers only.
@@ -55,6 +57,8 @@ pub struct DataFile {
 struct Raw {
     input: Mat<f64>,
     target: Mat<f64>,
+    /// One column, or none.
+    weight: Mat<f64>,
     lines: Vec<u32>,
     dropped: u64,
 }
@@ -106,9 +110,10 @@ impl DataFile {
         let survey = Survey::of(path)?;
         survey.check(path, &settings.contents)?;
         let table = Table::open(path, settings.header)?;
-        let chosen = choose(&table, &settings.inputs, &settings.targets)?;
+        let chosen = choose(&table, &settings.inputs, &settings.targets, &settings.weights)?;
         let names = |columns: &[usize]| columns.iter().map(|&i| table.names[i].clone()).collect::<Vec<_>>();
         let (inputs, targets) = (names(&chosen.inputs), names(&chosen.targets));
+        let weights = chosen.weights.map(|column| table.names[column].clone());
         let (headed, shown) = (table.named, table.shown.clone());
         let mut labels = Labels::new(classify && targets.len() == 1);
         let mut raw = Raw::read(table, &chosen, settings, survey.lines, &mut labels)?;
@@ -117,7 +122,7 @@ impl DataFile {
         if labels.wanted {
             check_classes(&classes, &targets[0], &shown)?;
         }
-        let other = other_file(settings, &inputs, &targets, &mut labels)?;
+        let other = other_file(settings, [&inputs, &targets], weights.as_ref(), &mut labels)?;
         if classify {
             for raw in [Some(&raw), other.as_ref().map(|(raw, _)| raw)].into_iter().flatten() {
                 check_probabilities(raw, &shown, labels.wanted)?;
@@ -126,6 +131,15 @@ impl DataFile {
         let dropped = raw.dropped + other.as_ref().map_or(0, |(raw, _)| raw.dropped);
         let (other, test_contents) = other.map_or((None, String::new()), |(raw, told)| (Some(raw), told));
         let [mut train, mut test] = split(raw, other, settings.test_share, seed, &shown)?;
+        if let Some(name) = &weights {
+            for (raw, which) in [(&train, "training"), (&test, "test")] {
+                if raw.weight.col_as_slice(0).iter().all(|&weight| weight == 0.0) {
+                    return Err(refused(format!(
+                        "the weights (`{name}`) of all {which} rows of {shown} are 0"
+                    )));
+                }
+            }
+        }
         let standard = settings.standardize;
         let inputs =
             scales(&mut train.input, &mut test.input, &inputs, standard != Standardize::None, &shown)?;
@@ -141,12 +155,13 @@ impl DataFile {
         }
         let samples = |raw: Raw| {
             let initial = Mat::zeros(raw.input.nrows(), 0);
-            Arc::new(Samples::unweighted(raw.input, initial, raw.target))
+            let weight = raw.weight;
+            Arc::new(Samples { weight, ..Samples::unweighted(raw.input, initial, raw.target) })
         };
         let lines = std::mem::take(&mut test.lines);
         let contents = [survey.contents, test_contents];
         let (train, test) = (samples(train), samples(test));
-        Ok(Self { train, test, lines, inputs, targets, classes, named: headed, dropped, contents })
+        Ok(Self { train, test, lines, inputs, targets, weights, classes, named: headed, dropped, contents })
     }
 
     /// Whether the one target column holds labels.
@@ -159,8 +174,8 @@ impl DataFile {
 /// The rows of the test file, where one is named, and what that file is.
 fn other_file(
     settings: &FileSettings,
-    inputs: &[String],
-    targets: &[String],
+    [inputs, targets]: [&[String]; 2],
+    weights: Option<&String>,
     labels: &mut Labels,
 ) -> Result<Option<(Raw, String)>, SettingError> {
     if settings.test_path.is_empty() {
@@ -172,7 +187,8 @@ fn other_file(
     let table = Table::open(path, settings.header)?;
     let find =
         |names: &[String]| names.iter().map(|name| position(&table, name)).collect::<Result<Vec<_>, _>>();
-    let chosen = Chosen { inputs: find(inputs)?, targets: find(targets)? };
+    let weights = weights.map(|name| position(&table, name)).transpose()?;
+    let chosen = Chosen { inputs: find(inputs)?, targets: find(targets)?, weights };
     labels.open = false;
     let raw = Raw::read(table, &chosen, settings, survey.lines, labels)?;
     Ok(Some((raw, survey.contents)))
@@ -271,10 +287,11 @@ fn check_probabilities(raw: &Raw, shown: &str, labels: bool) -> Result<(), Setti
 }
 
 impl Raw {
-    fn zeros(rows: usize, inputs: usize, targets: usize) -> Self {
+    fn zeros(rows: usize, inputs: usize, targets: usize, weights: usize) -> Self {
         Self {
             input: Mat::zeros(rows, inputs),
             target: Mat::zeros(rows, targets),
+            weight: Mat::zeros(rows, weights),
             lines: Vec::with_capacity(rows),
             dropped: 0,
         }
@@ -294,25 +311,31 @@ impl Raw {
         } else {
             wanted.numbers.extend(&chosen.targets);
         }
+        wanted.numbers.extend(chosen.weights);
         let (d, m) = (chosen.inputs.len(), chosen.targets.len());
+        let weights = usize::from(chosen.weights.is_some());
         let most = table.count(&wanted).unwrap_or(lines);
         let shown = table.shown.clone();
         if most > MOST_ROWS {
             return Err(refused(format!("{shown} has {most} lines, and the most is {MOST_ROWS}")));
         }
         let mut rows = table.rows(wanted, settings.missing)?;
-        let mut raw = Self::zeros(most, d, m);
+        let mut raw = Self::zeros(most, d, m, weights);
         while rows.next()? {
             let row = raw.lines.len();
             if row == most {
                 return Err(refused(format!("{shown} changed while it was read")));
             }
-            for (j, &value) in rows.row.values.iter().enumerate() {
+            let values = &rows.row.values[..rows.row.values.len() - weights];
+            for (j, &value) in values.iter().enumerate() {
                 if j < d {
                     raw.input[(row, j)] = value;
                 } else {
                     raw.target[(row, j - d)] = value;
                 }
+            }
+            if let Some(column) = chosen.weights {
+                raw.weight[(row, 0)] = rows.weight(column)?;
             }
             if labels.wanted {
                 raw.target[(row, 0)] = labels.number(&rows)?;
@@ -327,6 +350,7 @@ impl Raw {
         }
         raw.input.truncate(count, d);
         raw.target.truncate(count, m);
+        raw.weight.truncate(count, weights);
         Ok(raw)
     }
 
@@ -347,8 +371,9 @@ impl Raw {
             last
         };
         let (input, target) = (divide(&mut self.input), divide(&mut self.target));
+        let weight = divide(&mut self.weight);
         let lines = order[kept..].iter().map(|&i| self.lines[i as usize]).collect();
-        Self { input, target, lines, dropped: 0 }
+        Self { input, target, weight, lines, dropped: 0 }
     }
 }
 

@@ -49,6 +49,8 @@ pub struct FileSettings {
     pub inputs: Vec<String>,
     /// Target columns; the last column where the list is empty.
     pub targets: Vec<String>,
+    /// The column that holds each row's weight in the loss; all weights are 1 where there is no name.
+    pub weights: String,
     /// A file with test samples; part of the rows are for testing where there is none.
     pub test_path: String,
     /// Part of the rows that are kept for testing.
@@ -110,6 +112,7 @@ impl Default for FileSettings {
             path: String::new(),
             inputs: Vec::new(),
             targets: Vec::new(),
+            weights: String::new(),
             test_path: String::new(),
             test_share: 0.1,
             header: Header::Auto,
@@ -152,6 +155,7 @@ pub(in crate::task) fn complete(settings: &mut Settings, files: &Files) -> Resul
     let names =
         |columns: &[Column]| columns.iter().map(|column| column.name.clone()).collect::<Vec<String>>();
     (own.inputs, own.targets) = (names(&file.inputs), names(&file.targets));
+    own.weights = file.weights.clone().unwrap_or_default();
     (own.path, own.test_path) = (absolute(&own.path), absolute(&own.test_path));
     [own.contents, own.test_contents] = file.contents.clone();
     own.classes.clone_from(&file.classes);
@@ -235,7 +239,8 @@ impl Generator for FromFile {
         let all = &self.0.train;
         let rows: Vec<usize> = (0..count).map(|_| rng.random_range(0..all.len())).collect();
         let pick = |from: &Mat<f64>| Mat::from_fn(count, from.ncols(), |s, j| from[(rows[s], j)]);
-        Samples::unweighted(pick(&all.input), pick(&all.initial), pick(&all.target))
+        let weight = pick(&all.weight);
+        Samples { weight, ..Samples::unweighted(pick(&all.input), pick(&all.initial), pick(&all.target)) }
     }
 
     fn file(&self) -> Option<&Arc<DataFile>> {

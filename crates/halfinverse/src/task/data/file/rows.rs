@@ -163,6 +163,21 @@ impl Rows {
         }
     }
 
+    /// The last of the wanted numbers, that of this column, as a weight.
+    pub(in crate::task) fn weight(&self, column: usize) -> Result<f64, SettingError> {
+        let weight = self.row.values.last().copied().unwrap_or(f64::NAN);
+        if weight >= 0.0 && weight.is_finite() {
+            return Ok(weight);
+        }
+        Err(refused(format!(
+            "{}, line {}, column {} (`{}`): the weight is {weight}, but must be positive or 0",
+            self.table.shown,
+            self.row.line,
+            column + 1,
+            self.table.names[column]
+        )))
+    }
+
     pub(in crate::task) fn shown(&self) -> &str {
         &self.table.shown
     }
