@@ -296,6 +296,8 @@ fn the_pages_commands_work() {
     let rows = |count: usize| text(&table(count), "a,b,y", [0, 1, 2], ",", "\n");
     fs::write(home.path().join("data.csv"), rows(400)).unwrap();
     fs::write(home.path().join("new.csv"), rows(40)).unwrap();
+    let weighted: String = (0..100).map(|i| format!("{},{},{i}\n", noise(i), noise(i + 1))).collect();
+    fs::write(home.path().join("weighted.csv"), "a,y,w\n".to_owned() + &weighted).unwrap();
     let labels: String =
         (0..200).map(|i| format!("{},{}\n", noise(i), if noise(i) > 0.0 { "up" } else { "down" })).collect();
     fs::write(home.path().join("labels.csv"), "x,class\n".to_owned() + &labels).unwrap();
