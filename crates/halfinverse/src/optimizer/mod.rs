@@ -139,14 +139,18 @@ impl std::fmt::Display for Way {
 /// # Example
 /// ```
 /// use halfinverse::optimizer::{HalfInverse, HalfInverseSettings, Optimizer};
-/// use halfinverse::{Problem, StepError};
-/// fn train(problem: &mut dyn Problem, theta: &mut [f64]) -> Result<f64, StepError> {
-///     let mut hig = HalfInverse::new(HalfInverseSettings::default()).expect("its defaults");
-///     for _ in 0..100 {
-///         hig.step(problem, theta)?;
-///     }
-///     problem.loss(theta)
+/// use halfinverse::task::{Registry, Task};
+/// use halfinverse::{NetworkProblem, Problem};
+/// let task = Task::new(Registry::standard().settings("oscillators", "hig")?)?;
+/// let mut problem = NetworkProblem::new(task.model(), task.train().first(16), 1)?;
+/// let mut theta = task.initial_parameters();
+/// let mut hig = HalfInverse::new(HalfInverseSettings::default())?;
+/// let before = problem.loss(&theta)?;
+/// for _ in 0..20 {
+///     hig.step(&mut problem, &mut theta)?;
 /// }
+/// assert!(problem.loss(&theta)? < 0.5 * before);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Optimizer: Send {
     /// Makes one step; on an error θ is as it was. An optimizer may take its last step back before it makes this one, where

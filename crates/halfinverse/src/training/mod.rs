@@ -495,7 +495,6 @@ impl Trainer {
         self.standing.row(self.position.test_loss, row.test_loss, row.moved > 0, better);
         self.position.rows += 1;
         self.position.test_loss = row.test_loss;
-        observer.row(&Progress(self), &row)?;
-        Ok(())
+        Ok(observer.row(&Progress(self), &row)?)
     }
 }
