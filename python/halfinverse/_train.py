@@ -116,7 +116,10 @@ def train(
         data = _data(task, inputs, targets, initial, test)
         parts = (task._core, data)
         named = scratch / "task.toml"
-        named.write_text(_task_file(task, data), encoding="utf-8")
+        ends = {"--time", "--steps", "--epochs", "--target-loss", "--patience"} & set(words)
+        endless = not ends and not any(key.split(".")[0] == "stop" for key in settings)
+        text = _task_file(data) + ("[stop]\ntime = 20.0\n" if endless else "")
+        named.write_text(text, encoding="utf-8")
         words.setdefault("--threads", 1)
     elif inputs is not None or targets is not None or initial is not None:
         raise SettingError("`inputs`, `targets` and `initial` belong to a Simulator; this task has data of its own")
@@ -174,11 +177,15 @@ class Run:
 
     @property
     def parameters(self) -> dict[str, Floats]:
-        theta = self.theta
-        return {
-            name: theta[offset : offset + math.prod(shape)].reshape(shape)
-            for name, shape, offset in self._model().tensors
-        }
+        # A safetensors file: the header's length, the header as JSON, and the numbers row after row.
+        content = (self.folder / "best.safetensors").read_bytes()
+        start = 8 + int.from_bytes(content[:8], "little")
+        found = {}
+        for name, _, _ in self._model().tensors:
+            entry = json.loads(content[8:start])[name]
+            first, last = (start + offset for offset in entry["data_offsets"])
+            found[name] = np.frombuffer(content[first:last], "<f8").reshape(entry["shape"]).astype(np.float64)
+        return found
 
     @property
     def theta(self) -> Floats:
@@ -335,7 +342,7 @@ def _samples(
     return x, t, y0
 
 
-def _task_file(simulator: Simulator, data: tuple[Any, Any]) -> str:
+def _task_file(data: tuple[Any, Any]) -> str:
     """The task of a simulator of one's own, with settings that suit any."""
     train, test = len(data[0]), len(data[1])
     return f"""\
@@ -358,8 +365,6 @@ name = "hig-auto"
 [training]
 batch = {min(128, train)}
 shuffle = true
-[stop]
-time = 20.0
 """
 
 

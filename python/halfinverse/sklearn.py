@@ -120,7 +120,7 @@ class HalfInverseRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.loss_curve_ = np.array([row[3] for row in rows])
         self.n_iter_ = int(rows[-1][0])
         by_name = {
-            name: self._theta[offset : offset + int(np.prod(shape))].reshape(shape)
+            name: self._theta[offset : offset + int(np.prod(shape))].reshape(shape, order="F")
             for name, shape, offset in model.tensors
         }
         self.coefs_ = [values.T for name, values in by_name.items() if name.endswith("weight")]
