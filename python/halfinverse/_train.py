@@ -101,7 +101,7 @@ def train(
     --------
     >>> import halfinverse
     >>> run = halfinverse.train("toy", optimizer="hig", steps=50, threads=1)
-    >>> run.metrics["test_loss"][-1] < run.metrics["test_loss"][0]
+    >>> bool(run.metrics["test_loss"][-1] < run.metrics["test_loss"][0])
     True
     """
     words: dict[str, Any] = {OPTIONS[key]: settings.pop(key) for key in OPTIONS if settings.get(key) is not None}
@@ -155,6 +155,7 @@ class Run:
         self.folder = Path(folder)
         self._parts = _parts
         self._files = _files
+        self._made: _core.Model | None = None
         try:
             self.summary: dict[str, Any] = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -199,8 +200,8 @@ class Run:
         train, test = (dict(zip(names, arrays, strict=True)) for arrays in self._model().data())
         return {"train": train, "test": test}
 
-    def _model(self) -> Any:
-        if not hasattr(self, "_made"):
+    def _model(self) -> _core.Model:
+        if self._made is None:
             text = (self.folder / "config.toml").read_text(encoding="utf-8")
             self._made = _core.Model(text, *self._parts)
         return self._made
@@ -317,11 +318,9 @@ def _data(
     if count >= len(x):
         raise ShapeError(f"{len(x)} sample is too few: at least one each is needed for training and test")
     first = len(x) - count
-    parts = [
-        _core.Data(*(np.ascontiguousarray(array[rows]) for array in (x, y0, t)), None)
-        for rows in (slice(0, first), slice(first, None))
-    ]
-    return parts[0], parts[1]
+    rows = np.ascontiguousarray
+    train = _core.Data(rows(x[:first]), rows(y0[:first]), rows(t[:first]), None)
+    return train, _core.Data(rows(x[first:]), rows(y0[first:]), rows(t[first:]), None)
 
 
 def _samples(
