@@ -29,6 +29,7 @@ def run(
     simulator: Simulator | None = None,
     data: tuple[Data, Data] | None = None,
 ) -> tuple[int, str | None, bool]: ...
+
 @final
 class KrylovSpace:
     def __new__(
@@ -68,9 +69,7 @@ class Stepper:
 
 @final
 class Data:
-    def __new__(
-        cls, inputs: _Floats, initial: _Floats, targets: _Floats, weights: list[float] | None
-    ) -> Data: ...
+    def __new__(cls, inputs: _Floats, initial: _Floats, targets: _Floats, weights: list[float] | None) -> Data: ...
     def __len__(self) -> int: ...
 
 @final
@@ -90,9 +89,7 @@ class Simulator:
 
 @final
 class Model:
-    def __new__(
-        cls, text: str, simulator: Simulator | None = None, data: tuple[Data, Data] | None = None
-    ) -> Model: ...
+    def __new__(cls, text: str, simulator: Simulator | None = None, data: tuple[Data, Data] | None = None) -> Model: ...
     @property
     def tensors(self) -> list[tuple[str, list[int], int]]: ...
     @property

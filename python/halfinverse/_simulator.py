@@ -158,10 +158,10 @@ class Simulator:
         if "jacobian_vector_product" in verbs:
             derivatives["jvp"] = jvp
         if (initial is None) != (initials == 0):
-            raise SettingError("`initial` and `initials` belong together: the name of the initial states, and their width")
-        return cls(
-            forward, controls=controls, outcomes=outcomes, initials=initials, library="numpy", **derivatives
-        )
+            raise SettingError(
+                "`initial` and `initials` belong together: the name of the initial states, and their width"
+            )
+        return cls(forward, controls=controls, outcomes=outcomes, initials=initials, library="numpy", **derivatives)
 
 
 def initial_states(initial: Any, samples: int, width: int) -> Floats:

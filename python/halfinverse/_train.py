@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from ._arrays import Floats, matrix, number, vector
+from ._arrays import Floats, matrix, number
 from ._simulator import Simulator, initial_states
 from .errors import SettingError, ShapeError, StepError
 
@@ -74,8 +74,8 @@ def train(
         No progress and no closing words. By default these are shown in terminals and notebooks only.
     **settings
         ``optimizer``, ``steps``, ``epochs``, ``target_loss``, ``patience``, ``batch``, ``learning_rate``, ``kappa``,
-        ``truncation``, ``solver``, ``seed``, ``threads``, ``on_fault``, ``memory_limit`` as on the command line, and any
-        other setting by its dotted name or in a dict: ``simulator={"masses": 3}`` or ``**{"simulator.masses": 3}``.
+        ``truncation``, ``solver``, ``seed``, ``threads``, ``on_fault``, ``memory_limit`` as on the command line, and
+        any other setting by its dotted name or in a dict: ``simulator={"masses": 3}`` or ``**{"simulator.masses": 3}``.
 
     Returns
     -------
@@ -218,7 +218,12 @@ class Run:
         return self._model().outcome(self.theta, x, states)
 
     def resume(
-        self, *, time: str | float | None = None, steps: int | None = None, epochs: int | None = None, quiet: bool | None = None
+        self,
+        *,
+        time: str | float | None = None,
+        steps: int | None = None,
+        epochs: int | None = None,
+        quiet: bool | None = None,
     ) -> Run:
         """Goes on where the run ended, to a later end; returns the run as it is then."""
         line = ["resume", os.fspath(self.folder)]
@@ -246,9 +251,11 @@ class Run:
 
     def __repr__(self) -> str:
         test, steps = self.summary["test_loss"], self.summary["steps"]
-        return f"Run({str(self.folder)!r}: {steps} steps, test loss {test:.3e}, stopped by {self.stop_reason})" if (
-            test is not None
-        ) else f"Run({str(self.folder)!r}: {steps} steps, {self.stop_reason})"
+        return (
+            f"Run({str(self.folder)!r}: {steps} steps, test loss {test:.3e}, stopped by {self.stop_reason})"
+            if (test is not None)
+            else f"Run({str(self.folder)!r}: {steps} steps, {self.stop_reason})"
+        )
 
 
 class Metrics(dict[str, NDArray[Any]]):
@@ -308,7 +315,9 @@ def _data(
     x, t, y0 = _samples("the", simulator, inputs, targets, initial)
     if isinstance(test, tuple):
         if len(test) not in (2, 3):
-            raise SettingError(f"`test` has {len(test)} arrays, but must have inputs, targets and, maybe, initial states")
+            raise SettingError(
+                f"`test` has {len(test)} arrays, but must have inputs, targets and, maybe, initial states"
+            )
         other = _samples("the test", simulator, test[0], test[1], test[2] if len(test) == 3 else None)
         return _core.Data(x, y0, t, None), _core.Data(other[0], other[2], other[1], None)
     share = number("test", test)
@@ -333,7 +342,9 @@ def _samples(
     if len(t) != len(x):
         raise ShapeError(f"{which} targets: expected {len(x)} rows, one for each sample, found {len(t)}")
     if t.shape[1] != simulator.outcomes:
-        raise ShapeError(f"{which} targets: expected {simulator.outcomes} columns, one for each outcome, found {t.shape[1]}")
+        raise ShapeError(
+            f"{which} targets: expected {simulator.outcomes} columns, one for each outcome, found {t.shape[1]}"
+        )
     for what, array in (("inputs", x), ("targets", t), ("initial states", y0)):
         if not np.isfinite(array).all():
             row, column = np.argwhere(~np.isfinite(array))[0]

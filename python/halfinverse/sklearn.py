@@ -108,7 +108,9 @@ class HalfInverseRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self._target_scale = _scale(targets)
         x, t = _standard(X, self._input_scale), _standard(targets, self._target_scale)
         if not 0.0 < self.validation_fraction < 1.0:
-            raise SettingError(f"`validation_fraction` is {self.validation_fraction!r}, but must be above 0 and below 1")
+            raise SettingError(
+                f"`validation_fraction` is {self.validation_fraction!r}, but must be above 0 and below 1"
+            )
         order = random.permutation(len(x))
         held = round(self.validation_fraction * len(x))
         # Of very few samples all are trained on and judged by.

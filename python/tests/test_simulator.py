@@ -1,10 +1,10 @@
 """Simulators of Python functions under the library's networks."""
 
 import numpy as np
-import oscillators
 import pytest
 
 import halfinverse
+import oscillators
 from halfinverse import Simulator, StepError, train
 
 SIZES = {"controls": 96, "outcomes": 4, "initials": 4}
@@ -86,7 +86,12 @@ def test_functions_are_called_once_for_a_mini_batch_and_blocks_cost_no_products(
     def counted(steps):
         calls.clear()
         simulator = Simulator(forward, vjp=vjp, controls=2, outcomes=2)
-        settings = {"batch": 256, "optimizer": "hig", "solver": f"krylov:{vectors}", "training": {"evaluate_every": 100}}
+        settings = {
+            "batch": 256,
+            "optimizer": "hig",
+            "solver": f"krylov:{vectors}",
+            "training": {"evaluate_every": 100},
+        }
         train(simulator, **samples(512), test=0.5, steps=steps, **settings)
         assert set(calls) == {("forward", 256), ("vjp", 256)}
         return np.array([calls.count(("forward", 256)), calls.count(("vjp", 256))])
@@ -112,7 +117,14 @@ def test_every_kind_of_derivative_trains_alike():
 def test_hig_auto_trains_through_python_and_leaves_all_files(tmp_path):
     run = train(square(), **samples(), steps=30, out=tmp_path / "run")
     assert run.summary["optimizer"] == "hig-auto" and run.summary["best_test_loss"] < 0.2
-    for name in ("config.toml", "metrics.csv", "summary.json", "checkpoint.safetensors", "best.safetensors", "report.html"):
+    for name in (
+        "config.toml",
+        "metrics.csv",
+        "summary.json",
+        "checkpoint.safetensors",
+        "best.safetensors",
+        "report.html",
+    ):
         assert (tmp_path / "run" / name).is_file()
     x = samples()["inputs"][:3]
     assert np.allclose(run.outcome(x), run.predict(x) ** 2)
@@ -149,8 +161,8 @@ def test_a_function_that_returns_something_else_is_refused_in_a_sentence(returne
 
 
 def test_nan_from_a_simulator_ends_the_run_with_its_place(tmp_path):
+    broken = Simulator(lambda z: z * np.nan, vjp=lambda z, u: u, controls=2, outcomes=2)
     with pytest.raises(StepError, match=r"outcome.*nan|NaN"):
-        broken = Simulator(lambda z: z * np.nan, vjp=lambda z, u: u, controls=2, outcomes=2)
         train(broken, **samples(), steps=2, optimizer="adam", out=tmp_path / "run")
 
 
@@ -184,7 +196,9 @@ def test_a_solve_of_diffrax_under_our_network():
         """A pendulum under a torque u₁ cos t + u₂."""
         term = diffrax.ODETerm(lambda t, x, u: jnp.stack([x[1], -jnp.sin(x[0]) + u[0] * jnp.cos(t) + u[1]]))
         adjoint = diffrax.RecursiveCheckpointAdjoint()
-        solution = diffrax.diffeqsolve(term, diffrax.Heun(), 0.0, 1.0, 0.1, state, args=u, adjoint=adjoint, max_steps=16)
+        solution = diffrax.diffeqsolve(
+            term, diffrax.Heun(), 0.0, 1.0, 0.1, state, args=u, adjoint=adjoint, max_steps=16
+        )
         return solution.ys[-1]
 
     simulator = Simulator(lambda z, y0: jax.vmap(one)(z, y0), controls=2, outcomes=2, initials=2, library="jax")
@@ -194,7 +208,7 @@ def test_a_solve_of_diffrax_under_our_network():
     assert run.metrics["test_loss"][-1] < 0.2 * run.metrics["test_loss"][0]
 
 
-TESSERACT = '''
+TESSERACT = """
 import numpy as np
 from pydantic import BaseModel
 from tesseract_core.runtime import Array, Differentiable, Float64
@@ -223,7 +237,7 @@ def jacobian_vector_product(inputs, jvp_inputs, jvp_outputs, tangent_vector):
 
 def abstract_eval(abstract_inputs):
     return {"outcome": {"shape": abstract_inputs.control.shape, "dtype": "float64"}}
-'''
+"""
 
 
 def test_a_tesseract_under_our_network(tmp_path):
