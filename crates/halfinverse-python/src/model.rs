@@ -81,6 +81,7 @@ impl Model {
     }
 
     /// θ of a file of weights.
+    #[allow(clippy::needless_pass_by_value, reason = "arguments from Python")]
     fn read<'py>(&self, py: Python<'py>, path: PathBuf) -> PyResult<Bound<'py, PyArray1<f64>>> {
         let theta = read_parameters(&self.task.model().network().tensors(), &path).map_err(setting)?;
         Ok(PyArray1::from_vec(py, theta))

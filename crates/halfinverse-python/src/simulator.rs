@@ -57,6 +57,7 @@ impl PythonSimulator {
 
 impl PythonSimulator {
     /// A function of a point and a vector, where it is given.
+    #[allow(clippy::type_complexity, reason = "what Derivative takes")]
     fn product<'a>(
         &'a self,
         what: &'static str,
