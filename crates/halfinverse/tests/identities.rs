@@ -71,9 +71,11 @@ fn case() -> impl Strategy<Value = Case> {
 fn filter() -> impl Strategy<Value = Filter> {
     let truncation = prop::sample::select(vec![1e-2, 1e-4, 1e-6]);
     let kappa = prop_oneof![Just(-1.0), Just(0.0), Just(0.5), Just(1.0), -1.0..1.0f64];
-    let power = (kappa, truncation.clone()).prop_map(|(kappa, tau)| Filter::power(kappa, tau).unwrap());
+    let power =
+        (kappa.clone(), truncation.clone()).prop_map(|(kappa, tau)| Filter::power(kappa, tau).unwrap());
     let lambda = prop_oneof![Just(0.0), 1e-6..2.0f64];
-    let damped = (lambda, truncation).prop_map(|(lambda, tau)| Filter::damped(lambda, tau).unwrap());
+    let damped = (kappa, lambda, truncation)
+        .prop_map(|(kappa, lambda, tau)| Filter::damped_power(kappa, lambda, tau).unwrap());
     prop_oneof![3 => power, 1 => damped]
 }
 
@@ -310,13 +312,14 @@ proptest! {
 
     #[test]
     fn scaled_outcomes_scale_the_update(case in case(), filter in filter(), scale in 1e-3..1e3f64) {
-        // Δ(sJ, g) = s^−κ Δ(J, g), or Δ/s where λ goes with s²; and Δ(J, sg) = s Δ(J, g).
+        // Δ(sJ, g) = s^−κ Δ(J, g) where λ goes with s²; and Δ(J, sg) = s Δ(J, g).
         let (j, _) = case.stored();
         let g = vector(j.nrows(), &mut case.rng());
         let (of_scaled, factor) = match filter.shape() {
             Shape::Power { kappa } => (filter, scale.powf(-kappa)),
-            Shape::Damped { lambda } => {
-                (Filter::damped(scale * scale * lambda, filter.truncation()).unwrap(), 1.0 / scale)
+            Shape::Damped { kappa, lambda } => {
+                let scaled = Filter::damped_power(kappa, scale * scale * lambda, filter.truncation());
+                (scaled.unwrap(), scale.powf(-kappa))
             }
         };
         for solver in ALL {

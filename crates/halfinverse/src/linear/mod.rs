@@ -12,7 +12,7 @@ pub(crate) mod vectors;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 
-pub use dense::DenseJacobian;
+pub use dense::{DenseJacobian, DenseView};
 pub use layered::LayeredJacobian;
 pub(crate) use layered::Workspace;
 pub(crate) use scaled::ScaledColumns;

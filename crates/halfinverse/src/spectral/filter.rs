@@ -10,8 +10,10 @@ pub enum Shape {
         /// The exponent κ.
         kappa: f64,
     },
-    /// σ / (σ² + λ): Levenberg–Marquardt.
+    /// σ·(σ² + λ)^−(1+κ)/2, which is σ^−κ far above √λ: σ/(σ² + λ), Levenberg–Marquardt, at κ = 1.
     Damped {
+        /// The exponent κ.
+        kappa: f64,
         /// The damping λ, in units of σ².
         lambda: f64,
     },
@@ -40,10 +42,7 @@ impl Filter {
     /// # Ok::<(), halfinverse::SettingError>(())
     /// ```
     pub fn power(kappa: f64, truncation: f64) -> Result<Self, SettingError> {
-        if !(-1.0..=1.0).contains(&kappa) {
-            return Err(SettingError::new("kappa", kappa, "from -1 to 1"));
-        }
-        Self::checked(Shape::Power { kappa }, truncation)
+        Self::checked(Shape::Power { kappa }, kappa, truncation)
     }
 
     /// σ/(σ² + λ) for σ > τ·σ_max.
@@ -51,13 +50,32 @@ impl Filter {
     /// # Errors
     /// When λ is negative or not finite, or τ outside \[0, 1).
     pub fn damped(lambda: f64, truncation: f64) -> Result<Self, SettingError> {
+        Self::damped_power(1.0, lambda, truncation)
+    }
+
+    /// σ·(σ² + λ)^−(1+κ)/2 for σ > τ·σ_max.
+    ///
+    /// # Errors
+    /// When κ is outside \[−1, 1\], λ is negative or not finite, or τ outside \[0, 1).
+    ///
+    /// # Example
+    /// ```
+    /// use halfinverse::spectral::Filter;
+    /// let half = Filter::damped_power(0.5, 12.0, 0.0)?;
+    /// assert!((half.evaluate(2.0, 2.0) - 0.25).abs() < 1e-15); // 2·16^−¾
+    /// # Ok::<(), halfinverse::SettingError>(())
+    /// ```
+    pub fn damped_power(kappa: f64, lambda: f64, truncation: f64) -> Result<Self, SettingError> {
         if !(lambda >= 0.0 && lambda.is_finite()) {
             return Err(SettingError::new("lambda", lambda, "0 or positive, and finite"));
         }
-        Self::checked(Shape::Damped { lambda }, truncation)
+        Self::checked(Shape::Damped { kappa, lambda }, kappa, truncation)
     }
 
-    fn checked(shape: Shape, truncation: f64) -> Result<Self, SettingError> {
+    fn checked(shape: Shape, kappa: f64, truncation: f64) -> Result<Self, SettingError> {
+        if !(-1.0..=1.0).contains(&kappa) {
+            return Err(SettingError::new("kappa", kappa, "from -1 to 1"));
+        }
         if !(0.0..1.0).contains(&truncation) {
             return Err(SettingError::new("truncation", truncation, "at least 0 and below 1"));
         }
@@ -90,8 +108,12 @@ impl Filter {
         }
         match self.shape {
             Shape::Power { kappa } => sigma.powf(-kappa),
-            // σ² may overflow or underflow where the quotient does not.
-            Shape::Damped { lambda } => 1.0 / (sigma + lambda / sigma),
+            // σ² may overflow or underflow where φ does not.
+            Shape::Damped { kappa: 1.0, lambda } => 1.0 / (sigma + lambda / sigma),
+            Shape::Damped { kappa, lambda } => {
+                let power = 0.5 * (1.0 + kappa);
+                sigma.powf(1.0 - power) * (sigma + lambda / sigma).powf(-power)
+            }
         }
     }
 }

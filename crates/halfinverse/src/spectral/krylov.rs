@@ -404,7 +404,7 @@ pub struct Ritz {
 }
 
 /// A step Δ = V_k c.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct RitzStep {
     /// c.
     pub coefficients: Vec<f64>,
@@ -425,6 +425,22 @@ impl Ritz {
     #[must_use]
     pub fn smallest(&self) -> f64 {
         self.svd.s[self.svd.s.len() - 1]
+    }
+
+    /// The singular values, descending.
+    #[must_use]
+    pub fn values(&self) -> &[f64] {
+        &self.svd.s
+    }
+
+    /// The step with this φ; costs no product with J.
+    #[must_use]
+    pub fn filtered(&self, filter: &Filter) -> RitzStep {
+        let largest = self.largest();
+        self.step(|relative| match filter.evaluate(relative * largest, largest) {
+            0.0 => 0.0,
+            phi => phi / relative * largest,
+        })
     }
 
     /// The step with φ(σ)/σ = `weight`(σ/σ_max)/σ_max², so that its scale in units of J is right by itself; costs no
