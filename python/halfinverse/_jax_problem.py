@@ -153,7 +153,7 @@ class Model:
         out, push = jax.vjp(through, theta) if self.reverse else jax.linearize(through, theta)
         y = self._simulated(batch, out) if self.block else out
         loss, g, h, w = _curved(partial(self._loss_of, batch), y)
-        blocks = self._blocks(batch, out) * w.T[_where(self.block)] if self.block else w
+        blocks = self._blocks(batch, out) * _beside(self.block, w) if self.block else w
         return loss, g.reshape(-1), h, (push, blocks)
 
     def _blocks(self, batch: Any, z: Any) -> Any:
@@ -205,9 +205,9 @@ def _length(batch: Any) -> int:
     return int(jax.tree.leaves(batch)[0].shape[0])
 
 
-def _where(block: str) -> Any:
-    """Where w (m × b) belongs in the blocks."""
-    return (slice(None), slice(None), None) if block == "rows" else (None, slice(None), slice(None))
+def _beside(block: str, w: Any) -> Any:
+    """w (b × m) as a factor of the blocks."""
+    return w.T[:, :, None] if block == "rows" else w[None, :, :]
 
 
 def _units(matrix: Any) -> Any:
