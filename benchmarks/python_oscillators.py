@@ -133,7 +133,7 @@ def step(form, dtype, repeats=200):
     # The functions that the optimizer itself calls.
     problem, theta = optimizer.state.problem, optimizer.state.parameters.flatten(params)
     rows = np.empty((128, 0))
-    problem.keep(rows, jnp.asarray(x))
+    problem.kept.put(rows, jnp.asarray(x))
     _, g, _, jvp, vjp = problem.linearize(theta, rows)
 
     def products():

@@ -22,14 +22,13 @@ import numpy as np
 
 from ._arrays import Floats
 from ._jax_trees import Batches, Outputs, Parameters, is_float
+from ._rows import Kept
 from .errors import ShapeError
 
 # The simulator's block is made where it takes at most so many sweeps, twice the Krylov vectors of hig-auto's first
 # step, and so many numbers.
 MOST_SWEEPS = 32
 MOST_NUMBERS = 1 << 26
-# How many mini-batches stay on the device: the given one, those of hig-auto's family, probe and judges.
-KEPT = 4
 # How many times their relative round-off numbers that should be the same may differ.
 ALIKE = 100.0
 # How far controls are shifted to see whether other samples notice.
@@ -49,6 +48,9 @@ class Model:
         self.y: Outputs
         # Whether J v is made from Jᵀu: functions that have a derivative in reverse alone.
         self.reverse = False
+        # What the linear map of a linearization returns for a sample: how many numbers, of which type.
+        self.rows: int
+        self.of_rows: Any
         self.block = ""
         self.linearize = jax.jit(self._linearize)
         self.gradient = jax.jit(jax.value_and_grad(self._loss))
@@ -73,24 +75,23 @@ class Model:
         """Learns the shapes of z and y and how to differentiate, from a mini-batch."""
         samples = self.batches.length(tree)
         tree = self._cast(tree)
-        theta = jax.ShapeDtypeStruct((self.parameters.size,), self.dtype)
-        params = jax.eval_shape(self._params, theta)
+        theta = jax.ShapeDtypeStruct((self.parameters.size,), jax.dtypes.canonicalize_dtype(np.float64))
         if self.network is None:
-            self.y = Outputs("outcome", jax.eval_shape(self.outcome, params, tree), samples)
+            y = jax.eval_shape(lambda theta: self.outcome(self._params(theta), tree), theta)
+            self.y = Outputs("outcome", y, samples)
         else:
-            z = jax.eval_shape(self.network, params, tree)
+            z = jax.eval_shape(lambda theta: self.network(self._params(theta), tree), theta)
             self.z = Outputs("network", z, samples)
             self.y = Outputs("simulator", jax.eval_shape(self.simulator, z, tree), samples)
             self._choose_block(block, samples)
         jax.eval_shape(self._loss, theta, tree)
-        try:
-            jax.eval_shape(self._linearize, theta, tree)
-        except TypeError as error:
-            if "custom_vjp" not in str(error):
-                raise
+        inner = jax.eval_shape(self._controls if self.block else self._outcome, theta, tree)
+        self.rows, self.of_rows = inner.shape[1], inner.dtype
+        product = lambda theta, tree: self._jvp(self._linearize(theta, tree)[3], theta)  # noqa: E731
+        # What stands for a derivative forward that a custom_vjp function has not: an error, but only when it is compiled.
+        if "custom_lin" in str(jax.make_jaxpr(product)(theta, tree)):
             self.reverse = True
             self.block = "rows" if self.block else ""
-            jax.eval_shape(self._linearize, theta, tree)
 
     def _choose_block(self, block: bool | None, samples: int) -> None:
         m, q = self.y.size, self.z.size if self.z else 0
@@ -167,8 +168,9 @@ class Model:
     def _jvp(self, kept: Any, v: Any) -> Any:
         push, blocks = kept
         if self.reverse:
-            rows = _size_of_rows(self, blocks)
-            out = jax.linear_transpose(lambda u: push(u)[0], jax.ShapeDtypeStruct(rows, v.dtype))(v)[0]
+            samples = blocks.shape[1 if self.block else 0]
+            rows = jax.ShapeDtypeStruct((samples, self.rows), self.of_rows)
+            out = jax.linear_transpose(lambda u: push(u)[0], rows)(v)[0]
         else:
             out = push(v)
         return (_through(self.block, blocks, out) if self.block else blocks * out).reshape(-1)
@@ -176,10 +178,11 @@ class Model:
     def _vjp(self, kept: Any, u: Any) -> Any:
         push, blocks = kept
         u = u.reshape(-1, self.y.size)
-        cotangent = _back(self.block, blocks, u) if self.block else blocks * u
+        cotangent = (_back(self.block, blocks, u) if self.block else blocks * u).astype(self.of_rows)
         if self.reverse:
             return push(cotangent)[0]
-        return jax.linear_transpose(push, jax.ShapeDtypeStruct((self.parameters.size,), u.dtype))(cotangent)[0]
+        theta = jax.ShapeDtypeStruct((self.parameters.size,), jax.dtypes.canonicalize_dtype(np.float64))
+        return jax.linear_transpose(push, theta)(cotangent)[0]
 
     def _mixed(self, theta: Any, batch: Any) -> Any:
         """Whether the outcomes of even samples change with the controls of odd ones."""
@@ -226,14 +229,6 @@ def _back(block: str, blocks: Any, y: Any) -> Any:
     return jnp.einsum("mbq,bm->bq" if block == "rows" else "qbm,bm->bq", blocks, y)
 
 
-def _size_of_rows(model: Model, blocks: Any) -> tuple[int, int]:
-    """The shape of what the linear map of a linearization returns."""
-    if not model.block:
-        return blocks.shape
-    assert model.z is not None
-    return blocks.shape[1], model.z.size
-
-
 def _signs(y: Any) -> Any:
     """1 and −1 in an order without pattern, the same at every call."""
     return jnp.asarray(np.random.default_rng(0).choice([-1.0, 1.0], y.shape), y.dtype)
@@ -262,24 +257,11 @@ class Problem:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self._kept: list[tuple[Floats, Any]] = []
+        self.kept = Kept()
         self._in_turn = False
 
-    def keep(self, rows: Floats, tree: Any) -> None:
-        """Makes a mini-batch known by its rows."""
-        self._kept = [(rows, tree), *self._kept[: KEPT - 1]]
-
-    def forget(self, rows: Floats) -> None:
-        """The opposite: what is given once need not stay."""
-        self._kept = [kept for kept in self._kept if kept[0] is not rows]
-
     def _batch(self, rows: Floats) -> Any:
-        for known, tree in self._kept:
-            if known is rows:
-                return tree
-        tree = self.model.batches.tree(rows)
-        self.keep(rows, tree)
-        return tree
+        return self.kept.get(rows, self.model.batches.tree)
 
     def loss(self, theta: Floats, rows: Floats) -> float:
         """L."""
@@ -294,8 +276,8 @@ class Problem:
 
     def losses(self, thetas: Floats, rows: Floats) -> Any:
         """L of each row."""
-        batch = self._batch(rows)
         with self.model.precision():
+            batch = self._batch(rows)
             if not self._in_turn:
                 try:
                     return np.asarray(self.model.values(thetas, batch))

@@ -9,12 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._arrays import Floats
+from ._rows import Rows
 from .errors import ShapeError
 
 # Leaves that a model may hold besides its parameters: activations of equinox modules, flags.
 FIXED = (str, bool, bytes, type(None))
-# The largest integer up to which float64 has them all.
-EXACT = 1 << 53
 
 
 def _named(root: str, path: Any) -> str:
@@ -117,59 +116,35 @@ class Batches:
 
     def __init__(self, tree: Any) -> None:
         paths, self.treedef = jax.tree_util.tree_flatten_with_path(tree)
-        if not paths:
-            raise ShapeError("batch holds no array")
         self.names = [_named("batch", path) for path, _ in paths]
-        self.like = []
-        for name, (_, leaf) in zip(self.names, paths, strict=True):
-            found = self._array(name, leaf)
-            self.like.append(jax.ShapeDtypeStruct(found.shape[1:], found.dtype))
-        self.length(tree)
+        self._rows = Rows(self.names, self._arrays([leaf for _, leaf in paths]))
 
-    @staticmethod
-    def _array(name: str, leaf: Any) -> Any:
-        array = leaf if hasattr(leaf, "shape") and hasattr(leaf, "dtype") else np.asarray(leaf)
-        if not (is_float(array.dtype) or np.dtype(array.dtype).kind in "biu"):
-            raise TypeError(f"{name} holds values of type {array.dtype}, but must hold real numbers")
-        if array.ndim == 0:
-            mend = "an array has one entry per sample; what is the same for all belongs into the functions"
-            raise ShapeError(f"{name} has no axis of samples: {mend}")
-        return array
+    def _arrays(self, leaves: list[Any]) -> list[Any]:
+        arrays = [leaf if hasattr(leaf, "shape") and hasattr(leaf, "dtype") else np.asarray(leaf) for leaf in leaves]
+        for name, array in zip(self.names, arrays, strict=True):
+            if not (is_float(array.dtype) or np.dtype(array.dtype).kind in "biu"):
+                raise TypeError(f"{name} holds values of type {array.dtype}, but must hold real numbers")
+        return arrays
+
+    def key(self) -> Any:
+        """What compiled functions depend on."""
+        return self.treedef, tuple(self._rows.shapes), tuple(map(str, self._rows.types))
 
     def length(self, tree: Any) -> int:
         """b of a mini-batch, which must have this structure."""
         leaves, treedef = jax.tree.flatten(tree)
         if treedef != self.treedef:
             raise ShapeError(f"batch has the structure {treedef}, but had {self.treedef} before")
-        arrays = [self._array(name, leaf) for name, leaf in zip(self.names, leaves, strict=True)]
-        for name, like, array in zip(self.names, self.like, arrays, strict=True):
-            if array.shape[1:] != like.shape:
-                raise ShapeError(f"a sample of {name} has the shape {array.shape[1:]}, but had {like.shape} before")
-            if array.shape[0] != arrays[0].shape[0]:
-                first = f"{self.names[0]} has {arrays[0].shape[0]}"
-                raise ShapeError(f"{name} has {array.shape[0]} samples, but {first}")
-        if arrays[0].shape[0] == 0:
-            raise ShapeError("batch holds no sample")
-        return int(arrays[0].shape[0])
+        return self._rows.length(self._arrays(leaves))
 
     def rows(self, tree: Any) -> Floats:
         """The mini-batch as rows of float64."""
-        parts = []
-        for name, leaf in zip(self.names, jax.tree.leaves(tree), strict=True):
-            array = np.asarray(leaf)
-            if array.dtype.kind in "iu" and array.itemsize == 8 and array.size and np.abs(array).max() > EXACT:
-                raise ShapeError(f"{name} holds integers above 2^53, which are not kept exactly")
-            parts.append(array.reshape(array.shape[0], -1).astype(np.float64))
-        return np.ascontiguousarray(np.concatenate(parts, axis=1))
+        return self._rows.pack([np.asarray(leaf) for leaf in jax.tree.leaves(tree)])
 
     def tree(self, rows: Floats) -> Any:
         """The mini-batch of these rows, on JAX's device."""
-        offset, leaves = 0, []
-        for like in self.like:
-            part = rows[:, offset : offset + like.size].reshape(rows.shape[0], *like.shape)
-            leaves.append(jnp.asarray(np.ascontiguousarray(part).astype(like.dtype)))
-            offset += like.size
-        return jax.tree.unflatten(self.treedef, leaves)
+        arrays = zip(self._rows.unpack(rows), self._rows.types, strict=True)
+        return jax.tree.unflatten(self.treedef, [jnp.asarray(array.astype(dtype)) for array, dtype in arrays])
 
 
 class Outputs:

@@ -189,11 +189,11 @@ class HalfInverse:
         samples = model.batches.length(batch)
         rows = model.batches.rows(batch) if self._method == _model.AUTO else np.empty((samples, 0))
         with model.precision():
-            problem.keep(rows, jax.tree.map(jnp.asarray, batch))
+            problem.kept.put(rows, jax.tree.map(jnp.asarray, batch))
         try:
             after, report = state.engine.step(state.parameters.flatten(params), rows)
         finally:
-            problem.forget(rows)
+            problem.kept.drop(rows)
         state.report = report
         return after, state.parameters.rounded(after, params)
 
@@ -201,7 +201,7 @@ class HalfInverse:
         """Makes the optimizer, now that a mini-batch says what shapes there are."""
         parameters, batches = state.parameters, Batches(batch)
         parameters.check(params)
-        key = parameters.key(), batches.treedef, tuple(map(str, batches.like))
+        key = parameters.key(), batches.key()
         model = self._models.get(key)
         if model is None:
             model = Model(self._functions, parameters, batches, self._double)
