@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ShapeError
+from .errors import SettingError, ShapeError
 
 Floats = NDArray[np.float64]
 
@@ -35,7 +36,7 @@ def array(what: str, values: Any) -> NDArray[Any]:
 
 def floats(what: str, values: Any) -> Floats:
     """`values` as float64, row after row in memory."""
-    return np.ascontiguousarray(array(what, values), dtype=np.float64)
+    return np.require(array(what, values), np.float64, ["C", "A"])
 
 
 def vector(what: str, values: Any, length: int | None = None) -> Floats:
@@ -54,3 +55,26 @@ def matrix(what: str, values: Any) -> Floats:
     if found.flags.f_contiguous and found.dtype == np.float64 and found.dtype.isnative and found.flags.aligned:
         return found
     return np.require(found, np.float64, ["C", "A"])
+
+
+def number(key: str, value: Any) -> float:
+    """A setting that must be a number."""
+    try:
+        if isinstance(value, (str, bytes, bool)):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError):
+        raise SettingError(f"`{key}` is {value!r}, but must be a number") from None
+
+
+def whole(key: str, value: Any, least: int, most: int) -> int:
+    """A setting that must be a whole number from `least` to `most`."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        found = operator.index(value)
+    except TypeError:
+        raise SettingError(f"`{key}` is {value!r}, but must be a whole number") from None
+    if not least <= found <= most:
+        raise SettingError(f"`{key}` is {found}, but must be from {least} to {most}")
+    return found

@@ -6,12 +6,15 @@ use numpy::{PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
+use crate::errors::shape;
+
 /// What a function of the user's returned, as an array of float64: itself where it is one, else what the package makes
 /// of it (`halfinverse._arrays.floats`).
 pub(crate) fn floats<'py>(what: &str, object: &Bound<'py, PyAny>) -> PyResult<PyReadonlyArrayDyn<'py, f64>> {
     static FLOATS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     if let Ok(array) = object.cast::<PyArrayDyn<f64>>()
         && array.is_c_contiguous()
+        && array.is_aligned()
     {
         return view(array);
     }
@@ -27,6 +30,18 @@ fn view<'py>(array: &Bound<'py, PyArrayDyn<f64>>) -> PyResult<PyReadonlyArrayDyn
 /// Its numbers, row after row.
 pub(crate) fn numbers<'a>(array: &'a PyReadonlyArrayDyn<'_, f64>) -> PyResult<&'a [f64]> {
     Ok(array.as_slice()?)
+}
+
+/// What a function returned, into `out`, whatever its shape.
+pub(crate) fn fill(what: &str, object: &Bound<'_, PyAny>, out: &mut [f64]) -> PyResult<()> {
+    let array = floats(what, object)?;
+    let found = numbers(&array)?;
+    if found.len() != out.len() {
+        let (expected, found) = (out.len(), found.len());
+        return Err(shape(format_args!("{what} returned {found} numbers, but must return {expected}")));
+    }
+    out.copy_from_slice(found);
+    Ok(())
 }
 
 /// A matrix that lies row after row or column after column.

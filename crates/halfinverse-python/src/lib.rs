@@ -3,9 +3,14 @@
 
 mod arrays;
 mod errors;
+mod fault;
+mod model;
+mod parts;
 mod problem;
+mod program;
 mod report;
 mod settings;
+mod simulator;
 mod stepper;
 mod update;
 
@@ -16,6 +21,14 @@ use pyo3::prelude::*;
 mod _core {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use super::model::Model;
+    #[pymodule_export]
+    use super::parts::Data;
+    #[pymodule_export]
+    use super::program::run;
+    #[pymodule_export]
+    use super::simulator::Functions;
     #[pymodule_export]
     use super::stepper::Stepper;
     #[pymodule_export]

@@ -1,9 +1,8 @@
 //! Problems whose parts are Python functions over float64 arrays.
 //!
-//! Every function is called with Python attached, on the thread that the optimizer runs on. The first exception that one
-//! of them raises is kept, ends the step, and is raised from it as it was.
+//! Every function is called with Python attached, on the thread that the optimizer runs on.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use halfinverse::faer::{Mat, MatRef};
 use halfinverse::linear::{Jacobian, ProductError};
@@ -13,47 +12,9 @@ use numpy::PyArray2;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
-use crate::arrays::{columns, floats, numbers, vector};
-use crate::errors::{shape, step};
-
-/// The first exception that a function of the user's raised.
-#[derive(Clone, Default)]
-pub(crate) struct Fault(Arc<Mutex<Option<PyErr>>>);
-
-impl Fault {
-    fn keep(&self, error: PyErr) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-    }
-
-    /// Raises it, where there is one; it is then forgotten.
-    pub(crate) fn raise(&self) -> PyResult<()> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
-    }
-
-    /// What a piece of Python returns; an exception is kept and told in words. None is run after the first one.
-    fn guard<R>(&self, run: impl FnOnce(Python<'_>) -> PyResult<R>) -> Result<R, String> {
-        if self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
-            return Err("a function raised an exception before".to_owned());
-        }
-        Python::attach(run).map_err(|error| {
-            let sentence = error.to_string();
-            self.keep(error);
-            sentence
-        })
-    }
-}
-
-/// What a function returned, into `out`, whatever its shape.
-fn fill(what: &str, object: &Bound<'_, PyAny>, out: &mut [f64]) -> PyResult<()> {
-    let array = floats(what, object)?;
-    let found = numbers(&array)?;
-    if found.len() != out.len() {
-        let (expected, found) = (out.len(), found.len());
-        return Err(shape(format_args!("{what} returned {found} numbers, but must return {expected}")));
-    }
-    out.copy_from_slice(found);
-    Ok(())
-}
+use crate::arrays::{columns, fill, vector};
+use crate::errors::step;
+use crate::fault::Fault;
 
 /// J by its products.
 pub(crate) struct Products {

@@ -1,9 +1,8 @@
 //! An optimizer on a problem of Python functions.
 
-use std::sync::{Arc, Mutex, OnceLock, TryLockError};
+use std::sync::{Arc, Mutex, TryLockError};
 
 use halfinverse::optimizer::{Context, Optimizer, State, StepReport};
-use halfinverse::task::Registry;
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArrayDyn};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -11,13 +10,9 @@ use rayon::ThreadPool;
 
 use crate::arrays::{matrix, numbers};
 use crate::errors::{Raise, setting, step};
+use crate::parts::registry;
 use crate::problem::{Functions, PythonProblem, PythonSource, samples};
 use crate::{report, settings};
-
-fn registry() -> &'static Registry {
-    static REGISTRY: OnceLock<Registry> = OnceLock::new();
-    REGISTRY.get_or_init(Registry::standard)
-}
 
 /// An optimizer, by its name and settings, that steps on a problem of Python functions.
 ///

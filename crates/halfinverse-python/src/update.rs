@@ -9,7 +9,8 @@ use pyo3::types::PyDict;
 
 use crate::arrays::{matrix, numbers, vector};
 use crate::errors::{Raise, setting};
-use crate::problem::{Fault, Products};
+use crate::fault::Fault;
+use crate::problem::Products;
 use crate::report;
 
 fn filter(kappa: f64, damping: f64, truncation: f64) -> PyResult<Filter> {

@@ -34,7 +34,9 @@ mod train;
 mod voice;
 mod watcher;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use clap::{CommandFactory, FromArgMatches};
@@ -42,6 +44,7 @@ use halfinverse::SettingError;
 use halfinverse::task::Registry;
 
 use arguments::{Arguments, Command};
+use failure::Failure;
 pub use picture::Picture;
 use picture::Pictures;
 /// For pictures of one's own.
@@ -108,13 +111,48 @@ impl Program {
             voice::complain(&format!("a task of this program's own: {error}"));
             return ExitCode::from(2);
         }
-        let matches = Arguments::command().name(self.name).bin_name(self.name).get_matches();
-        let arguments = match Arguments::from_arg_matches(&matches) {
-            Ok(arguments) => arguments,
-            Err(error) => error.exit(),
-        };
+        let matches = self.command().get_matches();
+        let result = Arguments::from_arg_matches(&matches).map(|arguments| self.follow(arguments));
+        match result.unwrap_or_else(|error| error.exit()) {
+            Ok(code) => code,
+            Err(failure) => {
+                voice::complain(&failure.to_string());
+                ExitCode::from(failure.code())
+            }
+        }
+    }
+
+    /// Does what a command line says (the program's name first) inside another program: it is not ended, and signals are
+    /// left to it. `host` sees how far a run is, 0 to 1, with a line on it, about ten times a second, and says whether
+    /// the run is to end in order.
+    ///
+    /// # Errors
+    /// What is wrong, and the exit code.
+    pub fn run_within(
+        self,
+        line: impl IntoIterator<Item = OsString>,
+        host: impl Fn(f64, &str) -> bool + 'static,
+    ) -> Result<u8, Refusal> {
+        voice::set_program(self.name);
+        if let Some(error) = self.refused {
+            return Err(Refusal { code: 2, sentence: error.to_string() });
+        }
+        let read = self.command().try_get_matches_from(line);
+        let arguments = read.and_then(|matches| Arguments::from_arg_matches(&matches)).map_err(|error| {
+            Refusal { code: u8::try_from(error.exit_code()).unwrap_or(2), sentence: error.to_string() }
+        })?;
+        let code = interrupt::within(Rc::new(host), || self.follow(arguments))
+            .map_err(|failure| Refusal { code: failure.code(), sentence: failure.to_string() })?;
+        Ok((0..u8::MAX).find(|&number| ExitCode::from(number) == code).unwrap_or(u8::MAX))
+    }
+
+    fn command(&self) -> clap::Command {
+        Arguments::command().name(self.name).bin_name(self.name)
+    }
+
+    fn follow(&self, arguments: Arguments) -> Result<ExitCode, Failure> {
         let (registry, pictures) = (&self.registry, &self.pictures);
-        let result = match arguments.command {
+        match arguments.command {
             Command::Tasks(arguments) => tasks::run(registry, &arguments),
             Command::Train(arguments) => train::run(registry, pictures, &arguments),
             Command::Fit(arguments) => train::fit(registry, pictures, arguments),
@@ -126,20 +164,23 @@ impl Program {
             Command::Check(arguments) => check::run(registry, &arguments),
             Command::Bench(arguments) => bench::run(registry, &arguments),
             Command::Report(arguments) => report::run(registry, pictures, &arguments),
-        };
-        match result {
-            Ok(code) => code,
-            Err(failure) => {
-                voice::complain(&failure.to_string());
-                ExitCode::from(failure.code())
-            }
         }
     }
 }
 
+/// Why a command line was not followed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{sentence}")]
+pub struct Refusal {
+    /// The program's exit code: 0 where only help or the version was asked for, which is then the sentence.
+    pub code: u8,
+    /// What is wrong, where, and how to mend it.
+    pub sentence: String,
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Program;
+    use super::{Program, Refusal};
 
     #[test]
     fn a_task_that_is_none_is_kept_for_a_refusal() {
@@ -153,5 +194,22 @@ mod tests {
             assert!(refused.as_ref().is_some_and(|said| said.contains(words)), "{text}: {refused:?}");
         }
         assert!(Program::new().task("task = 'mine'").refused.is_none());
+    }
+
+    #[test]
+    fn inside_another_program_a_run_ends_where_the_host_says_so_and_refusals_are_values() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("run").display().to_string();
+        let line = |rest: &str| -> Vec<std::ffi::OsString> {
+            ["hig"].into_iter().chain(rest.split(' ')).map(Into::into).collect()
+        };
+        let train = format!("train toy --quiet --time 60s --threads 1 --out {out}");
+        assert_eq!(Program::new().run_within(line(&train), |done, _| done > 0.0), Ok(130));
+        assert!(std::path::Path::new(&out).join("checkpoint.safetensors").is_file());
+        let refused = |rest: &str| Program::new().run_within(line(rest), |_, _| false).unwrap_err();
+        let Refusal { code, sentence } = refused("train tooy --quiet");
+        assert!(code == 2 && sentence.contains("toy"), "{sentence}");
+        assert_eq!(refused("--version").code, 0);
+        assert_eq!(refused("train toy --no-such-option").code, 2);
     }
 }

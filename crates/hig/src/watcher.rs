@@ -334,8 +334,9 @@ impl Bar {
         let notice = run.notices().iter().max_by_key(|noted| noted.last);
         let notice =
             notice.map_or_else(String::new, |noted| format!("; step {}: {}", noted.last, noted.notice));
-        self.shown
-            .set_message(format!("{rate:.0} steps/s, train {train:.2e}, test {test:.2e}{left}{notice}"));
+        let message = format!("{rate:.0} steps/s, train {train:.2e}, test {test:.2e}{left}{notice}");
+        interrupt::show(done, &message);
+        self.shown.set_message(message);
     }
 }
 

@@ -212,9 +212,10 @@ impl Task {
         let Named { model, generator } = named;
         let (seed, data) = (settings.data.seed, &settings.data);
         let draw = |stream, count| Arc::new(data::draw(&*generator, seed, stream, count));
-        let (train, test) = match generator.file() {
-            Some(file) => (file.train.clone(), file.test.clone()),
-            None => (draw(streams::TRAIN, data.train), draw(streams::TEST, data.test)),
+        let [train, test] = match (generator.file(), generator.given()) {
+            (Some(file), _) => [file.train.clone(), file.test.clone()],
+            (None, Some(given)) => given,
+            (None, None) => [draw(streams::TRAIN, data.train), draw(streams::TEST, data.test)],
         };
         model.fits(&train).map_err(|error| SettingError::misfit("data.kind", error))?;
         let registry = registry.clone();
@@ -286,12 +287,12 @@ impl Task {
         fitted::Description::of(self)
     }
 
-    /// The same task with validation data in place of the test data: for the choice of hyper-parameters. Those of a
-    /// file are taken from its training data, as many as there are test data, and a quarter at most.
+    /// The same task with validation data in place of the test data: for the choice of hyper-parameters. Where data are
+    /// not drawn they are taken from the training data, as many as there are test data, and a quarter at most.
     #[must_use]
     pub fn for_validation(mut self) -> Self {
         let data = &self.settings.data;
-        if self.generator.file().is_some() {
+        if self.generator.file().is_some() || self.generator.given().is_some() {
             let train = self.train.len();
             let kept = self.test.len().min(train / 4).max(1);
             self.test = Arc::new(self.train.range(train - kept, kept));

@@ -43,6 +43,12 @@ pub trait Generator: Send + Sync {
     fn file(&self) -> Option<&Arc<DataFile>> {
         None
     }
+
+    /// Training and test samples that are there already, and neither drawn nor in a file. `data.train` and `data.test`
+    /// are then to be their numbers.
+    fn given(&self) -> Option<[Arc<Samples>; 2]> {
+        None
+    }
 }
 
 /// What data are drawn for.
