@@ -7,7 +7,7 @@
 evaluation left out: HalfInverse with network and simulator apart and with one opaque outcome, and Adam with each of
 five rates and two sizes of mini-batch. Seconds are those of the processor, so that what else runs on the machine does
 not count; on a core of one's own they are seconds of the clock. `step` prints milliseconds of a krylov:16 step on a
-mini-batch of 128, and of the 16 jvp and 16 vjp calls in it alone, fastest of many. One JSON object a line.
+mini-batch of 128, and of the 16 jvp and 16 vjp calls in it alone, the least of many. One JSON object a line.
 """
 
 import argparse
@@ -114,16 +114,14 @@ def race(make, batch, seconds, seed, dtype):
     return float(jax.jit(lambda params: loss(outcome(params, test), test))(params)), steps
 
 
-def fastest(call, repeats):
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
+def milliseconds(call, calls=10):
+    start = time.process_time()
+    for _ in range(calls):
         call()
-        times.append(1e3 * (time.perf_counter() - start))
-    return min(times)
+    return 1e3 * (time.process_time() - start) / calls
 
 
-def step(form, dtype, repeats=200):
+def step(form, dtype, repeats=40):
     """Milliseconds of a step, and of its products alone."""
     rng = np.random.default_rng(1)
     params = initial_params(rng, dtype)
@@ -142,10 +140,10 @@ def step(form, dtype, repeats=200):
             u = jvp(vjp(u))
 
     whole, alone = [], []
-    for _ in range(repeats // 10):
+    for _ in range(repeats):
         # In turns: what else runs on the machine then comes to both.
-        whole.append(fastest(lambda: optimizer.step(params, x), 10))
-        alone.append(fastest(products, 10))
+        whole.append(milliseconds(lambda: optimizer.step(params, x)))
+        alone.append(milliseconds(products))
     return {"form": form, "step_ms": min(whole), "products_ms": min(alone), "ratio": min(whole) / min(alone)}
 
 

@@ -60,29 +60,40 @@ class HalfInverse:
 
     Parameters
     ----------
-    method
+    outcome, network, simulator, loss : callable
+        The functions above.
+    method : str
         "auto" (hig-auto: no setting; judges its steps by held-out samples), or the name of another optimizer:
         "hig", "gn", "lm", "l-bfgs", "adam", …; `halfinverse._core.optimizers()` has all with their settings.
-    held_out
+    held_out : mini-batch, optional
         A mini-batch, of any length, by whose loss hig-auto judges its steps. Best not trained on. Without it, hig-auto
         takes the first mini-batch.
-    samples
+    samples : int, optional
         How many training samples there are, where the number is small: hig-auto gathers no more of them for a step.
-    block
+    block : bool, optional
         Whether the simulator's block is made. By default where it takes at most 32 sweeps, min(m, q).
-    precision
+    precision : {"float64"}, optional
         "float64" computes in float64 even where parameters are float32 or JAX's x64 mode is off.
-    threads
+    threads : int
         Threads of the optimizer's own linear algebra. JAX has its own.
-    settings
+    **settings
         The method's own, by name: `learning_rate=0.5, kappa=0.5, solver="krylov:16"`, …
 
-    A step costs one linearization (a simulation and its derivative) and two products with J for each Krylov vector. It is
-    the same at every call with the same shapes; functions are compiled at the first.
+    Raises
+    ------
+    SettingError
+        For a setting that is refused; where it is the method's own, at the first step.
+    TypeError
+        For functions that are missing, or are none.
 
-    Raises `SettingError` for a setting that is refused, TypeError for functions that are missing.
+    Notes
+    -----
+    A step costs one linearization (a simulation and its derivative) and two products with J for each Krylov vector.
+    Functions are compiled at the first step, once for each shape of mini-batch.
 
-    Source: Schnell, Holl, Thuerey, *Half-Inverse Gradients for Physical Deep Learning*, ICLR 2022.
+    References
+    ----------
+    Schnell, Holl, Thuerey, *Half-Inverse Gradients for Physical Deep Learning*, ICLR 2022.
     """
 
     def __init__(
@@ -132,19 +143,17 @@ class HalfInverse:
     def update(self, batch: Any, state: State, params: Any) -> tuple[Any, State]:
         """What a step on the mini-batch adds to `params`, and the state, which is the same object, changed.
 
-        The updates have zeros (0.0) where leaves of `params` are fixed. `state.report` says what the step did.
+        The updates have None where leaves of `params` are fixed, as `equinox.apply_updates` wants it. `state.report` says what the step did.
 
         Raises `ShapeError` where arrays do not fit, `StepError` where the loss is not finite, and whatever the functions
         raise. Parameters and state can then be used as before.
         """
-        after, arrays = self._advance(params, batch, state)
+        arrays = self._advance(params, batch, state)
         olds = jax.tree.leaves(params)
-        pairs = list(zip(arrays, olds, strict=True))
-        updates = [None if new is None else new - np.asarray(old) for new, old in pairs]
-        shown = [np.asarray(old) + u for u, old in zip(updates, olds, strict=True) if u is not None]
-        assert state.engine is not None
-        state.engine.show(np.concatenate([part.reshape(-1).astype(np.float64) for part in shown]))
-        return state.parameters.rebuilt([0.0 if u is None else u for u in updates], params), state
+        updates = [None if new is None else new - np.asarray(old) for new, old in zip(arrays, olds, strict=True)]
+        # What the caller will have: rounded once more than what the step left.
+        _show(state, [None if u is None else np.asarray(old) + u for u, old in zip(updates, olds, strict=True)])
+        return state.parameters.rebuilt(updates, params, keep=False), state
 
     def step(self, params: Any, batch: Any, state: State | None = None) -> tuple[Any, dict[str, Any]]:
         """The parameters after a step on the mini-batch, and what the step says of itself.
@@ -156,10 +165,9 @@ class HalfInverse:
             if self.state is None:
                 self.state = self.init(params)
             state = self.state
-        after, arrays = self._advance(params, batch, state)
-        shown = [array.reshape(-1).astype(np.float64) for array in arrays if array is not None]
-        assert state.engine is not None and state.report is not None
-        state.engine.show(np.concatenate(shown))
+        arrays = self._advance(params, batch, state)
+        _show(state, arrays)
+        assert state.report is not None
         return state.parameters.rebuilt(arrays, params), state.report
 
     def restore(self, saved: bytes, params: Any, batch: Any) -> State:
@@ -177,8 +185,8 @@ class HalfInverse:
         state.engine.restore(parts)
         return state
 
-    def _advance(self, params: Any, batch: Any, state: State) -> tuple[Any, list[Any]]:
-        """A step: θ, and the arrays that it is in the types of the parameters."""
+    def _advance(self, params: Any, batch: Any, state: State) -> list[Any]:
+        """A step: the arrays that θ is after it, in the types of the parameters; None for leaves that are fixed."""
         if not isinstance(state, State):
             raise TypeError(f"state is of {type(state)}, but must be what init() returned")
         if state.engine is None:
@@ -195,7 +203,7 @@ class HalfInverse:
         finally:
             problem.kept.drop(rows)
         state.report = report
-        return after, state.parameters.rounded(after, params)
+        return state.parameters.rounded(after, params)
 
     def _start(self, params: Any, batch: Any, state: State, judges: Any) -> None:
         """Makes the optimizer, now that a mini-batch says what shapes there are."""
@@ -230,3 +238,9 @@ class HalfInverse:
             sweeps=model.sweeps,
             threads=self._threads,
         )
+
+
+def _show(state: State, arrays: list[Any]) -> None:
+    """Remembers what the caller is given of θ."""
+    assert state.engine is not None
+    state.engine.show(np.concatenate([array.reshape(-1).astype(np.float64) for array in arrays if array is not None]))

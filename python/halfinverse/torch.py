@@ -50,30 +50,39 @@ class HalfInverse(torch.optim.Optimizer):
 
     Parameters
     ----------
-    model
+    model : torch.nn.Module
         Its parameters are trained, but those with `requires_grad=False`.
-    method
+    loss, outcome, network, simulator : callable
+        The functions above.
+    method : str
         "auto" (hig-auto: no setting; judges its steps by held-out samples), or the name of another optimizer:
         "hig", "gn", "lm", "l-bfgs", "adam", …; `halfinverse._core.optimizers()` has all with their settings.
-    held_out
+    held_out : mini-batch, optional
         A mini-batch, of any length, by whose loss hig-auto judges its steps. Best not trained on. Without it, hig-auto
         takes the first mini-batch.
-    samples
+    samples : int, optional
         How many training samples there are, where the number is small: hig-auto gathers no more of them for a step.
-    block
+    block : bool, optional
         Whether the simulator's block is made, by default where it takes at most 32 sweeps. Where the outcome is given
         whole, block=False keeps J from being stored, which is otherwise done where it has up to 2²⁶ numbers.
-    threads
+    threads : int
         Threads of the optimizer's own linear algebra. PyTorch has its own.
-    settings
+    **settings
         The method's own, by name: `learning_rate=0.5, kappa=0.5, solver="krylov:16"`, …
 
     It is an `Optimizer` of PyTorch in that its state is saved and loaded as theirs; there is one group of parameters, and
     no learning rate in it that a scheduler could change.
 
-    Raises `SettingError` for a setting that is refused, TypeError for functions that are missing.
+    Raises
+    ------
+    SettingError
+        For a setting that is refused; where it is the method's own, at the first step.
+    TypeError
+        For functions that are missing, or are none.
 
-    Source: Schnell, Holl, Thuerey, *Half-Inverse Gradients for Physical Deep Learning*, ICLR 2022.
+    References
+    ----------
+    Schnell, Holl, Thuerey, *Half-Inverse Gradients for Physical Deep Learning*, ICLR 2022.
     """
 
     def __init__(

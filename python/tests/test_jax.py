@@ -128,7 +128,7 @@ def test_gradients_agree_with_finite_differences(form):
 
 
 @pytest.mark.parametrize("block", [None, True, False])
-@pytest.mark.parametrize("solver", ["krylov:8", "svd", "gram"])
+@pytest.mark.parametrize("solver", ["krylov:8", "svd"])
 def test_two_and_three_functions_take_the_same_steps(block, solver):
     one = trained(opaque(method="hig", solver=solver, truncation=1e-3), 4)
     other = trained(apart(method="hig", solver=solver, truncation=1e-3, block=block), 4)
@@ -383,3 +383,8 @@ def test_modules_of_equinox_and_flax_are_pytrees_like_others():
             first = report["loss"] if first is None else first
         assert report["loss"] < 0.05 * first, name
         assert jax.tree.structure(params) == jax.tree.structure(xs[name][0])
+    params, of_net = xs["equinox"]
+    optimizer = HalfInverse(network=of_net, simulator=simulator, loss=loss, method="sgd", learning_rate=0.1)
+    updates, _ = optimizer.update(batch(), optimizer.init(params), params)
+    moved, (stepped, _) = eqx.apply_updates(params, updates), optimizer.step(params, batch())
+    assert all(np.allclose(a, b) for a, b in zip(jax.tree.leaves(moved), jax.tree.leaves(stepped)) if eqx.is_array(a))

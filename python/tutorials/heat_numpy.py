@@ -4,7 +4,7 @@
 
 A rod, cold at first, loses heat along its length as the cube of its temperature, and conducts it:
 ∂u/∂t = D ∂²u/∂x² − r u³. Two heaters at its ends follow a plan of 20 powers each, which a network chooses so that the
-temperature at 16 points is a given profile in the end. All quantities are scaled to be without units.
+temperature at 8 points is a given profile in the end. All quantities are scaled to be without units.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import halfinverse
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
-POINTS, PLAN, EACH = 16, 20, 5
+POINTS, PLAN, EACH = 8, 20, 3
 DT, DIFFUSION, LOSS, GAIN = 0.1, 2.0, 0.2, 1.5
 
 # 1. The simulator, over whole mini-batches: explicit Euler steps, each power held for EACH of them.
@@ -30,7 +30,7 @@ def conduction(u):
 
 
 def temperatures(powers):
-    """u before each step, and at the end: a list of arrays (b, 16), for powers (b, 40): left heater, right heater."""
+    """u before each step, and at the end: a list of arrays (b, 8), for powers (b, 40): left heater, right heater."""
     u = np.zeros((len(powers), POINTS))
     path = [u]
     for t in range(PLAN * EACH):
@@ -45,7 +45,7 @@ def forward(powers):
     return temperatures(powers)[-1]
 
 
-# 2. Its adjoint: what a cotangent of the outcome (b, 16) makes of the powers (b, 40). Step by step backward, each step's
+# 2. Its adjoint: what a cotangent of the outcome (b, 8) makes of the powers (b, 40). Step by step backward, each step's
 #    Jacobian transposed: 1 + dt (D ∂²/∂x² − 3 r u²) is symmetric, and power enters at the ends alone.
 
 

@@ -68,7 +68,7 @@ def picture(model, path):
 def main(steps=400, path="regression_sklearn.png", samples=2000):
     x, x_test, y, y_test = smooth(samples)
     model = HalfInverseRegressor(hidden=(24, 24), steps=steps, random_state=0).fit(x, y)
-    other = make_pipeline(StandardScaler(), MLPRegressor((24, 24), max_iter=2 * steps, random_state=0)).fit(x, y)
+    other = make_pipeline(StandardScaler(), MLPRegressor(hidden_layer_sizes=(24, 24), max_iter=2 * steps, random_state=0)).fit(x, y)
     scores = {"half-inverse": model.score(x_test, y_test), "MLPRegressor": other.score(x_test, y_test)}
     for name, score in scores.items():
         print(f"surface: {name:16} leaves {1 - score:.1e} of the variance unexplained; noise is {NOISE**2 / y.var():.1e}")
