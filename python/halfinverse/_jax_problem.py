@@ -61,7 +61,7 @@ class Model:
         self.vjp = jax.jit(self._vjp)
         self.mixed = jax.jit(self._mixed)
 
-    def precision(self) -> contextlib.AbstractContextManager[Any]:
+    def precision(self) -> Any:
         """The context that JAX's calls are made in."""
         if not self.double:
             return contextlib.nullcontext()

@@ -17,7 +17,7 @@ FIXED = (str, bool, bytes, type(None))
 
 
 def _named(root: str, path: Any) -> str:
-    return root + jax.tree_util.keystr(path)
+    return f"{root}{jax.tree_util.keystr(path)}"
 
 
 def is_float(dtype: Any) -> bool:
@@ -30,13 +30,15 @@ class Parameters:
 
     def __init__(self, tree: Any) -> None:
         paths, self.treedef = jax.tree_util.tree_flatten_with_path(tree)
-        self.names, self.fixed, self.like = [], [], []
+        self.names: list[str] = []
+        self.fixed: list[Any] = []
+        self.like: list[Any] = []
         for path, leaf in paths:
             name = _named("params", path)
-            trained = self._trained(name, leaf)
+            learns = self._trained(name, leaf)
             self.names.append(name)
-            self.fixed.append(None if trained else leaf)
-            self.like.append(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if trained else None)
+            self.fixed.append(None if learns else leaf)
+            self.like.append(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if learns else None)
         trained = [like for like in self.like if like is not None]
         self.size = sum(like.size for like in trained)
         if self.size == 0:
@@ -80,7 +82,8 @@ class Parameters:
 
     def rounded(self, theta: Floats, tree: Any) -> list[Any]:
         """Arrays of θ in the types of the pytree's leaves; None for a leaf that is fixed."""
-        offset, arrays = 0, []
+        arrays: list[Any] = []
+        offset = 0
         for leaf, like in zip(jax.tree.leaves(tree), self.like, strict=True):
             if like is None:
                 arrays.append(None)
@@ -128,7 +131,7 @@ class Batches:
     def _arrays(self, leaves: list[Any]) -> list[Any]:
         arrays = [leaf if hasattr(leaf, "shape") and hasattr(leaf, "dtype") else np.asarray(leaf) for leaf in leaves]
         for name, array in zip(self.names, arrays, strict=True):
-            if not (is_float(array.dtype) or np.dtype(array.dtype).kind in "biu"):
+            if not any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
                 raise TypeError(f"{name} holds values of type {array.dtype}, but must hold real numbers")
         return arrays
 

@@ -35,7 +35,7 @@ ALIKE = 100.0
 SHIFT = 0.1
 
 
-class Parts(torch.nn.Module):
+class Parts(torch.nn.Module):  # type: ignore[misc]
     """The model within a module whose calls are the user's functions, so that its parameters can be exchanged."""
 
     def __init__(self, model: torch.nn.Module) -> None:
@@ -89,7 +89,8 @@ class Batches:
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:
     tensor = tensor.detach().cpu()
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    array: np.ndarray = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    return array
 
 
 def length(batch: Any) -> int:
@@ -108,10 +109,8 @@ class Outputs:
                 found = f"values of type {leaf.dtype}" if isinstance(leaf, torch.Tensor) else f"{type(leaf)}"
                 raise TypeError(f"{what} returned {found}, but must return floating-point tensors")
             if leaf.ndim == 0 or leaf.shape[0] != samples:
-                found = tuple(leaf.shape)
-                raise ShapeError(
-                    f"{what} returned the shape {found}, but must return one entry for each of {samples} samples"
-                )
+                mend = f"must return one entry for each of {samples} samples"
+                raise ShapeError(f"{what} returned the shape {tuple(leaf.shape)}, but {mend}")
             self.shapes.append(tuple(leaf.shape[1:]))
         self.sizes = [int(np.prod(shape)) for shape in self.shapes]
         self.size = sum(self.sizes)

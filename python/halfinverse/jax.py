@@ -191,19 +191,22 @@ class HalfInverse:
             raise TypeError(f"state is of {type(state)}, but must be what init() returned")
         if state.engine is None:
             self._start(params, batch, state, None)
-        state.parameters.check(params)
+        parameters: Parameters = state.parameters
+        parameters.check(params)
         problem: Problem = state.problem
+        engine = state.engine
+        assert engine is not None
         model = problem.model
         samples = model.batches.length(batch)
         rows = model.batches.rows(batch) if self._method == _model.AUTO else np.empty((samples, 0))
         with model.precision():
             problem.kept.put(rows, jax.tree.map(jnp.asarray, batch))
         try:
-            after, report = state.engine.step(state.parameters.flatten(params), rows)
+            after, report = engine.step(parameters.flatten(params), rows)
         finally:
             problem.kept.drop(rows)
         state.report = report
-        return state.parameters.rounded(after, params)
+        return parameters.rounded(after, params)
 
     def _start(self, params: Any, batch: Any, state: State, judges: Any) -> None:
         """Makes the optimizer, now that a mini-batch says what shapes there are."""

@@ -35,7 +35,7 @@ def _of_model(model: Any, batch: Any) -> Any:
     return model(batch)
 
 
-class HalfInverse(torch.optim.Optimizer):
+class HalfInverse(torch.optim.Optimizer):  # type: ignore[misc]
     """An optimizer of the library on a module of PyTorch.
 
     * `outcome(model, batch)` → y, by default `model(batch)`, and `loss(y, batch)` → one number; or
@@ -139,7 +139,7 @@ class HalfInverse(torch.optim.Optimizer):
         """What the last step says of itself, as `step` returned it."""
         return self._learnt.report
 
-    def step(self, batch: Any) -> dict[str, Any]:  # type: ignore[override]
+    def step(self, batch: Any) -> dict[str, Any]:
         """Makes a step on the mini-batch, in the model; returns what the step says of itself: `loss` before it,
         `update_norm`, `gradient_norm`, `way`, `rejected`, `notice`, …
 
@@ -171,7 +171,8 @@ class HalfInverse(torch.optim.Optimizer):
 
     def _theta(self) -> Floats:
         """θ (P) in float64."""
-        return torch.cat([p.detach().reshape(-1).double() for p in self._trained]).cpu().numpy()
+        theta: Floats = torch.cat([p.detach().reshape(-1).double() for p in self._trained]).cpu().numpy()
+        return theta
 
     def _write(self, theta: Floats) -> None:
         parts = torch.from_numpy(theta).split([p.numel() for p in self._trained])
@@ -212,7 +213,7 @@ class HalfInverse(torch.optim.Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` takes: the optimizer's memory as a tensor of bytes, beside the usual entries."""
-        state = super().state_dict()
+        state: dict[str, Any] = super().state_dict()
         if self._learnt.engine is not None:
             saved = np.frombuffer(self._learnt.save(), dtype=np.uint8).copy()
             state["state"] = {0: {"halfinverse": torch.from_numpy(saved)}}

@@ -144,10 +144,10 @@ def picture(runs, path):
     t = DT * np.arange(1, STEPS + 1)
     for name, (params, _, _) in runs.items():
         angle, _ = trajectory(network(params, task), task)
-        right.plot(t, angle[:, 0], label=name)
+        right.plot(t, angle[:, 0])
     right.axhline(task[0, 1], color="grey", linestyle=":", label="goal")
     right.set(xlabel="t (s)", ylabel="angle (rad)", title="From −0.8 rad to rest at 0.6 rad")
-    right.legend()
+    right.legend(loc="upper left")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 

@@ -56,7 +56,10 @@ def picture(model, path):
     fitted, exact = model.predict(points).reshape(80, 80), surface(points).reshape(80, 80)
     figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
     for axis, values, title in zip(axes, (fitted, fitted - exact), ("fitted", "fitted − exact")):
-        image = axis.imshow(values, origin="lower", extent=(-1.5, 1.5, -1.5, 1.5), cmap="RdBu_r")
+        most = np.abs(values).max()
+        image = axis.imshow(
+            values, origin="lower", extent=(-1.5, 1.5, -1.5, 1.5), cmap="RdBu_r", vmin=-most, vmax=most
+        )
         axis.set(title=title, xlabel="x₁", ylabel="x₂")
         figure.colorbar(image, ax=axis)
     axes[2].semilogy(model.loss_curve_)
