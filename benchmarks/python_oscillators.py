@@ -14,6 +14,8 @@ many. One JSON object a line.
 import argparse
 import json
 import time
+from functools import partial
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +33,7 @@ BATCHES = (128, 512)
 
 def initial_params(rng, dtype):
     params = []
-    for n_in, n_out in zip(WIDTHS, WIDTHS[1:]):
+    for n_in, n_out in pairwise(WIDTHS):
         limit = np.sqrt(6 / (n_in + n_out))
         weight = jnp.asarray(rng.uniform(-limit, limit, (n_in, n_out)), dtype)
         params.append({"weight": weight, "bias": jnp.zeros(n_out, dtype)})
@@ -174,11 +176,11 @@ def main():
             print(json.dumps(step(form, dtype)), flush=True)
         return
     for form in ("apart", "opaque"):
-        test, steps = race(lambda: half_inverse(form), 128, given.seconds, given.seed, dtype)
+        test, steps = race(partial(half_inverse, form), 128, given.seconds, given.seed, dtype)
         print(json.dumps({"optimizer": f"HalfInverse, {form}", "test_loss": test, "steps": steps}), flush=True)
     for batch in BATCHES:
         for rate in RATES:
-            test, steps = race(lambda: adam(rate), batch, given.seconds, given.seed, dtype)
+            test, steps = race(partial(adam, rate), batch, given.seconds, given.seed, dtype)
             run = {"optimizer": "adam", "rate": rate, "batch": batch, "test_loss": test, "steps": steps}
             print(json.dumps(run), flush=True)
 

@@ -8,6 +8,8 @@ Prints what benchmarks/python_oscillators.py prints for JAX; see there. One JSON
 import argparse
 import json
 import time
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -24,7 +26,7 @@ BATCHES = (128, 512)
 def network(seed):
     torch.manual_seed(seed)
     layers = []
-    for n_in, n_out in zip(WIDTHS, WIDTHS[1:]):
+    for n_in, n_out in pairwise(WIDTHS):
         layers += [torch.nn.Linear(n_in, n_out), torch.nn.ReLU()]
         torch.nn.init.xavier_uniform_(layers[-2].weight)
         torch.nn.init.zeros_(layers[-2].bias)
@@ -57,7 +59,7 @@ def loss(y, x):
 
 
 class Adam:
-    def __init__(self, model, rate):
+    def __init__(self, rate, model):
         self.model, self.of = model, torch.optim.Adam(model.parameters(), lr=rate)
 
     def step(self, x):
@@ -102,7 +104,7 @@ def main():
         print(json.dumps({"optimizer": f"HalfInverse, {form}", "test_loss": test, "steps": steps}), flush=True)
     for batch in BATCHES:
         for rate in RATES:
-            test, steps = race(lambda model: Adam(model, rate), batch, given.seconds, given.seed, dtype)
+            test, steps = race(partial(Adam, rate), batch, given.seconds, given.seed, dtype)
             run = {"optimizer": "adam", "rate": rate, "batch": batch, "test_loss": test, "steps": steps}
             print(json.dumps(run), flush=True)
 

@@ -1,11 +1,11 @@
-"""A model of JAX functions as an optimizer sees it: loss, gradient, and J by its products, each compiled once per shape.
+"""A model of JAX functions as an optimizer sees it: loss, gradient, J by its products, each compiled once per shape.
 
 y(θ) (b × m) is the outcome, L(y) the loss, g = ∂L/∂y. A linearization keeps what products need: the network's (or the
 whole outcome's) linear map, and where network and simulator are apart the simulator's block B = ∂y/∂z of each sample
 (m × q), made by min(m, q) sweeps together. J v is then B·(∂z/∂θ v), and no product touches the simulator.
 
-Curvature. For a loss whose Hessian H in y is diagonal, found by two products with it, hᵢ = Hᵢᵢ; rows of J are multiplied
-by wᵢ = √(hᵢ/h), g is divided by them, h is their mean. For any other loss h = gᵀHg/|g|², the curvature along g, or
+Curvature. For a loss whose Hessian H in y is diagonal, found by two products with it, hᵢ = Hᵢᵢ; rows of J are
+multiplied by wᵢ = √(hᵢ/h), g is divided by them, h is their mean. For any other loss h = gᵀHg/|g|², the curvature along g, or
 |g|²/(2L) where that is not positive. Both are exact for squared errors.
 """
 
@@ -88,7 +88,8 @@ class Model:
         inner = jax.eval_shape(self._controls if self.block else self._outcome, theta, tree)
         self.rows, self.of_rows = inner.shape[1], inner.dtype
         product = lambda theta, tree: self._jvp(self._linearize(theta, tree)[3], theta)  # noqa: E731
-        # What stands for a derivative forward that a custom_vjp function has not: an error, but only when it is compiled.
+        # What stands for a derivative forward that a custom_vjp function has not: an error, but only when it is
+        # compiled.
         if "custom_lin" in str(jax.make_jaxpr(product)(theta, tree)):
             self.reverse = True
             self.block = "rows" if self.block else ""

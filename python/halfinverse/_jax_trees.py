@@ -26,7 +26,7 @@ def is_float(dtype: Any) -> bool:
 
 
 class Parameters:
-    """The arrays of floats of a pytree, one after the other as θ; functions, strings and bools in it stay as they are."""
+    """The arrays of floats of a pytree, one after the other as θ; its functions, strings and bools stay as they are."""
 
     def __init__(self, tree: Any) -> None:
         paths, self.treedef = jax.tree_util.tree_flatten_with_path(tree)
@@ -168,7 +168,9 @@ class Outputs:
             if not is_float(leaf.dtype):
                 raise TypeError(f"{name} values of type {leaf.dtype}, but must return floating-point numbers")
             if leaf.ndim == 0 or leaf.shape[0] != samples:
-                raise ShapeError(f"{name} the shape {leaf.shape}, but must return one entry for each of {samples} samples")
+                raise ShapeError(
+                    f"{name} the shape {leaf.shape}, but must return one entry for each of {samples} samples"
+                )
             self.shapes.append(leaf.shape[1:])
         self.sizes = [int(np.prod(shape)) for shape in self.shapes]
         self.size = sum(self.sizes)

@@ -26,7 +26,7 @@ MANY = 1 << 40
 def method_name(method: Any) -> str:
     """The optimizer's name in the library; "auto" is short for "hig-auto"."""
     if not isinstance(method, str):
-        raise SettingError(f"method is of {type(method)}, but must be the name of an optimizer, such as \"hig\"")
+        raise SettingError(f'method is of {type(method)}, but must be the name of an optimizer, such as "hig"')
     name = AUTO if method == "auto" else method
     if name not in _core.optimizers():
         raise SettingError(f"method: unknown optimizer `{method}`; there are auto, {', '.join(_core.optimizers())}")

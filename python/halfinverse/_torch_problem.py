@@ -2,11 +2,11 @@
 
 y(θ) (b × m) is the outcome, L(y) the loss, g = ∂L/∂y. J comes in one of three ways:
 
-* `block`: network and simulator are apart, and each sample's block B = ∂y/∂z (m × q) is made by m sweeps together; J v is
-  B·(∂z/∂θ v), and no product touches the simulator;
-* `rows`: J itself (b·m × P), by m sweeps over single samples together (`torch.func.vmap` of `jacrev`), where there is room
-  for it. PyTorch takes as long to start an operation as to do it on small arrays, so that all rows together cost little
-  more than one product;
+* `block`: network and simulator are apart, and each sample's block B = ∂y/∂z (m × q) is made by m sweeps together; J v
+  is B·(∂z/∂θ v), and no product touches the simulator;
+* `rows`: J itself (b·m × P), by m sweeps over single samples together (`torch.func.vmap` of `jacrev`), where there is
+  room for it. PyTorch takes as long to start an operation as to do it on small arrays, so that all rows together cost
+  little more than one product;
 * `products`: `torch.func.jvp` and `vjp` of the outcome, a simulation each.
 
 The curvature of the loss is found as in `halfinverse._jax_problem`.
@@ -164,7 +164,9 @@ class Model:
             if block or (block is None and m <= MOST_SWEEPS and samples * m * self.z.size <= most):
                 self.way = "block"
                 self._check_block(theta, batch)
-        elif block is None and m <= MOST_SWEEPS and samples * m * theta.numel() <= most and self._has_rows(theta, batch):
+        elif (
+            block is None and m <= MOST_SWEEPS and samples * m * theta.numel() <= most and self._has_rows(theta, batch)
+        ):
             self.way = "rows"
 
     def _call(self, theta: torch.Tensor, function: Any, *arguments: Any) -> Any:
@@ -192,7 +194,9 @@ class Model:
         """L of outcomes."""
         loss = self.loss(self.y.tree(y), batch)
         if not isinstance(loss, torch.Tensor) or loss.ndim != 0 or not loss.is_floating_point():
-            found = f"the shape {tuple(loss.shape)} of {loss.dtype}" if isinstance(loss, torch.Tensor) else f"{type(loss)}"
+            found = (
+                f"the shape {tuple(loss.shape)} of {loss.dtype}" if isinstance(loss, torch.Tensor) else f"{type(loss)}"
+            )
             mend = "take the mean over samples"
             raise ShapeError(f"loss returned {found}, but must return one floating-point number: {mend}")
         return loss
@@ -329,7 +333,9 @@ class Problem:
             z, pull = vjp(lambda theta: model.controls(theta, batch), at)
             y, blocks = model.blocks(z.detach(), batch)
             loss, g, h, w = curved(lambda y: model.loss_of(y, batch), y)
-            through = _Through(lambda theta: model.controls(theta, batch), at, pull, z, (blocks * w.T[:, :, None], None))
+            through = _Through(
+                lambda theta: model.controls(theta, batch), at, pull, z, (blocks * w.T[:, :, None], None)
+            )
         elif model.way == "rows":
             j = model.jacobian(at, batch)
             with torch.no_grad():

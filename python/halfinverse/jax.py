@@ -39,8 +39,8 @@ from .errors import SettingError
 __all__ = ["HalfInverse", "State"]
 
 TRUNCATED = (
-    "params holds float64 numbers of NumPy, but JAX computes in float32: call jax.config.update(\"jax_enable_x64\", True)"
-    " at the start of the program, or give precision=\"float64\""
+    'params holds float64 numbers of NumPy, but JAX computes in float32: call jax.config.update("jax_enable_x64", True)'
+    ' at the start of the program, or give precision="float64"'
 )
 
 
@@ -51,12 +51,12 @@ class HalfInverse:
 
     * `outcome(params, batch)` → y, and `loss(y, batch)` → one number; or
     * `network(params, batch)` → z, `simulator(z, batch)` → y, and `loss(y, batch)`. Given apart, each sample's block
-      ∂y/∂z is computed once a step, and products with J, two for each Krylov vector, do not touch the simulator. What the
-      simulator makes of a sample must not depend on another sample.
+      ∂y/∂z is computed once a step, and products with J, two for each Krylov vector, do not touch the simulator. What
+      the simulator makes of a sample must not depend on another sample.
 
     `params` is a pytree of floating-point arrays (a dict, a module of flax or equinox); functions, strings and bools in
-    it stay as they are. `batch` is a pytree of arrays with one entry per sample, b of them. y and z are arrays (b × …), or
-    pytrees of such. The loss should be a mean over samples; its curvature with respect to y is found by itself.
+    it stay as they are. `batch` is a pytree of arrays with one entry per sample, b of them. y and z are arrays (b × …),
+    or pytrees of such. The loss should be a mean over samples; its curvature with respect to y is found by itself.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ class HalfInverse:
             raise SettingError("block=True needs network and simulator apart")
         self._block = block
         if precision not in (None, "float64"):
-            raise SettingError(f"precision is {precision!r}, but must be \"float64\", or None for that of the parameters")
+            raise SettingError(f'precision is {precision!r}, but must be "float64", or None for that of the parameters')
         self._double = precision == "float64"
         self._threads = _model.count("threads", threads)
         self._settings = settings
@@ -143,10 +143,11 @@ class HalfInverse:
     def update(self, batch: Any, state: State, params: Any) -> tuple[Any, State]:
         """What a step on the mini-batch adds to `params`, and the state, which is the same object, changed.
 
-        The updates have None where leaves of `params` are fixed, as `equinox.apply_updates` wants it. `state.report` says what the step did.
+        The updates have None where leaves of `params` are fixed, as `equinox.apply_updates` wants it. `state.report`
+        says what the step did.
 
-        Raises `ShapeError` where arrays do not fit, `StepError` where the loss is not finite, and whatever the functions
-        raise. Parameters and state can then be used as before.
+        Raises `ShapeError` where arrays do not fit, `StepError` where the loss is not finite, and whatever the
+        functions raise. Parameters and state can then be used as before.
         """
         arrays = self._advance(params, batch, state)
         olds = jax.tree.leaves(params)

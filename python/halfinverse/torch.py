@@ -7,9 +7,9 @@
         report = optimizer.step(batch)
 
 **Precision.** A model is computed in the types of its parameters, and the optimizer's own small problem in float64. In
-float32, PyTorch's default, J is known to about 1e-7 of its largest singular value σ_max: directions whose singular values
-lie below that are noise, a truncation below 1e-6 has no meaning, and steps cannot be told apart whose losses differ by
-less than 1e-7 of the loss. `model.double()` has none of these limits.
+float32, PyTorch's default, J is known to about 1e-7 of its largest singular value σ_max: directions whose singular
+values lie below that are noise, a truncation below 1e-6 has no meaning, and steps cannot be told apart whose losses
+differ by less than 1e-7 of the loss. `model.double()` has none of these limits.
 
 **Kronecker factors** of layers are not used: hig-auto has its other ways on such a model, and hig-kron is refused.
 """
@@ -43,10 +43,11 @@ class HalfInverse(torch.optim.Optimizer):  # type: ignore[misc]
       apart, each sample's block ∂y/∂z is computed once a step, and products with J, two for each Krylov vector, do not
       touch the simulator. What the simulator makes of a sample must not depend on another sample.
 
-    The functions are over whole mini-batches. They are called under `torch.func`, with other parameters in the model, so
-    they must not keep anything, nor change tensors in place that they are given. `batch` is a tensor with one entry per
-    sample, b of them, or a list, tuple or dict of such; NumPy arrays are taken too. y and z are tensors (b × …), or lists,
-    tuples or dicts of such. The loss should be a mean over samples; its curvature with respect to y is found by itself.
+    The functions are over whole mini-batches. They are called under `torch.func`, with other parameters in the model,
+    so they must not keep anything, nor change tensors in place that they are given. `batch` is a tensor with one entry
+    per sample, b of them, or a list, tuple or dict of such; NumPy arrays are taken too. y and z are tensors (b × …), or
+    lists, tuples or dicts of such. The loss should be a mean over samples; its curvature with respect to y is found by
+    itself.
 
     Parameters
     ----------
@@ -70,8 +71,8 @@ class HalfInverse(torch.optim.Optimizer):  # type: ignore[misc]
     **settings
         The method's own, by name: `learning_rate=0.5, kappa=0.5, solver="krylov:16"`, …
 
-    It is an `Optimizer` of PyTorch in that its state is saved and loaded as theirs; there is one group of parameters, and
-    no learning rate in it that a scheduler could change.
+    It is an `Optimizer` of PyTorch in that its state is saved and loaded as theirs; there is one group of parameters,
+    and no learning rate in it that a scheduler could change.
 
     Raises
     ------
@@ -143,11 +144,11 @@ class HalfInverse(torch.optim.Optimizer):  # type: ignore[misc]
         """Makes a step on the mini-batch, in the model; returns what the step says of itself: `loss` before it,
         `update_norm`, `gradient_norm`, `way`, `rejected`, `notice`, …
 
-        A closure that PyTorch's optimizers take knows one mini-batch and its loss alone; this one needs the outcomes, of
-        other samples too. Gradients in `.grad` are neither used nor changed.
+        A closure that PyTorch's optimizers take knows one mini-batch and its loss alone; this one needs the outcomes,
+        of other samples too. Gradients in `.grad` are neither used nor changed.
 
-        Raises `ShapeError` where arrays do not fit, `StepError` where the loss is not finite, and whatever the functions
-        raise. The model is then as it was.
+        Raises `ShapeError` where arrays do not fit, `StepError` where the loss is not finite, and whatever the
+        functions raise. The model is then as it was.
         """
         if callable(batch):
             raise TypeError("step takes a mini-batch and not a closure: the optimizer calls the functions that it has")

@@ -86,7 +86,7 @@ def jacobian_and_gradient(params, of):
     ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
 
     def rows(theta):
-        parts = [part.reshape(shape) for part, shape in zip(jnp.split(theta, ends), shapes)]
+        parts = [part.reshape(shape) for part, shape in zip(jnp.split(theta, ends), shapes, strict=False)]
         y = outcome(jax.tree.unflatten(treedef, parts), of)
         return jnp.stack([y["angle"], y["velocity"][:, 0]], axis=1).reshape(-1)
 
@@ -98,7 +98,7 @@ def jacobian_and_gradient(params, of):
 
 
 @pytest.mark.parametrize("form", [apart, opaque])
-@pytest.mark.parametrize("method, kappa, rate", [("hig", 0.5, 1.0), ("hig", 0.25, 0.3), ("gn", 1.0, 0.5)])
+@pytest.mark.parametrize(("method", "kappa", "rate"), [("hig", 0.5, 1.0), ("hig", 0.25, 0.3), ("gn", 1.0, 0.5)])
 def test_a_step_is_the_filtered_update_of_the_jacobian(form, method, kappa, rate):
     params, of = start(), batch()
     settings = {"kappa": kappa} if method == "hig" else {}
@@ -118,7 +118,7 @@ def test_gradients_agree_with_finite_differences(form):
     ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
 
     def at(theta):
-        parts = [part.reshape(leaf.shape) for part, leaf in zip(np.split(theta, ends), leaves)]
+        parts = [part.reshape(leaf.shape) for part, leaf in zip(np.split(theta, ends), leaves, strict=False)]
         return value(jax.tree.unflatten(treedef, parts), of)
 
     h = 1e-5
@@ -362,7 +362,9 @@ def test_modules_of_equinox_and_flax_are_pytrees_like_others():
         return jax.vmap(model)(batch["x"])
 
     xs["equinox"] = eqx.nn.MLP(2, STEPS, 8, 1, activation=jax.nn.tanh, key=jax.random.key(0)), controls
-    mlp = linen.Sequential([linen.Dense(8, param_dtype=np.float64), jnp.tanh, linen.Dense(STEPS, param_dtype=np.float64)])
+    mlp = linen.Sequential(
+        [linen.Dense(8, param_dtype=np.float64), jnp.tanh, linen.Dense(STEPS, param_dtype=np.float64)]
+    )
     xs["linen"] = mlp.init(jax.random.key(0), of["x"]), lambda params, batch: mlp.apply(params, batch["x"])
 
     class Net(nnx.Module):
@@ -387,4 +389,8 @@ def test_modules_of_equinox_and_flax_are_pytrees_like_others():
     optimizer = HalfInverse(network=of_net, simulator=simulator, loss=loss, method="sgd", learning_rate=0.1)
     updates, _ = optimizer.update(batch(), optimizer.init(params), params)
     moved, (stepped, _) = eqx.apply_updates(params, updates), optimizer.step(params, batch())
-    assert all(np.allclose(a, b) for a, b in zip(jax.tree.leaves(moved), jax.tree.leaves(stepped)) if eqx.is_array(a))
+    assert all(
+        np.allclose(a, b)
+        for a, b in zip(jax.tree.leaves(moved), jax.tree.leaves(stepped), strict=False)
+        if eqx.is_array(a)
+    )

@@ -94,9 +94,17 @@ ROWS = {
     "params of complex numbers": (lambda: step(params=changed("b", jnp.zeros(3) * 1j, PARAMS)), TypeError, "complex"),
     "params of Python's numbers": (lambda: step(params=changed("b", 1.0, PARAMS)), TypeError, "make it an array"),
     "no params": (lambda: step(params={}), ShapeError, "nothing to train"),
-    "leaves of different lengths": (lambda: step(batch=changed("goal", np.ones((5, 3)))), ShapeError, "has 4 samples, but"),
+    "leaves of different lengths": (
+        lambda: step(batch=changed("goal", np.ones((5, 3)))),
+        ShapeError,
+        "has 4 samples, but",
+    ),
     "a leaf without samples": (lambda: step(batch=changed("goal", 1.0)), ShapeError, "no axis of samples"),
-    "an empty mini-batch": (lambda: step(batch={"x": np.ones((0, 2)), "goal": np.ones((0, 3))}), ShapeError, "no sample"),
+    "an empty mini-batch": (
+        lambda: step(batch={"x": np.ones((0, 2)), "goal": np.ones((0, 3))}),
+        ShapeError,
+        "no sample",
+    ),
     "no mini-batch": (lambda: step(batch={}), ShapeError, "no array"),
     "words in the mini-batch": (lambda: step(batch=changed("goal", np.array(["a"] * 4))), TypeError, "real numbers"),
     "random keys in the mini-batch": (

@@ -37,7 +37,7 @@ def tutorial(name, tmp_path, *packages, **sizes):
     return results
 
 
-@pytest.mark.parametrize("name, library", [("pendulum_jax", "optax"), ("pendulum_torch", "torch")])
+@pytest.mark.parametrize(("name", "library"), [("pendulum_jax", "optax"), ("pendulum_torch", "torch")])
 def test_the_pendulum_is_steered_by_three_optimizers(name, library, tmp_path):
     losses = tutorial(name, tmp_path, library, seconds=0.5)
     assert len(losses) == 3

@@ -77,13 +77,13 @@ def value(model):
 FORMS = [(apart, None), (apart, False), (opaque, None), (opaque, False)]
 
 
-@pytest.mark.parametrize("form, block", FORMS)
+@pytest.mark.parametrize(("form", "block"), FORMS)
 def test_a_step_is_the_filtered_update_of_the_jacobian(form, block):
     model, of = net(), batch()
-    names, params = zip(*model.named_parameters())
+    names, params = zip(*model.named_parameters(), strict=False)
 
     def rows(*params):
-        y = simulator(torch.func.functional_call(model, dict(zip(names, params)), (of["x"],)), of)
+        y = simulator(torch.func.functional_call(model, dict(zip(names, params, strict=False)), (of["x"],)), of)
         return torch.stack([y["angle"], y["velocity"][:, 0]], 1).reshape(-1)
 
     blocks = torch.autograd.functional.jacobian(rows, tuple(p.detach() for p in params))
@@ -96,7 +96,7 @@ def test_a_step_is_the_filtered_update_of_the_jacobian(form, block):
     assert np.abs(flat(model) - (before - delta)).max() < 1e-9 * np.abs(delta).max()
 
 
-@pytest.mark.parametrize("form, block", FORMS[1:])
+@pytest.mark.parametrize(("form", "block"), FORMS[1:])
 @pytest.mark.parametrize("settings", [{"method": "hig", "solver": "krylov:8"}, {}])
 def test_every_form_takes_the_same_steps(form, block, settings):
     expected = trained(apart, 6, held_out=batch(98), **settings)
@@ -250,8 +250,6 @@ def raises(*_):
     raise KeyError("a bug of the user's")
 
 
-
-
 NAN = {"x": batch()["x"] * np.nan, "goal": batch()["goal"]}
 # Functions by keyword.
 ROWS = {
@@ -275,7 +273,10 @@ ROWS = {
     "a closure": ({"of": lambda: 0.0}, TypeError, "closure"),
     "held-out samples of another kind": ({"method": "auto", "held_out": torch.ones(3)}, ShapeError, "structure"),
     "a simulator that mixes samples": (
-        {"network": lambda m, b: m(b["x"]), "simulator": lambda z, b: {"angle": z[:, 0] - z[:, 0].mean(), "velocity": z}},
+        {
+            "network": lambda m, b: m(b["x"]),
+            "simulator": lambda z, b: {"angle": z[:, 0] - z[:, 0].mean(), "velocity": z},
+        },
         ShapeError,
         "mixes samples",
     ),
@@ -297,9 +298,9 @@ def test_bad_input_is_refused_in_a_sentence(name):
     functions = {key: given.pop(key) for key in ("outcome", "network", "simulator") if key in given}
     model = net() if model is None else model
     before = flat(model) if isinstance(model, torch.nn.Sequential) else None
+    settings = {**(functions or {"outcome": outcome}), "method": "hig", **given}
     with pytest.raises(error, match=sentence):
-        optimizer = HalfInverse(model, by, **(functions or {"outcome": outcome}), **{"method": "hig", **given})
-        optimizer.step(batch() if of is None else of)
+        HalfInverse(model, by, **settings).step(batch() if of is None else of)
     if before is not None:
         assert np.array_equal(before, flat(model))
 

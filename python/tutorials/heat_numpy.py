@@ -59,8 +59,8 @@ def adjoint(powers, cotangent):
     return of_powers
 
 
-# 3. Data: profiles that some plan reaches. The network sees a profile and chooses a plan; the loss compares what comes of
-#    it with the profile.
+# 3. Data: profiles that some plan reaches. The network sees a profile and chooses a plan; the loss compares what comes
+#    of it with the profile.
 
 
 def profiles(rng, samples):
@@ -72,7 +72,7 @@ def picture(run, goals, path):
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     run.plot(left)
     reached = run.outcome(goals)
-    for i, (goal, outcome) in enumerate(zip(goals, reached)):
+    for i, (goal, outcome) in enumerate(zip(goals, reached, strict=False)):
         right.plot(goal, ":", color=f"C{i}", label="goal" if i == 0 else None)
         right.plot(outcome, color=f"C{i}", label="reached" if i == 0 else None)
     right.set(xlabel="point of the rod", ylabel="temperature at the end", title="Goals that were not trained on")

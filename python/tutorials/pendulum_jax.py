@@ -9,6 +9,7 @@ loss is the squared distance from that angle, and from rest, at the end.
 
 import argparse
 import time
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -36,9 +37,7 @@ WARM_UP = 2
 def initial_params(seed):
     rng = np.random.default_rng(seed)
     widths = (2, 32, 32, STEPS)
-    return [
-        {"w": jnp.asarray(rng.normal(size=(n, m)) / np.sqrt(n)), "b": jnp.zeros(m)} for n, m in zip(widths, widths[1:])
-    ]
+    return [{"w": jnp.asarray(rng.normal(size=(n, m)) / np.sqrt(n)), "b": jnp.zeros(m)} for n, m in pairwise(widths)]
 
 
 def network(params, batch):
@@ -111,8 +110,8 @@ def of_optax(transform):
     return call
 
 
-# 3. Training: the same time for each. L-BFGS compares losses from step to step, and so needs the same mini-batch always;
-#    its own is eight times as large. The others get fresh samples at each step.
+# 3. Training: the same time for each. L-BFGS compares losses from step to step, and so needs the same mini-batch
+#    always; its own is eight times as large. The others get fresh samples at each step.
 
 
 def train(step, seconds, test, fixed=False):
@@ -142,7 +141,7 @@ def picture(runs, path):
     left.legend()
     task = np.array([[-0.8, 0.6]])
     t = DT * np.arange(1, STEPS + 1)
-    for name, (params, _, _) in runs.items():
+    for params, _, _ in runs.values():
         angle, _ = trajectory(network(params, task), task)
         right.plot(t, angle[:, 0])
     right.axhline(task[0, 1], color="grey", linestyle=":", label="goal")

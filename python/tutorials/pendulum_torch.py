@@ -24,13 +24,19 @@ torch.set_num_threads(1)
 STEPS, DT, GRAVITY = 50, 0.1, 9.81
 BATCH = 64
 
-# 1. The model: a module, and two functions over whole mini-batches. A mini-batch is a tensor (b × 2): angle at the start,
-#    and where to stop (rad).
+# 1. The model: a module, and two functions over whole mini-batches. A mini-batch is a tensor (b × 2): angle at the
+#    start, and where to stop (rad).
 
 
 def network(seed):
     torch.manual_seed(seed)
-    layers = [torch.nn.Linear(2, 32), torch.nn.Tanh(), torch.nn.Linear(32, 32), torch.nn.Tanh(), torch.nn.Linear(32, STEPS)]
+    layers = [
+        torch.nn.Linear(2, 32),
+        torch.nn.Tanh(),
+        torch.nn.Linear(32, 32),
+        torch.nn.Tanh(),
+        torch.nn.Linear(32, STEPS),
+    ]
     # In float64: losses below 1e-7 need it.
     return torch.nn.Sequential(*layers).double()
 
@@ -88,8 +94,8 @@ def l_bfgs(model, _):
     return of_torch(torch.optim.LBFGS(model.parameters(), max_iter=4, line_search_fn="strong_wolfe"), model)
 
 
-# 3. Training: the same time for each. L-BFGS compares losses from step to step, and so needs the same mini-batch always;
-#    its own is eight times as large. The others get fresh samples at each step.
+# 3. Training: the same time for each. L-BFGS compares losses from step to step, and so needs the same mini-batch
+#    always; its own is eight times as large. The others get fresh samples at each step.
 
 
 def train(make, seconds, test, held_out):

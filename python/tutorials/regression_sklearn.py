@@ -3,8 +3,8 @@
     python regression_sklearn.py [--picture regression_sklearn.png]
 
 The data are the measurements of 442 diabetes patients that come with scikit-learn, and a smooth function of two
-variables with a little noise: the first are so noisy that ten numbers a patient explain half of the variance at most, and
-show how to keep a network from learning the noise; of the second little must remain unexplained.
+variables with a little noise: the first are so noisy that ten numbers a patient explain half of the variance at most,
+and show how to keep a network from learning the noise; of the second little must remain unexplained.
 """
 
 import argparse
@@ -46,7 +46,8 @@ def patients(steps):
         "network": HalfInverseRegressor(hidden=(4,), steps=steps, validation_fraction=0.3, patience=5, random_state=0),
     }
     return {
-        name: cross_val_score(make_pipeline(StandardScaler(), model), x, y, cv=3).mean() for name, model in models.items()
+        name: cross_val_score(make_pipeline(StandardScaler(), model), x, y, cv=3).mean()
+        for name, model in models.items()
     }
 
 
@@ -55,11 +56,9 @@ def picture(model, path):
     points = np.stack(np.meshgrid(grid, grid), axis=-1).reshape(-1, 2)
     fitted, exact = model.predict(points).reshape(80, 80), surface(points).reshape(80, 80)
     figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
-    for axis, values, title in zip(axes, (fitted, fitted - exact), ("fitted", "fitted − exact")):
+    for axis, values, title in zip(axes, (fitted, fitted - exact), ("fitted", "fitted − exact"), strict=False):
         most = np.abs(values).max()
-        image = axis.imshow(
-            values, origin="lower", extent=(-1.5, 1.5, -1.5, 1.5), cmap="RdBu_r", vmin=-most, vmax=most
-        )
+        image = axis.imshow(values, origin="lower", extent=(-1.5, 1.5, -1.5, 1.5), cmap="RdBu_r", vmin=-most, vmax=most)
         axis.set(title=title, xlabel="x₁", ylabel="x₂")
         figure.colorbar(image, ax=axis)
     axes[2].semilogy(model.loss_curve_)
@@ -71,10 +70,14 @@ def picture(model, path):
 def main(steps=400, path="regression_sklearn.png", samples=2000):
     x, x_test, y, y_test = smooth(samples)
     model = HalfInverseRegressor(hidden=(24, 24), steps=steps, random_state=0).fit(x, y)
-    other = make_pipeline(StandardScaler(), MLPRegressor(hidden_layer_sizes=(24, 24), max_iter=2 * steps, random_state=0)).fit(x, y)
+    other = make_pipeline(
+        StandardScaler(), MLPRegressor(hidden_layer_sizes=(24, 24), max_iter=2 * steps, random_state=0)
+    ).fit(x, y)
     scores = {"half-inverse": model.score(x_test, y_test), "MLPRegressor": other.score(x_test, y_test)}
     for name, score in scores.items():
-        print(f"surface: {name:16} leaves {1 - score:.1e} of the variance unexplained; noise is {NOISE**2 / y.var():.1e}")
+        print(
+            f"surface: {name:16} leaves {1 - score:.1e} of the variance unexplained; noise is {NOISE**2 / y.var():.1e}"
+        )
     for name, score in patients(steps).items():
         print(f"diabetes: {name:16} R² {score:.2f}")
     picture(model, path)
