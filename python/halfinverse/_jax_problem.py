@@ -5,8 +5,8 @@ whole outcome's) linear map, and where network and simulator are apart the simul
 (m × q), made by min(m, q) sweeps together. J v is then B·(∂z/∂θ v), and no product touches the simulator.
 
 Curvature. For a loss whose Hessian H in y is diagonal, found by two products with it, hᵢ = Hᵢᵢ; rows of J are
-multiplied by wᵢ = √(hᵢ/h), g is divided by them, h is their mean. For any other loss h = gᵀHg/|g|², the curvature along g, or
-|g|²/(2L) where that is not positive. Both are exact for squared errors.
+multiplied by wᵢ = √(hᵢ/h), g is divided by them, h is their mean. For any other loss h = gᵀHg/|g|², the curvature along
+g, or |g|²/(2L) where that is not positive. Both are exact for squared errors.
 """
 
 from __future__ import annotations
