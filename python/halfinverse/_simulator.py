@@ -82,7 +82,9 @@ class Simulator:
         for name, function in given.items():
             if not callable(function) and (function is not None or name == "forward"):
                 raise TypeError(f"{name} is of type {type(function).__name__}, but must be a function")
-        derivatives = {name: given[name] for name in ("vjp", "jvp", "block") if given[name] is not None}
+        derivatives: dict[str, Callable[..., Any]] = {
+            name: function for name, function in given.items() if function is not None and name != "forward"
+        }
         library = library or ("numpy" if derivatives else "jax")
         self.controls = whole("controls", controls, 1, 1 << 24)
         self.outcomes = whole("outcomes", outcomes, 1, 1 << 24)
@@ -90,15 +92,15 @@ class Simulator:
         if library not in LIBRARIES:
             raise SettingError(f"`library` is {library!r}, but must be one of {', '.join(LIBRARIES)}")
         if library == "jax":
-            made = _of_jax(forward, derivatives, self.outcomes, self.controls)
+            made: dict[str, Any] = _of_jax(forward, derivatives, self.outcomes, self.controls)
         elif library == "torch":
             made = _of_torch(forward, derivatives)
         elif derivatives:
             made = {"forward": forward, **derivatives}
         else:
             raise SettingError("`vjp`, `jvp` or `block` must be given for functions of NumPy arrays")
-        sizes = {"controls": self.controls, "outcomes": self.outcomes, "initials": self.initials}
-        self._core = _core.Simulator(made.pop("forward"), **sizes, **made)
+        made |= {"controls": self.controls, "outcomes": self.outcomes, "initials": self.initials}
+        self._core = _core.Simulator(**made)
 
     def check(self, controls: Any, initial: Any = None, *, seed: int = 1) -> dict[str, float]:
         """How far each derivative is from finite differences at these points (b, q) and (b, i), by its name.
@@ -156,10 +158,10 @@ class Simulator:
         if "jacobian_vector_product" in verbs:
             derivatives["jvp"] = jvp
         if (initial is None) != (initials == 0):
-            raise SettingError("`initial` and `initials` belong together: the name of the initial states, and their width")
-        return cls(
-            forward, controls=controls, outcomes=outcomes, initials=initials, library="numpy", **derivatives
-        )
+            raise SettingError(
+                "`initial` and `initials` belong together: the name of the initial states, and their width"
+            )
+        return cls(forward, controls=controls, outcomes=outcomes, initials=initials, library="numpy", **derivatives)
 
 
 def initial_states(initial: Any, samples: int, width: int) -> Floats:

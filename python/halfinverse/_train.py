@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from ._arrays import Floats, matrix, number, vector
+from ._arrays import Floats, matrix, number
 from ._simulator import Simulator, initial_states
 from .errors import SettingError, ShapeError, StepError
 
@@ -74,8 +74,8 @@ def train(
         No progress and no closing words. By default these are shown in terminals and notebooks only.
     **settings
         ``optimizer``, ``steps``, ``epochs``, ``target_loss``, ``patience``, ``batch``, ``learning_rate``, ``kappa``,
-        ``truncation``, ``solver``, ``seed``, ``threads``, ``on_fault``, ``memory_limit`` as on the command line, and any
-        other setting by its dotted name or in a dict: ``simulator={"masses": 3}`` or ``**{"simulator.masses": 3}``.
+        ``truncation``, ``solver``, ``seed``, ``threads``, ``on_fault``, ``memory_limit`` as on the command line, and
+        any other setting by its dotted name or in a dict: ``simulator={"masses": 3}`` or ``**{"simulator.masses": 3}``.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def train(
     --------
     >>> import halfinverse
     >>> run = halfinverse.train("toy", optimizer="hig", steps=50, threads=1)
-    >>> run.metrics["test_loss"][-1] < run.metrics["test_loss"][0]
+    >>> bool(run.metrics["test_loss"][-1] < run.metrics["test_loss"][0])
     True
     """
     words: dict[str, Any] = {OPTIONS[key]: settings.pop(key) for key in OPTIONS if settings.get(key) is not None}
@@ -116,7 +116,10 @@ def train(
         data = _data(task, inputs, targets, initial, test)
         parts = (task._core, data)
         named = scratch / "task.toml"
-        named.write_text(_task_file(task, data), encoding="utf-8")
+        ends = {"--time", "--steps", "--epochs", "--target-loss", "--patience"} & set(words)
+        endless = not ends and not any(key.split(".")[0] == "stop" for key in settings)
+        text = _task_file(data) + ("[stop]\ntime = 20.0\n" if endless else "")
+        named.write_text(text, encoding="utf-8")
         words.setdefault("--threads", 1)
     elif inputs is not None or targets is not None or initial is not None:
         raise SettingError("`inputs`, `targets` and `initial` belong to a Simulator; this task has data of its own")
@@ -152,6 +155,7 @@ class Run:
         self.folder = Path(folder)
         self._parts = _parts
         self._files = _files
+        self._made: _core.Model | None = None
         try:
             self.summary: dict[str, Any] = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -174,11 +178,15 @@ class Run:
 
     @property
     def parameters(self) -> dict[str, Floats]:
-        theta = self.theta
-        return {
-            name: theta[offset : offset + math.prod(shape)].reshape(shape)
-            for name, shape, offset in self._model().tensors
-        }
+        # A safetensors file: the header's length, the header as JSON, and the numbers row after row.
+        content = (self.folder / "best.safetensors").read_bytes()
+        start = 8 + int.from_bytes(content[:8], "little")
+        found = {}
+        for name, _, _ in self._model().tensors:
+            entry = json.loads(content[8:start])[name]
+            first, last = (start + offset for offset in entry["data_offsets"])
+            found[name] = np.frombuffer(content[first:last], "<f8").reshape(entry["shape"]).astype(np.float64)
+        return found
 
     @property
     def theta(self) -> Floats:
@@ -192,8 +200,8 @@ class Run:
         train, test = (dict(zip(names, arrays, strict=True)) for arrays in self._model().data())
         return {"train": train, "test": test}
 
-    def _model(self) -> Any:
-        if not hasattr(self, "_made"):
+    def _model(self) -> _core.Model:
+        if self._made is None:
             text = (self.folder / "config.toml").read_text(encoding="utf-8")
             self._made = _core.Model(text, *self._parts)
         return self._made
@@ -210,7 +218,12 @@ class Run:
         return self._model().outcome(self.theta, x, states)
 
     def resume(
-        self, *, time: str | float | None = None, steps: int | None = None, epochs: int | None = None, quiet: bool | None = None
+        self,
+        *,
+        time: str | float | None = None,
+        steps: int | None = None,
+        epochs: int | None = None,
+        quiet: bool | None = None,
     ) -> Run:
         """Goes on where the run ended, to a later end; returns the run as it is then."""
         line = ["resume", os.fspath(self.folder)]
@@ -238,9 +251,11 @@ class Run:
 
     def __repr__(self) -> str:
         test, steps = self.summary["test_loss"], self.summary["steps"]
-        return f"Run({str(self.folder)!r}: {steps} steps, test loss {test:.3e}, stopped by {self.stop_reason})" if (
-            test is not None
-        ) else f"Run({str(self.folder)!r}: {steps} steps, {self.stop_reason})"
+        return (
+            f"Run({str(self.folder)!r}: {steps} steps, test loss {test:.3e}, stopped by {self.stop_reason})"
+            if (test is not None)
+            else f"Run({str(self.folder)!r}: {steps} steps, {self.stop_reason})"
+        )
 
 
 class Metrics(dict[str, NDArray[Any]]):
@@ -300,7 +315,9 @@ def _data(
     x, t, y0 = _samples("the", simulator, inputs, targets, initial)
     if isinstance(test, tuple):
         if len(test) not in (2, 3):
-            raise SettingError(f"`test` has {len(test)} arrays, but must have inputs, targets and, maybe, initial states")
+            raise SettingError(
+                f"`test` has {len(test)} arrays, but must have inputs, targets and, maybe, initial states"
+            )
         other = _samples("the test", simulator, test[0], test[1], test[2] if len(test) == 3 else None)
         return _core.Data(x, y0, t, None), _core.Data(other[0], other[2], other[1], None)
     share = number("test", test)
@@ -310,11 +327,9 @@ def _data(
     if count >= len(x):
         raise ShapeError(f"{len(x)} sample is too few: at least one each is needed for training and test")
     first = len(x) - count
-    parts = [
-        _core.Data(*(np.ascontiguousarray(array[rows]) for array in (x, y0, t)), None)
-        for rows in (slice(0, first), slice(first, None))
-    ]
-    return parts[0], parts[1]
+    rows = np.ascontiguousarray
+    train = _core.Data(rows(x[:first]), rows(y0[:first]), rows(t[:first]), None)
+    return train, _core.Data(rows(x[first:]), rows(y0[first:]), rows(t[first:]), None)
 
 
 def _samples(
@@ -327,7 +342,9 @@ def _samples(
     if len(t) != len(x):
         raise ShapeError(f"{which} targets: expected {len(x)} rows, one for each sample, found {len(t)}")
     if t.shape[1] != simulator.outcomes:
-        raise ShapeError(f"{which} targets: expected {simulator.outcomes} columns, one for each outcome, found {t.shape[1]}")
+        raise ShapeError(
+            f"{which} targets: expected {simulator.outcomes} columns, one for each outcome, found {t.shape[1]}"
+        )
     for what, array in (("inputs", x), ("targets", t), ("initial states", y0)):
         if not np.isfinite(array).all():
             row, column = np.argwhere(~np.isfinite(array))[0]
@@ -335,7 +352,7 @@ def _samples(
     return x, t, y0
 
 
-def _task_file(simulator: Simulator, data: tuple[Any, Any]) -> str:
+def _task_file(data: tuple[Any, Any]) -> str:
     """The task of a simulator of one's own, with settings that suit any."""
     train, test = len(data[0]), len(data[1])
     return f"""\
@@ -358,8 +375,6 @@ name = "hig-auto"
 [training]
 batch = {min(128, train)}
 shuffle = true
-[stop]
-time = 20.0
 """
 
 

@@ -108,19 +108,21 @@ class HalfInverseRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self._target_scale = _scale(targets)
         x, t = _standard(X, self._input_scale), _standard(targets, self._target_scale)
         if not 0.0 < self.validation_fraction < 1.0:
-            raise SettingError(f"`validation_fraction` is {self.validation_fraction!r}, but must be above 0 and below 1")
+            raise SettingError(
+                f"`validation_fraction` is {self.validation_fraction!r}, but must be above 0 and below 1"
+            )
         order = random.permutation(len(x))
         held = round(self.validation_fraction * len(x))
         # Of very few samples all are trained on and judged by.
         train, test = (order[held:], order[:held]) if 0 < held < len(x) else (order, order)
-        samples = [_core.Data(x[rows], np.zeros((len(rows), 0)), t[rows], None) for rows in (train, test)]
+        trained, judged = (_core.Data(x[rows], np.zeros((len(rows), 0)), t[rows], None) for rows in (train, test))
         self._widths = (len(train), len(test), t.shape[1], int(random.randint(1 << 31)))
-        model = _core.Model(self._text(*self._widths), None, tuple(samples))
+        model = _core.Model(self._text(*self._widths), None, (trained, judged))
         _, self._theta, self.best_loss_, _, rows = model.train(lambda done, line: False)
         self.loss_curve_ = np.array([row[3] for row in rows])
         self.n_iter_ = int(rows[-1][0])
         by_name = {
-            name: self._theta[offset : offset + int(np.prod(shape))].reshape(shape)
+            name: self._theta[offset : offset + int(np.prod(shape))].reshape(shape, order="F")
             for name, shape, offset in model.tensors
         }
         self.coefs_ = [values.T for name, values in by_name.items() if name.endswith("weight")]

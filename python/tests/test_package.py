@@ -53,7 +53,13 @@ def test_everything_public_has_a_docstring():
     if not importlib.util.find_spec("sklearn"):
         pytest.skip("the regressor is public too")
     bare = [name for name, value in public() if not getattr(value, "__doc__", None)]
-    assert bare == ["KrylovSpace.basis", "KrylovSpace.gradient_norm", "Run.report_path", "Run.metrics", "Run.parameters"]
+    assert bare == [
+        "KrylovSpace.basis",
+        "KrylovSpace.gradient_norm",
+        "Run.report_path",
+        "Run.metrics",
+        "Run.parameters",
+    ]
 
 
 def mypy(*arguments):

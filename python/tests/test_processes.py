@@ -7,10 +7,10 @@ import threading
 
 import numpy as np
 import pytest
-from test_refusals import ROWS, raises, stepper
 
 import halfinverse
 from halfinverse import KrylovSpace, ShapeError, StepError, update
+from test_refusals import ROWS, raises, stepper
 
 
 def test_two_threads_train_at_once():

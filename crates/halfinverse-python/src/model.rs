@@ -81,6 +81,7 @@ impl Model {
     }
 
     /// θ of a file of weights.
+    #[allow(clippy::needless_pass_by_value, reason = "arguments from Python")]
     fn read<'py>(&self, py: Python<'py>, path: PathBuf) -> PyResult<Bound<'py, PyArray1<f64>>> {
         let theta = read_parameters(&self.task.model().network().tensors(), &path).map_err(setting)?;
         Ok(PyArray1::from_vec(py, theta))
@@ -99,8 +100,8 @@ impl Model {
         theta: PyReadonlyArrayDyn<'py, f64>,
         inputs: PyReadonlyArrayDyn<'py, f64>,
     ) -> PyResult<Bound<'py, PyArray2<f64>>> {
-        let (theta, inputs) = (numbers(&theta)?.to_vec(), matrix(&inputs)?);
-        let predicted = py.detach(|| self.predicted(theta, inputs))?;
+        let (theta, inputs) = (numbers(&theta)?.to_vec(), matrix(&inputs)?.to_owned());
+        let predicted = py.detach(|| self.predicted(theta, inputs.as_ref()))?;
         columns(py, predicted.as_ref())
     }
 
@@ -115,8 +116,9 @@ impl Model {
     ) -> PyResult<Bound<'py, PyArray2<f64>>> {
         let predictor = Predictor::new(self.task.model(), numbers(&theta)?.to_vec(), 1);
         let predictor = predictor.map_err(Raise::raise)?;
-        let (inputs, initial) = (matrix(&inputs)?, matrix(&initial)?);
-        let outcome = py.detach(|| predictor.outcome(inputs, initial));
+        // The library keeps matrices column by column.
+        let (inputs, initial) = (matrix(&inputs)?.to_owned(), matrix(&initial)?.to_owned());
+        let outcome = py.detach(|| predictor.outcome(inputs.as_ref(), initial.as_ref()));
         self.fault.raise()?;
         columns(py, outcome.map_err(Raise::raise)?.as_ref())
     }

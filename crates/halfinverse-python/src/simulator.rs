@@ -57,6 +57,7 @@ impl PythonSimulator {
 
 impl PythonSimulator {
     /// A function of a point and a vector, where it is given.
+    #[allow(clippy::type_complexity, reason = "what Derivative takes")]
     fn product<'a>(
         &'a self,
         what: &'static str,
@@ -186,8 +187,8 @@ impl Functions {
         seed: u64,
     ) -> PyResult<Vec<(String, f64)>> {
         let simulator = self.simulator(py);
-        let (control, initial) = (matrix(&controls)?, matrix(&initial)?);
-        let checks = py.detach(|| check::simulator(&*simulator, initial, control, seed));
+        let (control, initial) = (matrix(&controls)?.to_owned(), matrix(&initial)?.to_owned());
+        let checks = py.detach(|| check::simulator(&*simulator, initial.as_ref(), control.as_ref(), seed));
         simulator.fault.raise()?;
         let checks = checks.map_err(step)?;
         Ok(checks.into_iter().map(|check| (check.what.to_owned(), check.error)).collect())

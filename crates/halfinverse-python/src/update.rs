@@ -119,7 +119,7 @@ impl KrylovSpace {
         let dict = PyDict::new(py);
         dict.set_item("rank", kept.clone().count())?;
         dict.set_item("sigma_max", values.first().copied().unwrap_or(0.0))?;
-        dict.set_item("sigma_min", kept.last().copied().unwrap_or(0.0))?;
+        dict.set_item("sigma_min", kept.clone().next_back().copied().unwrap_or(0.0))?;
         dict.set_item("slope", step.slope)?;
         dict.set_item("curvature", step.curvature)?;
         Ok((vector(py, &step.coefficients), dict))
