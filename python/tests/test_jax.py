@@ -1,5 +1,7 @@
 """halfinverse.jax: the same steps whatever form the functions come in, and nothing compiled twice."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -394,3 +396,13 @@ def test_modules_of_equinox_and_flax_are_pytrees_like_others():
         for a, b in zip(jax.tree.leaves(moved), jax.tree.leaves(stepped), strict=False)
         if eqx.is_array(a)
     )
+
+
+def test_threads_change_nothing():
+    """Neither the optimizer's own, nor those of Python that train at once."""
+    expected = flat(trained(apart(method="hig", solver="krylov:4", precision="float64"), 4))
+    of_pool = flat(trained(apart(method="hig", solver="krylov:4", precision="float64", threads=2), 4))
+    assert np.abs(of_pool - expected).max() < 1e-12
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(trained, apart(method="hig", solver="krylov:4", precision="float64"), 4) for _ in range(2)]
+        assert all(np.array_equal(flat(run.result()), expected) for run in runs)
