@@ -55,10 +55,10 @@ impl<R: RightHandSide> Leg<'_, R> {
             .rhs_sens_implicit(
                 |x: &[f64], z: &[f64], t, out: &mut [f64]| self.rhs.rhs(x, &z[..p], t, out),
                 |x: &[f64], z: &[f64], t, v: &[f64], out: &mut [f64]| {
-                    along.rhs([x, v], [&z[..p], &unmoved], t, out)
+                    along.rhs([x, v], [&z[..p], &unmoved], t, out);
                 },
                 |x: &[f64], z: &[f64], t, v: &[f64], out: &mut [f64]| {
-                    along.rhs([x, &unmoved], [&z[..p], v], t, out)
+                    along.rhs([x, &unmoved], [&z[..p], v], t, out);
                 },
             )
             .init_sens(
