@@ -272,7 +272,9 @@ impl Optimizer for Auto {
         if let Err(error) = &outcome {
             self.memory.reason = error.to_string();
         }
-        let update_norm = self.after_step(theta, failed);
+        // The opening rejects a step where those before it went wrong.
+        let astray = way == Way::Adam && outcome.as_ref().is_ok_and(|report| report.rejected);
+        let update_norm = self.after_step(theta, failed || astray);
         let report = match outcome {
             Ok(report) => report,
             Err(error)

@@ -22,7 +22,7 @@ const MEAN: f64 = 21.0;
 /// What a step costs in passes over its mini-batch, and the times that it reads or writes a vector over parameters.
 const PASSES: f64 = 3.0;
 const TRAVERSALS: f64 = 11.0;
-/// A mini-batch's loss this many times that of the first one is a step gone wrong.
+/// A mini-batch's loss this many times the level is a step gone wrong.
 const RUNAWAY: f64 = 10.0;
 /// What the rate is multiplied by after a turn that ended at the lowest held-out loss so far, and one that did not.
 const FASTER: f64 = 1.05;
@@ -44,7 +44,7 @@ struct Place {
     steps: u32,
     /// η over the root mean square of θ.
     rate: f64,
-    /// Loss of the first mini-batch since then.
+    /// The lowest loss of a mini-batch at a θ that was started from.
     level: f64,
 }
 
@@ -62,9 +62,8 @@ impl Opening {
     /// Starts from the θ of the next step.
     pub(super) fn begin_anew(&mut self) {
         self.adam = fresh_adam();
-        let Place { iterate, steps, level, .. } = &mut self.place;
-        iterate.clear();
-        (*steps, *level) = (0, f64::INFINITY);
+        self.place.iterate.clear();
+        self.place.steps = 0;
     }
 
     /// Takes in whether a turn has ended at the lowest held-out loss so far.
@@ -73,7 +72,7 @@ impl Opening {
         *rate = if gained { (FASTER * *rate).min(2.0 * RATE) } else { SLOWER * *rate };
     }
 
-    /// A step of ϑ, and θ after it. After one gone wrong ϑ is θ again.
+    /// A step of ϑ, and θ after it; rejected where the mini-batch says that the steps before have gone wrong.
     pub(super) fn step(
         &mut self,
         problem: &mut dyn Problem,
@@ -87,12 +86,10 @@ impl Opening {
         let loss = problem.gradient(&self.place.iterate, &mut self.gradient)? / weight;
         let gradient_norm = check_gradient(&self.gradient)? / weight;
         if self.place.steps == 0 {
-            self.place.level = loss;
+            self.place.level = self.place.level.min(loss);
         }
         let most = RUNAWAY * self.place.level;
         if loss > most {
-            self.begin_anew();
-            self.learn(false);
             // A loss out of all proportion is shown as the one at which it was cut off.
             return Ok(StepReport { loss: most, rejected: true, ..StepReport::default() });
         }
