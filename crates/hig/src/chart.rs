@@ -267,13 +267,23 @@ pub fn around(values: impl Iterator<Item = f64>) -> (f64, f64) {
     (low - margin, high + margin)
 }
 
-/// Ends of an axis: the values' own, a little wider; whole decades apart where that is possible.
+/// Ends of an axis: the values' own; on a logarithmic one a little wider, and with two powers of ten at least, where the
+/// ticks are.
 fn range(values: impl Iterator<Item = f64>, logarithmic: bool) -> (f64, f64) {
     let (low, high) = values
         .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
     match (low <= high, logarithmic) {
         (false, _) => (0.1, 1.0),
-        (true, true) => (low / 1.5, high * 1.5),
+        (true, true) => {
+            let (low, high) = (low / 1.5, high * 1.5);
+            let (from, to) = (low.log10(), high.log10());
+            let power = |exponent: f64| 10f64.powf(exponent);
+            if to.floor() - from.ceil() >= 1.0 {
+                (low, high)
+            } else {
+                (power(from.floor()), power(to.ceil().max(from.floor() + 1.0)))
+            }
+        }
         (true, false) => {
             let least = SHORTEST * low.abs().max(high.abs()).max(SHORTEST);
             let margin = if low == high { least.max(0.5) } else { least };

@@ -55,3 +55,21 @@ fn labels_tell_neighbouring_ticks_apart() {
         assert_eq!(number(value), label);
     }
 }
+
+#[test]
+fn a_logarithmic_axis_has_two_labels_at_least() {
+    for (low, high, labels) in
+        [(15.7, 38.0, ["10", "100"]), (2.0, 60.0, ["1", "100"]), (5.0, 5.0, ["1", "10"])]
+    {
+        let chart = Chart {
+            x: Axis::linear("steps"),
+            y: Axis::logarithmic("loss"),
+            lines: vec![Line::new("a", vec![(0.0, high), (0.3, low)], 0)],
+            bands: Vec::new(),
+        };
+        let svg = chart.svg().unwrap();
+        for label in labels {
+            assert!(svg.lines().any(|line| line.trim() == label), "{low} to {high}: no label {label}");
+        }
+    }
+}

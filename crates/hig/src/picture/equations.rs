@@ -18,7 +18,7 @@ impl Picture for States {
     }
 
     fn caption(&self) -> String {
-        "Six test samples: states and controls over time; dots mark targets of the final state".to_owned()
+        "Six test samples: states and controls over time; dots mark targets of states that are observed at the end".to_owned()
     }
 
     fn svg(&self, task: &Task, problem: &NetworkProblem) -> Result<String, DrawError> {
@@ -62,11 +62,16 @@ fn curves(
     let samples = problem.mini_batch();
     let control = problem.control().subrows(s, 1);
     let trajectory = ode.trajectory(samples.initial.as_ref().subrows(s, 1), control)?;
-    // Targets are those of states where nothing else is observed.
-    let of_states = settings.observe.is_empty() && settings.observe_at == ObserveAt::End;
+    let names = settings.states();
+    // The outcome that a state is at the end: all are where nothing is named.
+    let outcome = |i: usize| match (&settings.observe_at, settings.observe.is_empty()) {
+        (ObserveAt::End, true) => Some(i),
+        (ObserveAt::End, false) => settings.observe.iter().position(|observed| observed.trim() == names[i]),
+        _ => None,
+    };
     let state = |i: usize| Curve {
         points: trajectory.times.iter().zip(&trajectory.states).map(|(&t, state)| (t, state[i])).collect(),
-        target: of_states.then(|| samples.target[(s, i)]),
+        target: outcome(i).map(|c| samples.target[(s, c)]),
         color: COLORS[i % COLORS.len()],
     };
     let count = settings.controls.len();
@@ -81,5 +86,5 @@ fn curves(
         target: None,
         color: if count == 1 { GREY } else { COLORS[c % COLORS.len()] },
     };
-    Ok([(0..settings.states().len()).map(state).collect(), (0..count).map(pushes).collect()])
+    Ok([(0..names.len()).map(state).collect(), (0..count).map(pushes).collect()])
 }
