@@ -184,7 +184,8 @@ pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Op
         .filter(|name| length.abs_diff(name.chars().count()) <= 2.max(name.len() / 3))
         .map(|name| (strsim::damerau_levenshtein(wanted, name), name))
         .min()
-        .filter(|&(distance, name)| distance <= 2.max(name.len() / 3))
+        // A name of which no letter is right is not near either.
+        .filter(|&(distance, name)| distance < length && distance <= 2.max(name.len() / 3))
         .map(|(_, name)| format!("did you mean `{name}`?"))
 }
 

@@ -55,20 +55,23 @@ pub(crate) fn exit_code(reason: &StopReason, task: &Task, summary: &Summary) -> 
         _ => return ExitCode::SUCCESS,
     };
     let blown_up = matches!(error, StepError::BlowUp { .. });
-    let by_rate = match (task.settings().training.on_fault, blown_up) {
+    // Not every optimizer has a learning rate to lower.
+    let rated = task.settings().optimizer.learning_rate().is_some();
+    let slower = if rated { "a lower learning rate (--lr)" } else { "larger mini-batches (--batch)" };
+    let other = match (task.settings().training.on_fault, blown_up) {
         (OnFault::RollBack, _) => {
-            "there is nothing to go back to, or shorter steps did not mend it; start again with a lower learning rate (--lr)"
+            format!(
+                "there is nothing to go back to, or shorter steps did not mend it; start again with {slower}"
+            )
         }
         (_, true) => {
-            "start again with --on-fault roll-back, a lower learning rate (--lr), or training.blow_up=0 to let it be"
+            format!("start again with --on-fault roll-back, {slower}, or training.blow_up=0 to let it be")
         }
-        (OnFault::Stop, false) => {
-            "take --on-fault skip, also where it is resumed, or a lower learning rate (--lr)"
-        }
-        (OnFault::Skip, false) => "too many mini-batches in a row failed; lower the learning rate with --lr",
+        (OnFault::Stop, false) => format!("take --on-fault skip, also where it is resumed, or {slower}"),
+        (OnFault::Skip, false) => format!("too many mini-batches in a row failed; take {slower}"),
     };
     // No learning rate and no other mini-batch mends a simulation that grows by itself.
-    let mend = task.model().simulator().instability().unwrap_or_else(|| by_rate.to_owned());
+    let mend = task.model().simulator().instability().unwrap_or(other);
     // A blow-up is seen by the step after it, which was made; one that failed was not.
     let step = summary.steps + u64::from(!blown_up);
     complain(&format!("the run diverged at step {step}: {error}; {mend}"));

@@ -22,10 +22,10 @@ const GOOD: [(&str, &str); 8] = [
 #[rustfmt::skip]
 const REFUSED: &[Case] = &[
     (&[("equations", r#"["x' = v", "v' = mu*(1 - y^2)*v - x + u"]"#)],
-        &["`simulator.equations.1`: unknown name `y`; did you mean", "(bad.toml, line 3, column 24)", "    v' = mu*(1 - y^2)*v - x + u\n                 ^\n"]),
+        &["`simulator.equations.1`: unknown name `y`; known here: ", "(bad.toml, line 3, column 24)", "    v' = mu*(1 - y^2)*v - x + u\n                 ^\n"]),
     (&[("equations", r#"["x' = v", "v' = mue*x + u"]"#)], &["equations.1`: unknown name `mue`; did you mean `mu`?", "v' = mue*x + u\n         ^^^\n"]),
     (&[("equations", r#"["x' = v + u"]"#)], &["equations.0`: unknown name `v`; ", "    x' = v + u\n         ^\n"]),
-    (&[("equations", r#"["x' = v", "v' = u", "x' = 2*v"]"#)], &["equations.2`: `x` has an equation already, number 1 of the list", "    x' = 2*v\n    ^\n"]),
+    (&[("equations", r#"["x' = v", "v' = u", "x' = 2*v"]"#)], &["equations.2`: `x` has an equation already: `equations.0`", "    x' = 2*v\n    ^\n"]),
     (&[("equations", r#"["x' = u", "x = 2"]"#)], &["equations.1`: `x` has an equation already"]),
     (&[("equations", r#"["x' = (u + 1"]"#)], &["equations.0`: this parenthesis is not closed", "    x' = (u + 1\n         ^\n"]),
     (&[("equations", r#"["x' = (u + 1))"]"#)], &["equations.0`: this parenthesis closes none", "    x' = (u + 1))\n                ^\n"]),
@@ -75,7 +75,7 @@ const REFUSED: &[Case] = &[
     (&[("controls", r#"["u", "u"]"#)], &["`simulator.controls.1` is `u`, but must be another name: it is in the list already"]),
     (&[("controls", r#"["u", "w"]"#)], &["`simulator.controls.1` is `w`, which is in no equation"]),
     (&[("controls", r#"["u", "2"]"#)], &["`simulator.controls.1` is `2`, but must be a name of letters, digits and _"]),
-    (&[("start", "{ y = 0.0 }")], &["unknown setting `simulator.start.y`; did you mean `simulator.start."]),
+    (&[("start", "{ y = 0.0 }")], &["unknown setting `simulator.start.y`; known here: simulator.start.x"]),
     (&[("start", "{ x = inf }")], &["`simulator.start.x` is inf, but must be finite"]),
     (&[("observe", r#"["x", "w"]"#)], &["`simulator.observe.1`: unknown name `w`; ", "    w\n    ^\n"]),
     (&[("observe", r#"["x' + v"]"#)], &["`simulator.observe.0`: a derivative stands on the left of `=` only"]),

@@ -166,10 +166,7 @@ impl EquationsSettings {
                 return refuse(format!("the left side must be {expected}"));
             }
             if let Some(other) = equations.iter().find(|other| other.name == *name) {
-                return refuse(format!(
-                    "`{name}` has an equation already, number {} of the list",
-                    other.index + 1
-                ));
+                return refuse(format!("`{name}` has an equation already: `equations.{}`", other.index));
             }
             for (what, taken) in
                 [("constant", self.constants.contains_key(name)), ("control", self.controls.contains(name))]
