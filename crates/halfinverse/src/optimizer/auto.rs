@@ -36,8 +36,8 @@
 //! **Mini-batches.** The family takes a part of a mini-batch that has more rows than it wants, another part at each
 //! step, and up to eight of the last mini-batches together where they have fewer.
 //!
-//! **Without layers** that have Kronecker factors, as on an [opaque](crate::problem::Opaque) problem, the family leads
-//! after the opening and no turn is challenged.
+//! **Without layers** that have Kronecker factors, as on an [opaque](crate::problem::Opaque) problem, the family is the
+//! only way: there is no opening, and no turn is challenged.
 //!
 //! Costs what the ways cost. Challenges are a fifth of it at first, then a seventeenth.
 
@@ -166,7 +166,7 @@ impl Auto {
         let family = Family::new(size, gathers || *counted, *threads);
         let kron = network.is_some().then(|| fresh_kron(*threads));
         let leader = match (gathers || wanted < FEW || parameters >= LARGE, counted, &kron) {
-            (true, false, _) => Way::Adam,
+            (true, false, Some(_)) => Way::Adam,
             (true, true, Some(_)) => Way::Kron,
             _ => Way::Krylov,
         };
