@@ -8,6 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::turns::{FASTER, SLOWER};
 use crate::fault::StepError;
 use crate::linear::vectors::norm;
 use crate::optimizer::first_order::check_gradient;
@@ -24,9 +25,6 @@ const PASSES: f64 = 3.0;
 const TRAVERSALS: f64 = 11.0;
 /// A mini-batch's loss this many times the level is a step gone wrong.
 const RUNAWAY: f64 = 10.0;
-/// What the rate is multiplied by after a turn that ended at the lowest held-out loss so far, and one that did not.
-const FASTER: f64 = 1.05;
-const SLOWER: f64 = 0.7;
 
 /// Adam with its place.
 pub(super) struct Opening {

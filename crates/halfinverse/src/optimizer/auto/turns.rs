@@ -26,10 +26,10 @@ const WORSE: f64 = 4.0;
 /// So are this many of the leader's turns in a row that end this many times above it.
 const CREPT_TURNS: u32 = 3;
 const CREPT: f64 = 1.1;
-/// What the rate of [`Kron`] is multiplied by after a turn of its own that ended at the lowest held-out loss so far,
-/// and one that did not.
-const FASTER: f64 = 1.05;
-const SLOWER: f64 = 0.7;
+/// What the rate of a way with momentum is multiplied by after a turn of its own that ended at the lowest held-out loss so
+/// far, and one that did not.
+pub(super) const FASTER: f64 = 1.05;
+pub(super) const SLOWER: f64 = 0.7;
 /// θ is judged within a turn once the turn has spent this many times what judging costs.
 const LOOK: f64 = 20.0;
 
