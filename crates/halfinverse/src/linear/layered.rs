@@ -43,6 +43,22 @@ const TILE: usize = 128;
 /// Products with J that one factorization is expected to ask for; decides whether all Dₗ pay for themselves.
 const EXPECTED_PRODUCTS: usize = 32;
 
+/// Rows that a sweep back through the network takes at a time, about: enough for its products of matrices.
+const SWEPT: usize = 512;
+
+/// Outcomes that a sweep back through the network takes at a time.
+pub(crate) fn outcomes_together(b: usize, m: usize) -> usize {
+    (SWEPT / b).clamp(1, m)
+}
+
+/// Whether products by all Dₗ, their making included, cost less than sweeps.
+pub(crate) fn rows_pay(network: &Network, m: usize) -> bool {
+    let p = network.work();
+    let outputs = network.leaf_widths();
+    let hidden = if network.ends_in_leaf() { outputs - network.outputs() } else { outputs };
+    p > m * hidden && EXPECTED_PRODUCTS * (p - m * hidden) > m * p
+}
+
 /// The Jacobian of one mini-batch at one θ, borrowed from a [`NetworkProblem`](crate::problem::NetworkProblem).
 pub struct LayeredJacobian<'a> {
     network: &'a Network,
@@ -73,7 +89,7 @@ pub(crate) struct Workspace {
     control: Mat<f64>,
     leaf: Mat<f64>,
     accumulated: Mat<f64>,
-    /// Two matrices that sweeps over n rows work in; empty before the first one.
+    /// Two matrices that sweeps over several outcomes work in; empty before the first one.
     stacked: Option<[Mat<f64>; 2]>,
     /// D of one row.
     one: Vec<f64>,
@@ -176,13 +192,33 @@ impl<'a> LayeredJacobian<'a> {
         l + 1 == self.leaves.len() && self.network.ends_in_leaf()
     }
 
-    /// Whether products by all Dₗ, their making included, cost less than sweeps.
+    /// Whether products are by all Dₗ.
     fn rows_pay(&self) -> bool {
-        let (_, m) = self.batch();
-        let p = self.network.work();
-        let outputs = self.leaves.iter().map(|leaf| leaf.layer.outputs()).sum::<usize>();
-        let hidden = if self.network.ends_in_leaf() { outputs - self.network.outputs() } else { outputs };
-        p > m * hidden && EXPECTED_PRODUCTS * (p - m * hidden) > m * p
+        rows_pay(self.network, self.batch().1)
+    }
+
+    /// Goes back through the network from all outcomes, a few at a time, and shows `visit` of each leaf, last to first,
+    /// its number, the row of Dₗ that they start at, and their rows.
+    fn sweep(&mut self, mut visit: impl FnMut(&mut Workspace, usize, usize, &Leaf<'_>, MatRef<'_, f64>)) {
+        let (b, m) = self.batch();
+        let together = outcomes_together(b, m);
+        let work = &mut *self.work;
+        let mut stacked = work.stacked.take().unwrap_or_else(|| self.network.scratch(together * b));
+        let block = std::mem::take(&mut work.block);
+        let of_all = MatRef::from_column_major_slice(&block, b * m, self.network.outputs());
+        for first in (0..m).step_by(together) {
+            let rows = together.min(m - first) * b;
+            let mut l = self.leaves.len();
+            let mut of_leaf = |leaf: &Leaf<'_>, d: MatRef<'_, f64>| {
+                l -= 1;
+                visit(work, l, first * b, leaf, d);
+            };
+            let [one, other] = stacked.each_mut().map(|stacked| stacked.as_mut().subrows_mut(0, rows));
+            let (theta, cotangent) = ((self.theta, 0), of_all.subrows(first * b, rows));
+            self.pass.backward(self.network, theta, cotangent, None, &mut of_leaf, [one, other], self.par);
+        }
+        work.block = block;
+        work.stacked = Some(stacked);
     }
 
     /// Dₗ of every leaf.
@@ -191,24 +227,16 @@ impl<'a> LayeredJacobian<'a> {
             return;
         }
         let (b, m) = self.batch();
-        let (n, q, direct) = (b * m, self.network.outputs(), self.network.ends_in_leaf());
-        let work = &mut *self.work;
-        let mut stacked = work.stacked.take().unwrap_or_else(|| self.network.scratch(n));
-        let mut l = self.leaves.len();
-        let rows = &mut work.rows;
-        let mut keep = |_: &Leaf<'_>, d: MatRef<'_, f64>| {
-            l -= 1;
-            if direct && l + 1 == rows.len() {
+        let (n, direct) = (b * m, self.direct(self.leaves.len() - 1).then(|| self.leaves.len() - 1));
+        self.sweep(|work, l, first, _, d| {
+            if direct == Some(l) {
                 return;
             }
-            rows[l].resize(n * d.ncols(), 0.0);
-            MatMut::from_column_major_slice_mut(&mut rows[l], n, d.ncols()).copy_from(d);
-        };
-        let block = MatRef::from_column_major_slice(&work.block, n, q);
-        let theta = (self.theta, 0);
-        self.pass.backward(self.network, theta, block, None, &mut keep, &mut stacked, self.par);
-        work.stacked = Some(stacked);
-        work.complete = true;
+            work.rows[l].resize(n * d.ncols(), 0.0);
+            let all = MatMut::from_column_major_slice_mut(&mut work.rows[l], n, d.ncols());
+            all.subrows_mut(first, d.nrows()).copy_from(d);
+        });
+        self.work.complete = true;
     }
 
     /// The Gram matrix's part of the outcomes `of` and `with`, layers that have [`Layer::shared`] alone, into
@@ -368,9 +396,17 @@ impl Jacobian for LayeredJacobian<'_> {
     }
 
     fn column_squares(&mut self, out: &mut [f64]) -> Result<(), ProductError> {
-        self.complete_rows();
-        for (l, leaf) in self.leaves.iter().enumerate() {
-            leaf.layer.squares(leaf.place, self.d_of(l), leaf.of_mut(out), self.par);
+        out.fill(0.0);
+        let (mut part, par) = (Vec::new(), self.par);
+        let mut add = |leaf: &Leaf<'_>, d: MatRef<'_, f64>| {
+            part.resize(leaf.place.theta.len(), 0.0);
+            leaf.layer.squares(leaf.place, d, &mut part, par);
+            leaf.of_mut(out).iter_mut().zip(&part).for_each(|(out, part)| *out += part);
+        };
+        if self.work.complete {
+            self.leaves.iter().enumerate().for_each(|(l, leaf)| add(leaf, self.d_of(l)));
+        } else {
+            self.sweep(|_, _, _, leaf, d| add(leaf, d));
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use faer::{Accum, Mat, MatRef, Par};
 
 pub use dense::{DenseJacobian, DenseView};
 pub use layered::LayeredJacobian;
-pub(crate) use layered::Workspace;
+pub(crate) use layered::{Workspace, outcomes_together, rows_pay};
 pub(crate) use scaled::ScaledColumns;
 
 /// A product with J that could not be formed.

@@ -11,7 +11,7 @@
 
 use faer::linalg::matmul::matmul;
 use faer::prelude::ReborrowMut;
-use faer::{Accum, MatMut, MatRef, Par};
+use faer::{Accum, Mat, MatMut, MatRef, Par};
 use rand::Rng;
 
 use super::chain::{Network, Pass};
@@ -185,7 +185,8 @@ impl Composite for Block {
         let place = (&at.theta[self.mapped()..], offset + self.mapped());
         let (before, inside) = cotangent.split_at_col(self.beside());
         let target = input.as_mut().map(MatMut::rb_mut);
-        pass(at.record).backward(&self.inner, place, inside, target, visit, &mut scratch, par);
+        let scratch = scratch.each_mut().map(Mat::as_mut);
+        pass(at.record).backward(&self.inner, place, inside, target, visit, scratch, par);
         if let Some(leaf) = self.leaf(at, offset) {
             visit(&leaf, inside);
         }

@@ -301,11 +301,10 @@ impl Pass {
         cotangent: MatRef<'_, f64>,
         mut input: Option<MatMut<'_, f64>>,
         visit: &mut Visit<'_>,
-        scratch: &mut [Mat<f64>; 2],
+        [mut current, mut next]: [MatMut<'_, f64>; 2],
         par: Par,
     ) {
         let last = network.layers.len() - 1;
-        let [mut current, mut next] = scratch.each_mut().map(Mat::as_mut);
         for (l, part) in network.layers.iter().enumerate().rev() {
             let (layer, place) = (&part.layer, self.place(l, part, theta));
             let cotangent = if l == last { cotangent } else { current.rb().subcols(0, layer.outputs()) };
@@ -341,6 +340,7 @@ impl Pass {
         let visit = &mut |leaf: &Leaf<'_>, delta: MatRef<'_, f64>| {
             leaf.layer.gradient(leaf.place, delta, leaf.of_mut(gradient), par);
         };
+        let scratch = scratch.each_mut().map(Mat::as_mut);
         self.backward(network, (theta, 0), cotangent, None, visit, scratch, par);
     }
 

@@ -46,6 +46,7 @@ pub struct NetworkProblem {
     threads: usize,
     par: Par,
     pass: Pass,
+    /// Made where something is first swept back or along a tangent.
     scratch: [Mat<f64>; 2],
     batched: Batched,
     outcome: Mat<f64>,
@@ -94,7 +95,7 @@ impl NetworkProblem {
             par: worth_threads(par(threads), b * model.network().work()),
             threads,
             pass: Pass::new(model.network(), b),
-            scratch: model.network().scratch(b),
+            scratch: [Mat::new(), Mat::new()],
             batched: Batched::new(threads),
             outcome: Mat::zeros(b, m),
             gradient: Mat::zeros(b, m),
@@ -149,6 +150,7 @@ impl NetworkProblem {
     #[allow(clippy::missing_panics_doc, reason = "made just before")]
     pub fn linearize_layers<'a>(&'a mut self, theta: &'a [f64]) -> Result<Linearization<'a>, StepError> {
         let loss = self.fill_blocks(theta)?;
+        self.make_scratch();
         let curvature = self.curvature();
         let work = self.work.as_mut().expect("made with the blocks");
         let (network, scratch) = (self.model.network(), &mut self.scratch);
@@ -337,8 +339,17 @@ impl Problem for NetworkProblem {
 }
 
 impl NetworkProblem {
+    /// Problems that only losses are asked of go without.
+    fn make_scratch(&mut self) {
+        let b = self.samples.len();
+        if self.scratch[0].nrows() != b {
+            self.scratch = self.model.network().scratch(b);
+        }
+    }
+
     /// `out` = J_networkᵀ z̄ for the z̄ in `control`.
     fn network_gradient_of_control(&mut self, theta: &[f64], out: &mut [f64]) {
+        self.make_scratch();
         let (network, control) = (self.model.network(), self.control.as_ref());
         self.pass.gradient(network, theta, control, out, &mut self.scratch, self.par);
     }
@@ -369,6 +380,7 @@ impl Layered for NetworkProblem {
         let pulled = self.pull(weighted.as_ref());
         self.gradient = weighted;
         pulled?;
+        self.make_scratch();
         let network = self.model.network();
         let mut first = network.factor_shapes().len();
         let mut of_leaf = |leaf: &Leaf<'_>, delta: MatRef<'_, f64>| {
@@ -377,7 +389,8 @@ impl Layered for NetworkProblem {
             leaf.layer.unroll(leaf.place, delta, &mut placed);
         };
         let (theta, control) = ((theta, 0), self.control.as_ref());
-        self.pass.backward(network, theta, control, None, &mut of_leaf, &mut self.scratch, self.par);
+        let scratch = self.scratch.each_mut().map(Mat::as_mut);
+        self.pass.backward(network, theta, control, None, &mut of_leaf, scratch, self.par);
         Ok(())
     }
 
