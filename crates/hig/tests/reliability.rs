@@ -315,6 +315,9 @@ fn what_does_not_fit_into_memory_is_refused_before_it_begins() {
     assert!(!out.exists());
 }
 
+/// A U-Net-like chain on 16 × 16 cells.
+const UNET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/unet.toml");
+
 /// Peak of the process over the forecast.
 fn over_forecast(arguments: &[&str]) -> f64 {
     let out = folder("forecast");
@@ -322,7 +325,7 @@ fn over_forecast(arguments: &[&str]) -> f64 {
     let output = hig(&[&["train"], arguments, &all[..]].concat());
     assert!(output.status.success(), "{}", stderr(&output));
     let said = stderr(&output);
-    let line = said.lines().next().unwrap();
+    let line = said.lines().find(|line| line.ends_with("of memory")).unwrap();
     let (number, unit) = line.rsplit("about ").next().unwrap().split_once(' ').unwrap();
     let bytes = number.parse::<f64>().unwrap() * 1024f64.powi(if unit.starts_with('M') { 2 } else { 3 });
     let summary: serde_json::Value =
@@ -339,6 +342,10 @@ fn the_memory_forecast_is_near_the_peak() {
         &["dipole", "--solver", "krylov:64", "--batch", "64", "--steps", "2"],
         &["poisson", "--solver", "krylov:32", "--steps", "2"],
         &["oscillators", "--optimizer", "hig-auto", "--steps", "20"],
+        &["--config", UNET, "--solver", "krylov:16", "--batch", "64", "--steps", "2"],
+        &["--config", UNET, "--solver", "gram", "--batch", "4", "--steps", "1"],
+        &["--config", UNET, "--optimizer", "lm", "--set", "optimizer.scaling=columns", "--steps", "1"],
+        &["--config", UNET, "--optimizer", "hig-auto", "--batch", "64", "--steps", "3"],
         &["regression", "--optimizer", "adam", "--set", "data.train=1000000", "--steps", "20"],
         &[
             "oscillators",

@@ -90,11 +90,12 @@ impl Setup for AutoSettings {
     fn numbers(&self, sizes: &Sizes) -> Numbers {
         let kron = KronSettings::default().numbers(sizes);
         let p = sizes.parameters as f64;
+        let family = family_samples(sizes.outcomes, sizes.batch);
         Numbers {
             working: kron.working + family::numbers(p, ROWS as f64) + p,
             saved: kron.saved + 4.0 * p,
-            stores: Stores::Nothing,
-            solver: None,
+            besides: vec![(family, Some(Stores::Products)), (2 * family, None), (sizes.judges, None)],
+            ..Numbers::default()
         }
     }
 }
@@ -157,7 +158,7 @@ impl Auto {
         let outcomes = source.outcomes();
         ShapeError::check("the mini-batch", "sample or more", 1, (*batch).min(1))?;
         ShapeError::check("the outcome", "component or more", 1, outcomes.min(1))?;
-        let wanted = (ROWS / outcomes).clamp(1, BATCHES * batch).min((*samples).max(1));
+        let wanted = family_samples(outcomes, *batch).min((*samples).max(1));
         let gathers = *batch < 2 * wanted;
         // Where mini-batches or samples are few, a step is to be chosen well rather than cheaply.
         let (parameters, sweeps, network) = (source.parameters(), source.sweeps(), source.factored());
@@ -345,6 +346,11 @@ impl Optimizer for Auto {
         (self.memory, self.supply.kept) = (memory, kept);
         Ok(())
     }
+}
+
+/// Samples of the family's mini-batch, at most.
+fn family_samples(outcomes: usize, batch: usize) -> usize {
+    (ROWS / outcomes).clamp(1, BATCHES * batch)
 }
 
 /// With its default settings.

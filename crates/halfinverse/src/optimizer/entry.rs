@@ -39,6 +39,8 @@ pub struct Sizes {
     pub outcomes: usize,
     /// P, parameters.
     pub parameters: usize,
+    /// Samples to judge by, where it judges: not trained on.
+    pub judges: usize,
     /// Multiplications of the network's forward pass of a sample: P where no weights are shared.
     pub work: usize,
     /// The layers that have Kronecker factors.
@@ -46,7 +48,7 @@ pub struct Sizes {
 }
 
 /// Numbers of eight bytes that an optimizer needs.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Numbers {
     /// While it works, θ and the problem left out.
     pub working: f64,
@@ -54,6 +56,9 @@ pub struct Numbers {
     pub saved: f64,
     /// What it has the problem store of J.
     pub stores: Stores,
+    /// Problems of its own besides the mini-batch's: samples, and what they store of J. None where only losses are asked
+    /// of them.
+    pub besides: Vec<(usize, Option<Stores>)>,
     /// The evaluation of a spectral step, where there is one.
     pub solver: Option<Solver>,
 }
@@ -66,6 +71,8 @@ pub enum Stores {
     Nothing,
     /// The simulator's blocks.
     Blocks,
+    /// What products with J take: [rows](Self::Rows) where products are cheaper by them, else blocks.
+    Products,
     /// The outcomes' derivatives with respect to every layer's output.
     Rows,
 }

@@ -163,7 +163,9 @@ pub(super) fn spectral_numbers(solver: Solver, truncation: f64, sizes: &Sizes) -
         Solver::Gram | Solver::Auto => 4.0 * small * small + if p < n { n * p } else { 0.0 },
         Solver::Krylov { vectors } => (vectors as f64).min(small) * small + 2.0 * n.max(p) + 2.0 * n,
     };
-    Numbers { working: spectral + 4.0 * p, saved: 2.0 * p, stores: Stores::Rows, solver: Some(solver) }
+    let stores = if matches!(solver, Solver::Krylov { .. }) { Stores::Products } else { Stores::Rows };
+    let (working, saved) = (spectral + 4.0 * p, 2.0 * p);
+    Numbers { working, saved, stores, solver: Some(solver), ..Numbers::default() }
 }
 
 /// Evaluation of a spectral optimizer, checked.
@@ -253,7 +255,9 @@ impl HalfInverse {
         let lengths = (gradient, norm_over(at.gradient, &sum));
         let vanishes = vanishes(&report, jacobian.shape(), lengths, 2.0 * at.curvature * at.loss);
         let mut notice = if vanishes { Notice::stationary(at.loss / weight) } else { None };
-        if self.retreat.is_empty() && notice.is_none() {
+        // A Krylov space forms no row of J, and a word is not worth all of them.
+        let formed = !matches!(report.solver, Solver::Krylov { .. });
+        if formed && self.retreat.is_empty() && notice.is_none() {
             notice = columns_differ(jacobian, &mut self.gradient)?;
         }
         let (mut learning_rate, mut step_length) = (self.learning_rate, None);

@@ -61,7 +61,7 @@ impl Setup for LbfgsSettings {
     fn numbers(&self, sizes: &Sizes) -> Numbers {
         let (history, p) = (self.history as f64, sizes.parameters as f64);
         let saved = 2.0 * (history + 1.0) * p;
-        let stores = if self.scaling == Scaling::Columns { Stores::Rows } else { Stores::Nothing };
+        let stores = if self.scaling == Scaling::Columns { Stores::Products } else { Stores::Nothing };
         Numbers { working: (2.0 * history + 1.0) * p, saved, stores, ..Numbers::default() }
     }
 }

@@ -64,7 +64,7 @@ impl Setup for ScaleInvariantSettings {
 
     fn numbers(&self, sizes: &Sizes) -> Numbers {
         let p = sizes.parameters as f64;
-        Numbers { working: 3.0 * p, saved: 2.0 * p, stores: Stores::Blocks, solver: None }
+        Numbers { working: 3.0 * p, saved: 2.0 * p, stores: Stores::Blocks, ..Numbers::default() }
     }
 }
 

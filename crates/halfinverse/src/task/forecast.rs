@@ -8,6 +8,7 @@
 use super::spectrum::{Run, SpectrumPlan, TooDear};
 use super::{Named, Registry, Settings};
 use crate::error::SettingError;
+use crate::linear::{outcomes_together, rows_pay};
 use crate::network::Network;
 use crate::optimizer::{Numbers, Stores};
 use crate::problem::AT_A_TIME;
@@ -86,7 +87,7 @@ impl Forecast {
         let (train, test) = (settings.data.train as f64, settings.data.test as f64);
         let most = most(named, settings, registry)?;
         let evaluated = settings.data.test.min(AT_A_TIME);
-        let evaluation = batch_numbers(network, simulator, evaluated, sample, Stores::Nothing);
+        let evaluation = batch_numbers(network, simulator, evaluated, sample, None);
         // Half as much again while they are drawn; and there is an order.
         let data = 1.5 * (train + test) * sample + train;
         // θ, the best one, the one before the last step, and the end's where that is the best; where only a part of a
@@ -162,8 +163,11 @@ fn most(named: &Named, settings: &Settings, registry: &Registry) -> Result<Most,
     for i in 0..=settings.before.len() {
         let (_, of, batch) = settings.turn(i);
         let entry = registry.entry(&of.name)?;
-        let Numbers { working, saved, stores, solver } = entry.numbers(&of.settings, &named.sizes(batch))?;
-        let stored = batch_numbers(network, simulator, batch, sample, stores);
+        let sizes = named.sizes(batch, settings.data.train);
+        let Numbers { working, saved, stores, besides, solver } = entry.numbers(&of.settings, &sizes)?;
+        let problems = besides.into_iter().chain([(batch, Some(stores))]);
+        let stored: f64 =
+            problems.map(|(b, stores)| batch_numbers(network, simulator, b, sample, stores)).sum();
         if working + stored >= most.working + most.stored {
             (most.batch, most.stored, most.working, most.solver) = (batch, stored, working, solver);
         }
@@ -182,21 +186,28 @@ fn bytes(numbers: f64) -> u64 {
     8 * numbers as u64
 }
 
-/// Of a problem: samples, a pass through the network, simulator's tapes, and what J stores.
+/// Of a problem: samples, a pass through the network, simulator's tapes, and what J stores; None where only losses are
+/// asked of it.
 pub(super) fn batch_numbers(
     network: &Network,
     simulator: &dyn Simulator,
     batch: usize,
     sample: f64,
-    stores: Stores,
+    stores: Option<Stores>,
 ) -> f64 {
     let (b, m) = (batch as f64, simulator.outcomes() as f64);
     let leaves = network.leaf_widths() as f64;
     let pass = network.inputs() as f64 + 2.0 * network.widths() as f64;
+    let (blocks, rows) = (m * network.outputs() as f64, m * leaves);
+    // Two matrices that a sweep works in; one back from several outcomes has its own.
+    let sweep = 2.0 * network.widest() as f64;
+    let of_several = sweep * outcomes_together(batch, simulator.outcomes()) as f64;
     let kept = match stores {
-        Stores::Nothing => 0.0,
-        Stores::Blocks => m * network.outputs() as f64,
-        Stores::Rows => m * leaves,
+        None => 0.0,
+        Some(Stores::Nothing) => sweep,
+        Some(Stores::Blocks) => blocks + sweep,
+        Some(Stores::Products) if !rows_pay(network, simulator.outcomes()) => blocks + sweep,
+        Some(Stores::Products | Stores::Rows) => rows + sweep + of_several,
     };
     b * (sample + pass + 4.0 * m + network.outputs() as f64 + kept) + simulator.tape_len(batch) as f64
 }

@@ -34,7 +34,7 @@ use crate::optimizer::{Context, Entry, Sizes, Stores};
 use crate::problem::{Model, Samples};
 use crate::streams;
 use crate::training::{
-    Cadence, Data, Options, Parts, Stage as TrainingStage, Trainer, TrainingError, lacks_gradient,
+    Cadence, Data, Options, Parts, Stage as TrainingStage, Trainer, TrainingError, held_out, lacks_gradient,
 };
 
 /// Numbers in the largest set of simulator blocks ∂y/∂z that a mini-batch may need: 2 GiB of them.
@@ -98,7 +98,7 @@ impl Named {
     ) -> Result<(), SettingError> {
         let ([own, key], optimizer, batch) = settings.turn(i);
         let entry = registry.entry(&optimizer.name)?;
-        let numbers = entry.numbers(&optimizer.settings, &self.sizes(batch));
+        let numbers = entry.numbers(&optimizer.settings, &self.sizes(batch, settings.data.train));
         let stores = numbers.map_err(|error| error.within(&own))?.stores;
         if let Some(part) = settings.stop.gradient.filter(|_| !entry.tells_gradient) {
             return Err(lacks_gradient(part, &optimizer.name));
@@ -137,7 +137,8 @@ impl Named {
 
     /// What a step of the last optimizer is worth, in forward passes over its mini-batch.
     fn passes(&self, settings: &Settings, registry: &Registry) -> Result<f64, SettingError> {
-        let (optimizer, sizes) = (&settings.optimizer, self.sizes(settings.training.batch));
+        let (optimizer, sizes) =
+            (&settings.optimizer, self.sizes(settings.training.batch, settings.data.train));
         let passes = registry.entry(&optimizer.name)?.passes(&optimizer.settings, &sizes);
         passes.map_err(|error| error.within("optimizer"))
     }
@@ -152,9 +153,11 @@ impl Named {
         )
     }
 
-    fn sizes(&self, batch: usize) -> Sizes {
+    /// Of a run with so many training samples.
+    fn sizes(&self, batch: usize, train: usize) -> Sizes {
         Sizes {
             batch,
+            judges: held_out(train, batch),
             outcomes: self.model.simulator().outcomes(),
             parameters: self.model.network().parameters(),
             work: self.model.network().work(),

@@ -133,14 +133,13 @@ impl SpectrumPlan {
         let sample = (network.inputs() + simulator.initials() + simulator.outcomes()) as f64;
         let n = (self.samples * simulator.outcomes()) as f64;
         let p = network.parameters() as f64;
-        let widest = network.widest() as f64;
-        let problem = batch_numbers(network, simulator, self.samples, sample, Stores::Rows);
+        let problem = batch_numbers(network, simulator, self.samples, sample, Some(Stores::Rows));
         let own = match self.by {
             // J, its rows on their way, and what the SVD works in.
             SpectrumBy::Svd => (2.0 * n + n.min(64.0)) * p + 3.0 * n.min(p).powi(2),
             SpectrumBy::Gram => 3.0 * n * n,
         };
-        8.0 * (problem + 2.0 * n * widest + own)
+        8.0 * (problem + own)
     }
 
     /// The singular values of J at θ, descending; those that K does not resolve are left out.

@@ -207,8 +207,7 @@ impl Stage {
         if !self.held_out || data.fresh.is_some() {
             return 0;
         }
-        let train = data.train.len();
-        (train / 8).min(MOST_HELD_OUT).min(train.saturating_sub(self.batch))
+        held_out(data.train.len(), self.batch)
     }
 
     /// The optimizer at the start of its work.
@@ -246,6 +245,11 @@ impl Stage {
     ) -> Result<(), SettingError> {
         self.optimizer(data, options, source).map(drop)
     }
+}
+
+/// Of so many training samples, those kept to judge by.
+pub(crate) fn held_out(train: usize, batch: usize) -> usize {
+    (train / 8).min(MOST_HELD_OUT).min(train.saturating_sub(batch))
 }
 
 /// Whether an optimizer has the setting `rate`.
