@@ -48,7 +48,7 @@ const SWEPT: usize = 512;
 
 /// Outcomes that a sweep back through the network takes at a time.
 pub(crate) fn outcomes_together(b: usize, m: usize) -> usize {
-    (SWEPT / b).clamp(1, m)
+    (SWEPT / b.max(1)).clamp(1, m)
 }
 
 /// Whether products by all Dₗ, their making included, cost less than sweeps.
