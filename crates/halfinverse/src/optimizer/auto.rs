@@ -5,11 +5,13 @@
 //! momentum over many mini-batches: ahead where the spectrum is flat, the data are fresh, or noise decides. Which of
 //! the two earns its cost changes from problem to problem, and during a run.
 //!
-//! **Opening.** Where the family's mini-batch has few samples, or is gathered of several, it says little of others; from
+//! **Opening.** Where the family's mini-batch has few samples, or is gathered of several, it says little of others, unless
+//! there are no others; from
 //! 300,000 parameters on its first steps take long. [`Kron`] wants some hundred steps to get going. In both cases
 //! `Opening` makes steps at a gradient's price first, until it has cost as much as 64 steps of [`Kron`], which then leads
 //! for 16 turns at least; in a network of three million parameters the opening takes ten seconds. A run that counts steps
-//! goes without.
+//! goes without, and so does one whose evaluations take far longer than the network's arithmetic ([`Source::dear`]): its
+//! few steps had better be thorough.
 //!
 //! **Turns.** The leader takes turn after turn. Every few of them the other one has a turn as long, from the best θ so
 //! far; it leads from then on if, in the second half of its turn, the log of the held-out loss fell faster per cost
@@ -20,7 +22,7 @@
 //! samples.
 //!
 //! **Cost** is in passes over a sample, each product with J, simulation, sweep back, factor and vector over parameters
-//! counted; or in steps where a run ends after so many of them ([`Context::counted`]). The clock decides nothing.
+//! counted; or in steps where a run ends after so many of them ([`Context::counted`]) or evaluations are dear. The clock decides nothing.
 //!
 //! **Held-out samples** come from the training data and are not trained on. θ is where their loss was lowest at the end
 //! of a turn. A turn that ends far above that, or with an error, or as the third of the leader's in a row that ends a
@@ -63,6 +65,8 @@ use super::{
 };
 use crate::error::{SettingError, ShapeError};
 use crate::fault::StepError;
+#[cfg(doc)]
+use crate::problem::Source;
 use crate::problem::{Problem, Samples};
 
 /// hig-auto has nothing to set.
@@ -161,12 +165,14 @@ impl Auto {
         let wanted = family_samples(outcomes, *batch).min((*samples).max(1));
         let gathers = *batch < 2 * wanted;
         // Where mini-batches or samples are few, a step is to be chosen well rather than cheaply.
-        let (parameters, sweeps, network) = (source.parameters(), source.sweeps(), source.factored());
-        let work = network.map_or(parameters, crate::network::Network::work);
-        let size = Size { samples: wanted, outcomes, parameters, work, sweeps };
+        let (parameters, factors) = (source.parameters(), source.factors());
+        let size =
+            Size { samples: wanted, outcomes, parameters, work: source.work(), sweeps: source.sweeps() };
         let family = Family::new(size, gathers || *counted, *threads);
-        let kron = network.is_some().then(|| fresh_kron(*threads));
-        let leader = match (gathers || wanted < FEW || parameters >= LARGE, counted, &kron) {
+        let kron = (!factors.is_empty()).then(|| fresh_kron(*threads));
+        // Where a mini-batch is all there is, the family knows all there is to know.
+        let little = *batch < *samples && (gathers || wanted < FEW);
+        let leader = match (little && !source.dear() || parameters >= LARGE, counted, &kron) {
             (true, false, Some(_)) => Way::Adam,
             (true, true, Some(_)) => Way::Kron,
             _ => Way::Krylov,
@@ -177,13 +183,12 @@ impl Auto {
             judge: Judge::new(&**source, judges, *threads)?,
             given: Vec::new(),
             family,
-            kron_overhead: network.map_or(0.0, |network| kron::overhead(&network.factor_shapes()))
-                + KRON_TRAVERSALS * traversal(parameters),
+            kron_overhead: kron::overhead(&factors) + KRON_TRAVERSALS * traversal(parameters),
             kron,
             opening: (leader == Way::Adam).then(Opening::new),
             traversal: traversal(parameters),
             batch: *batch,
-            counted: *counted,
+            counted: *counted || source.dear(),
             memory: Memory::new(leader),
         })
     }

@@ -109,13 +109,14 @@ impl Attempt for ScaleInvariant {
         let weight = problem.weight();
         // Numerator and denominator of g/h have them alike.
         let weights = problem.samples().and_then(Samples::weights).map(<[f64]>::to_vec);
-        let layered = problem.layered().ok_or(StepError::Unsupported {
+        let controlled = problem.controlled().ok_or(StepError::Unsupported {
             optimizer: ScaleInvariantSettings::NAME,
             needs: "the simulator's blocks and the network behind it",
         })?;
-        let (b, m) = layered.shape();
-        let at = layered.blocks(theta)?;
-        let (h, q) = (at.curvature, at.blocks.ncols() / m);
+        let at = controlled.blocks(theta)?;
+        let (h, b) = (at.curvature, at.blocks.nrows());
+        let m = at.gradient.len() / b;
+        let q = at.blocks.ncols() / m;
         let mut wanted = Mat::zeros(b, q);
         let mut step = vec![0.0; q];
         let options = Options { solver: Solver::Svd, ..Options::default() };
@@ -129,7 +130,7 @@ impl Attempt for ScaleInvariant {
             }
         }
         let loss = at.loss / weight;
-        layered.network_gradient(theta, wanted.as_ref(), &mut self.gradient);
+        controlled.network_gradient(theta, wanted.as_ref(), &mut self.gradient);
         check_gradient(&self.gradient)?;
         self.adam.direct(theta, &mut self.gradient);
         let learning_rate = self.adam.learning_rate();

@@ -3,7 +3,8 @@
 //! | | |
 //! |---|---|
 //! | [`Problem`] | loss, gradient, linearization at any θ: all that most optimizers need |
-//! | [`Layered`] | what Kronecker factors and steps in control space need besides |
+//! | [`Layered`] | what Kronecker factors need besides |
+//! | [`Controlled`] | what steps in control space need besides |
 //! | [`Source`] | makes problems of one kind on any samples: what a training run needs |
 //! | [`NetworkProblem`], [`Model`] | network ∘ simulator under an objective |
 //! | [`Predictor`] | trained weights on new inputs |
@@ -30,8 +31,8 @@ pub use samples::{Samples, WeightError};
 use crate::error::ShapeError;
 use crate::fault::StepError;
 use crate::linear::Jacobian;
+use crate::network::Tensor;
 pub use crate::network::{FactorRows, FactorShape, FactorVisit};
-use crate::network::{Network, Tensor};
 
 /// A loss L(θ) that is a function of outcomes y(θ): all that an optimizer sees.
 ///
@@ -137,6 +138,11 @@ pub trait Problem {
     fn layered(&mut self) -> Option<&mut dyn Layered> {
         None
     }
+
+    /// The problem as a network and a simulator behind it, where it is made of these.
+    fn controlled(&mut self) -> Option<&mut dyn Controlled> {
+        None
+    }
 }
 
 /// A problem at one θ: L(θ − Δ) ≈ L − gᵀJΔ + ½h|JΔ|².
@@ -156,7 +162,7 @@ pub struct At<'a> {
     pub jacobian: Box<dyn Jacobian + 'a>,
 }
 
-/// A problem whose outcomes pass through a network, layer by layer, and a simulator.
+/// A problem whose parameters are matrices of layers that have Kronecker factors.
 pub trait Layered {
     /// b, and m.
     fn shape(&self) -> (usize, usize);
@@ -186,7 +192,10 @@ pub trait Layered {
     /// # Errors
     /// When the simulator fails.
     fn difference(&mut self, theta: &[f64], v: &[f64], out: MatMut<'_, f64>) -> Result<(), StepError>;
+}
 
+/// A problem whose outcomes are those of a simulator behind a network.
+pub trait Controlled {
     /// L(θ), g and the simulator's blocks.
     ///
     /// # Errors
@@ -237,14 +246,25 @@ pub trait Source: Send + Sync {
         1
     }
 
+    /// Whether an evaluation takes far longer than the network's arithmetic, so that steps are few whatever their kind:
+    /// a slow simulator, or functions of another language.
+    fn dear(&self) -> bool {
+        false
+    }
+
     /// The parts of θ by name, in files.
     fn tensors(&self) -> Vec<Tensor> {
         vec![Tensor { name: "parameters".to_owned(), shape: vec![self.parameters()], offset: 0 }]
     }
 
-    /// The network that it is made of, where there is one whose layers have Kronecker factors.
-    fn factored(&self) -> Option<&Network> {
-        None
+    /// Sizes of the layers' parameters as matrices, first to last, where its problems are [`Layered`]; else none.
+    fn factors(&self) -> Vec<FactorShape> {
+        Vec::new()
+    }
+
+    /// Multiplications that the network takes for a sample: by default one for each parameter.
+    fn work(&self) -> usize {
+        self.parameters()
     }
 
     /// The problem on these samples, evaluated on `threads` threads of the current rayon pool.

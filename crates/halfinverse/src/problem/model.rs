@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{BatchProblem, NetworkProblem, Samples, Source};
+use super::{BatchProblem, FactorShape, NetworkProblem, Samples, Source};
 use crate::error::ShapeError;
 use crate::network::{Network, Tensor};
 use crate::objective::{Objective, Reduction};
@@ -102,8 +102,12 @@ impl Source for Model {
         self.network.tensors()
     }
 
-    fn factored(&self) -> Option<&Network> {
-        Some(&self.network).filter(|network| network.factored())
+    fn factors(&self) -> Vec<FactorShape> {
+        if self.network.factored() { self.network.factor_shapes() } else { Vec::new() }
+    }
+
+    fn work(&self) -> usize {
+        self.network.work()
     }
 
     fn problem(&self, samples: Samples, threads: usize) -> Result<Box<dyn BatchProblem>, ShapeError> {

@@ -5,7 +5,8 @@ use faer::{Mat, MatMut, MatRef, Par};
 
 use super::weights::Weights;
 use super::{
-    At, BatchProblem, Blocks, FactorRows, FactorShape, FactorVisit, Layered, Model, Problem, Samples,
+    At, BatchProblem, Blocks, Controlled, FactorRows, FactorShape, FactorVisit, Layered, Model, Problem,
+    Samples,
 };
 use crate::error::ShapeError;
 use crate::fault::{Culprit, StepError};
@@ -336,6 +337,10 @@ impl Problem for NetworkProblem {
     fn layered(&mut self) -> Option<&mut dyn Layered> {
         if self.model.network().factored() { Some(self) } else { None }
     }
+
+    fn controlled(&mut self) -> Option<&mut dyn Controlled> {
+        Some(self)
+    }
 }
 
 impl NetworkProblem {
@@ -422,7 +427,9 @@ impl Layered for NetworkProblem {
         self.weights.tangent(out);
         Ok(())
     }
+}
 
+impl Controlled for NetworkProblem {
     fn blocks(&mut self, theta: &[f64]) -> Result<Blocks<'_>, StepError> {
         let loss = self.fill_blocks(theta)?;
         let work = self.work.as_ref().expect("made with the blocks");
