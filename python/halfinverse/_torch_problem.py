@@ -9,7 +9,8 @@ y(θ) (b × m) is the outcome, L(y) the loss, g = ∂L/∂y. J comes in one of t
   little more than one product;
 * `products`: `torch.func.jvp` and `vjp` of the outcome, a simulation each.
 
-The curvature of the loss is found as in `halfinverse._jax_problem`.
+The curvature of the loss is found as in `halfinverse._jax_problem`. θ holds one parameter after the other, each with
+more than one axis as a matrix (first axis × the others) column after column, as the library has weights.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch.utils import _pytree as pytree
 
 from ._arrays import Floats
 from ._rows import Kept, Rows
+from ._torch_layers import Backward, Layers, numbers
 from .errors import ShapeError
 
 # A block, or J by its rows, is made where it takes at most so many sweeps and numbers.
@@ -33,6 +35,17 @@ MOST_NUMBERS = 1 << 26
 ALIKE = 100.0
 # How far controls are shifted to see whether other samples notice.
 SHIFT = 0.1
+
+
+def part(parameter: torch.Tensor) -> torch.Tensor:
+    """A parameter's part of θ."""
+    matrix = parameter.reshape(parameter.shape[0], -1) if parameter.ndim > 1 else parameter.reshape(1, -1)
+    return matrix.T.reshape(-1)
+
+
+def parameter(part: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """The parameter of a part of θ."""
+    return part.reshape(-1, shape[0]).T.reshape(shape) if len(shape) > 1 else part.reshape(shape)
 
 
 class Parts(torch.nn.Module):  # type: ignore[misc]
@@ -171,7 +184,7 @@ class Model:
 
     def _call(self, theta: torch.Tensor, function: Any, *arguments: Any) -> Any:
         parts = zip(self.like.items(), theta.split(self.sizes), strict=True)
-        params = {name: part.reshape(shape).to(dtype) for (name, (shape, dtype)), part in parts}
+        params = {name: parameter(part, shape).to(dtype) for (name, (shape, dtype)), part in parts}
         return functional_call(self.module, params, (function, *arguments))
 
     def controls(self, theta: torch.Tensor, batch: Any) -> torch.Tensor:
@@ -288,10 +301,19 @@ def curved(loss_of: Callable[[torch.Tensor], torch.Tensor], y: torch.Tensor) -> 
 class Problem:
     """A model on mini-batches, in the words of `halfinverse._core.Stepper`."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, found: tuple[Layers, list[Any]] | None = None) -> None:
+        """With the layers that have Kronecker factors, and these, where they are wanted."""
         self.model = model
         self.kept = Kept()
         self._in_turn = False
+        self._layers: Layers | None
+        self.factors: list[Any] | None
+        self._layers, self.factors = found or (None, None)
+        self._at: Backward | None = None
+
+    def drop(self) -> None:
+        """Lets go of what the last gradient left for `cotangents` and `difference`."""
+        self._at = None
 
     def _batch(self, rows: Floats) -> Any:
         return self.kept.get(rows, self.model.batches.of_rows)
@@ -304,13 +326,30 @@ class Problem:
         with torch.no_grad():
             return float(self.model.loss_at(self._theta(theta), self._batch(rows)))
 
-    def gradient(self, theta: Floats, rows: Floats) -> tuple[float, Any]:
-        """L and ∂L/∂θ."""
-        at = self._theta(theta).requires_grad_()
+    def gradient(self, theta: Floats, rows: Floats) -> tuple[Any, ...]:
+        """L and ∂L/∂θ; where there are factors h, too."""
+        model, batch = self.model, self._batch(rows)
+        if self._layers is not None:
+            self._at = at = Backward(model, self._layers, self._theta(theta), batch)
+            loss, g, h, at.weights = curved(lambda y: model.loss_of(y, batch), at.y)
+            return float(loss), _numpy(at.gradient(at.weights * g)), float(h)
+        place = self._theta(theta).requires_grad_()
         with torch.enable_grad():
-            loss = self.model.loss_at(at, self._batch(rows))
-            (gradient,) = torch.autograd.grad(loss, at)
-        return float(loss), _numpy(gradient)
+            loss = model.loss_at(place, batch)
+            (gradient,) = torch.autograd.grad(loss, place)
+        return float(loss.detach()), _numpy(gradient)
+
+    def cotangents(self, outcome: Floats) -> Any:
+        """(factor, δ, a) of each layer, last to first, at the θ of the last gradient."""
+        assert self._at is not None
+        y = torch.tensor(outcome, dtype=self.model.dtype, device=self.model.device)
+        for i, delta, a in self._at.cotangents(y):
+            yield i, numbers(delta), numbers(a)
+
+    def difference(self, v: Floats) -> Any:
+        """J v (n) at the θ of the last gradient, by a difference quotient: one simulation."""
+        assert self._at is not None
+        return _numpy(self._at.difference(self._theta(v))).reshape(-1)
 
     def losses(self, thetas: Floats, rows: Floats) -> Any:
         """L of each row."""

@@ -11,7 +11,9 @@ float32, PyTorch's default, J is known to about 1e-7 of its largest singular val
 values lie below that are noise, a truncation below 1e-6 has no meaning, and steps cannot be told apart whose losses
 differ by less than 1e-7 of the loss. `model.double()` has none of these limits.
 
-**Kronecker factors** of layers are not used: hig-auto has its other ways on such a model, and hig-kron is refused.
+**Kronecker factors** come from `nn.Linear`, `nn.Conv1d` and `nn.Conv2d`. Where all trained parameters belong to such
+layers, each called once in an outcome, hig-auto has all its ways, and hig-kron, soap and muon can be had; else hig-auto
+steps by Krylov spaces alone, and the others are refused.
 """
 
 from __future__ import annotations
@@ -25,10 +27,14 @@ import torch
 from . import _model
 from ._arrays import Floats
 from ._model import State
-from ._torch_problem import Batches, Model, Problem, length
+from ._torch_layers import find
+from ._torch_problem import Batches, Model, Problem, length, parameter, part
 from .errors import SettingError, ShapeError
 
 __all__ = ["HalfInverse"]
+
+# Optimizers that use the layers' matrices.
+LAYERED = ("hig-auto", "hig-kron", "muon", "soap")
 
 
 def _of_model(model: Any, batch: Any) -> Any:
@@ -119,12 +125,12 @@ class HalfInverse(torch.optim.Optimizer):  # type: ignore[misc]
         self._learnt = State()
         self._pending: dict[str, Any] | None = None
         trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        for name, parameter in trained:
-            if not parameter.is_floating_point():
-                raise TypeError(f"{name} holds values of type {parameter.dtype}, which cannot be trained")
-        if len({parameter.device for _, parameter in trained}) > 1:
+        for name, p in trained:
+            if not p.is_floating_point():
+                raise TypeError(f"{name} holds values of type {p.dtype}, which cannot be trained")
+        if len({p.device for _, p in trained}) > 1:
             raise ShapeError("the model's parameters lie on more than one device; move it to one")
-        self._trained = [parameter for _, parameter in trained]
+        self._trained = [p for _, p in trained]
         if not self._trained:
             raise ShapeError("the model has no parameter that requires a gradient, so that there is nothing to train")
         super().__init__(self._trained, {})
@@ -165,6 +171,7 @@ class HalfInverse(torch.optim.Optimizer):  # type: ignore[misc]
             after, report = engine.step(self._theta(), rows)
         finally:
             problem.kept.drop(rows)
+            problem.drop()
         self._write(after)
         engine.show(self._theta())
         self._learnt.report = report
@@ -172,14 +179,14 @@ class HalfInverse(torch.optim.Optimizer):  # type: ignore[misc]
 
     def _theta(self) -> Floats:
         """θ (P) in float64."""
-        theta: Floats = torch.cat([p.detach().reshape(-1).double() for p in self._trained]).cpu().numpy()
+        theta: Floats = torch.cat([part(p.detach()).double() for p in self._trained]).cpu().numpy()
         return theta
 
     def _write(self, theta: Floats) -> None:
         parts = torch.from_numpy(theta).split([p.numel() for p in self._trained])
         with torch.no_grad():
-            for parameter, part in zip(self._trained, parts, strict=True):
-                parameter.copy_(part.reshape(parameter.shape))
+            for trained, of_theta in zip(self._trained, parts, strict=True):
+                trained.copy_(parameter(of_theta, trained.shape))
 
     def _start(self, batch: Any) -> None:
         """Makes the optimizer, now that a mini-batch says what shapes there are."""
@@ -195,7 +202,10 @@ class HalfInverse(torch.optim.Optimizer):  # type: ignore[misc]
             judges = batches.rows(tree if self._held_out is None else batches.tree(self._held_out))
         else:
             judges = np.empty((0, 0))
-        problem = Problem(model)
+        # Adam and the like have no use for the layers.
+        of = torch.tensor(theta, dtype=model.dtype, device=model.device)
+        found = find(model, of, tree, length(tree)) if self._method in LAYERED else None
+        problem = Problem(model, found)
         engine = _model.Engine(
             problem,
             self._method,

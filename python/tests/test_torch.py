@@ -282,7 +282,11 @@ ROWS = {
     ),
     "a setting that there is not": ({"rate": 1.0}, SettingError, "rate"),
     "a method that there is not": ({"method": "newton"}, SettingError, "newton"),
-    "a method for our layers alone": ({"method": "hig-kron"}, HalfInverseError, "layers"),
+    "a method for layers on a model with others": (
+        {"method": "hig-kron", "model": torch.nn.Sequential(torch.nn.LayerNorm(2), *net()).double()},
+        HalfInverseError,
+        "layers",
+    ),
     "a block of one function": ({"block": True}, SettingError, "apart"),
     "too many functions": ({"outcome": outcome, "network": network}, TypeError, "either outcome"),
     "a model that is none": ({"model": [1.0]}, TypeError, "torch.nn.Module"),

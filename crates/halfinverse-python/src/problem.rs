@@ -4,16 +4,18 @@
 
 use std::sync::Arc;
 
-use halfinverse::faer::{Mat, MatRef};
+use halfinverse::faer::{Mat, MatMut, MatRef};
 use halfinverse::linear::{Jacobian, ProductError};
-use halfinverse::problem::{At, BatchProblem, Problem, Samples, Source};
+use halfinverse::problem::{
+    At, BatchProblem, FactorRows, FactorShape, FactorVisit, Layered, Problem, Samples, Source,
+};
 use halfinverse::{ShapeError, StepError};
 use numpy::PyArray2;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
-use crate::arrays::{columns, fill, vector};
-use crate::errors::step;
+use crate::arrays::{columns, fill, floats, matrix, vector};
+use crate::errors::{shape, step};
 use crate::fault::Fault;
 
 /// J by its products.
@@ -63,7 +65,37 @@ pub(crate) struct Functions {
     gradient: Py<PyAny>,
     linearize: Py<PyAny>,
     losses: Option<Py<PyAny>>,
+    layers: Option<Layers>,
     pub(crate) fault: Fault,
+}
+
+/// Of functions whose parameters are matrices of layers.
+struct Layers {
+    factors: Vec<FactorShape>,
+    cotangents: Py<PyAny>,
+    difference: Py<PyAny>,
+}
+
+impl Layers {
+    /// Where `factors` names some.
+    fn of(problem: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
+        let Some(factors) = problem.getattr_opt("factors")?.filter(|factors| !factors.is_none()) else {
+            return Ok(None);
+        };
+        let factors: Vec<(usize, usize, bool, usize, usize)> = factors.extract()?;
+        let shape = |(outputs, inputs, bias, positions, offset)| FactorShape {
+            outputs,
+            inputs,
+            bias,
+            positions,
+            offset,
+        };
+        Ok((!factors.is_empty()).then_some(Self {
+            factors: factors.into_iter().map(shape).collect(),
+            cotangents: problem.getattr("cotangents")?.unbind(),
+            difference: problem.getattr("difference")?.unbind(),
+        }))
+    }
 }
 
 impl Functions {
@@ -84,6 +116,7 @@ impl Functions {
             gradient: method("gradient")?,
             linearize: method("linearize")?,
             losses: losses.map(Bound::unbind),
+            layers: Layers::of(problem)?,
             fault: Fault::default(),
         })
     }
@@ -106,6 +139,21 @@ impl Source for PythonSource {
         self.0.sweeps
     }
 
+    // PyTorch takes as long to start an operation as to do it; where no layers are known there is nothing to choose.
+    fn dear(&self) -> bool {
+        self.0.layers.is_some()
+    }
+
+    fn factors(&self) -> Vec<FactorShape> {
+        self.0.layers.as_ref().map_or_else(Vec::new, |layers| layers.factors.clone())
+    }
+
+    fn work(&self) -> usize {
+        let of_layers: usize =
+            self.factors().iter().map(|shape| shape.outputs * shape.columns() * shape.positions).sum();
+        of_layers.max(self.0.parameters)
+    }
+
     fn problem(&self, samples: Samples, _: usize) -> Result<Box<dyn BatchProblem>, ShapeError> {
         Ok(Box::new(PythonProblem::new(self.0.clone(), samples)))
     }
@@ -118,6 +166,8 @@ pub(crate) struct PythonProblem {
     /// The rows as Python sees them, made where they are first asked for.
     rows: Option<Py<PyArray2<f64>>>,
     gradient: Vec<f64>,
+    /// h at the last gradient, where there are layers.
+    curvature: f64,
 }
 
 /// Rows as samples: inputs alone.
@@ -128,7 +178,7 @@ pub(crate) fn samples(rows: MatRef<'_, f64>) -> Result<Samples, ShapeError> {
 
 impl PythonProblem {
     fn new(of: Arc<Functions>, samples: Samples) -> Self {
-        Self { of, samples, rows: None, gradient: Vec::new() }
+        Self { of, samples, rows: None, gradient: Vec::new(), curvature: 1.0 }
     }
 
     /// On the rows of an array, which is what the functions are called with.
@@ -173,6 +223,15 @@ fn number(what: &str, object: &Bound<'_, PyAny>) -> PyResult<f64> {
     })
 }
 
+/// h.
+fn curvature(object: &Bound<'_, PyAny>) -> PyResult<f64> {
+    let curvature = number("the curvature", object)?;
+    if curvature > 0.0 && curvature.is_finite() {
+        return Ok(curvature);
+    }
+    Err(step(format!("the curvature is {curvature}, but must be positive and finite")))
+}
+
 fn finite(loss: f64) -> Result<f64, StepError> {
     if loss.is_finite() { Ok(loss) } else { Err(StepError::LossNotFinite { loss, culprit: None }) }
 }
@@ -200,15 +259,23 @@ impl Problem for PythonProblem {
 
     fn gradient(&mut self, theta: &[f64], gradient: &mut [f64]) -> Result<f64, StepError> {
         ShapeError::check("the gradient", "entries", theta.len(), gradient.len())?;
-        let loss = self.call(
+        let layered = self.of.layers.is_some();
+        let (loss, curvature) = self.call(
             |of| &of.gradient,
             theta,
             |found| {
-                let [loss, of_parameters] = parts("gradient", found, "loss, gradient")?;
+                let (loss, of_parameters, curvature) = if layered {
+                    let [loss, of_parameters, h] = parts("gradient", found, "loss, gradient, curvature")?;
+                    (loss, of_parameters, self::curvature(&h)?)
+                } else {
+                    let [loss, of_parameters] = parts("gradient", found, "loss, gradient")?;
+                    (loss, of_parameters, 1.0)
+                };
                 fill("gradient", &of_parameters, gradient)?;
-                number("the loss", &loss)
+                Ok((number("the loss", &loss)?, curvature))
             },
         )?;
+        self.curvature = curvature;
         finite(loss)
     }
 
@@ -224,11 +291,7 @@ impl Problem for PythonProblem {
                 let names = "loss, gradient of the outcomes, curvature, jvp, vjp";
                 let [loss, outcome_gradient, curvature, jvp, vjp] = parts("linearize", found, names)?;
                 fill("the gradient of the outcomes from linearize", &outcome_gradient, &mut g)?;
-                let curvature = number("the curvature", &curvature)?;
-                if !(curvature > 0.0 && curvature.is_finite()) {
-                    let sentence = format!("the curvature is {curvature}, but must be positive and finite");
-                    return Err(step(sentence));
-                }
+                let curvature = self::curvature(&curvature)?;
                 let products = Products::new(shape, jvp.unbind(), vjp.unbind(), fault);
                 Ok((number("the loss", &loss)?, curvature, products))
             },
@@ -260,6 +323,79 @@ impl Problem for PythonProblem {
     fn samples(&self) -> Option<&Samples> {
         Some(&self.samples)
     }
+
+    fn layered(&mut self) -> Option<&mut dyn Layered> {
+        if self.of.layers.is_some() { Some(self) } else { None }
+    }
+}
+
+impl PythonProblem {
+    fn layers(&self) -> &Layers {
+        self.of.layers.as_ref().expect("seen as layers where there are some")
+    }
+}
+
+impl Layered for PythonProblem {
+    fn shape(&self) -> (usize, usize) {
+        (self.samples.len(), self.of.outcomes)
+    }
+
+    fn curvature(&self) -> f64 {
+        self.curvature
+    }
+
+    fn factors(&self) -> Vec<FactorShape> {
+        self.layers().factors.clone()
+    }
+
+    fn cotangents(
+        &mut self,
+        _: &[f64],
+        outcome: MatRef<'_, f64>,
+        visit: &mut FactorVisit<'_>,
+    ) -> Result<(), StepError> {
+        let layers = self.layers();
+        let called = self.of.fault.guard(|py| {
+            let rows = layers.cotangents.bind(py).call1((columns(py, outcome)?,))?;
+            for part in rows.try_iter()? {
+                let [factor, cotangent, input] = parts("cotangents", &part?, "factor, cotangent, input")?;
+                let factor: usize = factor.extract()?;
+                let shape = layers.factors.get(factor);
+                let shape = shape.ok_or_else(|| step(format!("there is no Kronecker factor {factor}")))?;
+                let cotangent = rows_of("a cotangent", &cotangent, shape.outputs)?;
+                let input = rows_of("an input", &input, shape.inputs)?;
+                if cotangent.nrows() != input.nrows() {
+                    let (cotangents, inputs) = (cotangent.nrows(), input.nrows());
+                    return Err(step(format!("{cotangents} cotangents came with {inputs} inputs")));
+                }
+                let (cotangent, input) = (cotangent.as_ref(), input.as_ref());
+                visit(FactorRows { factor, cotangent, input, positions: shape.positions });
+            }
+            Ok(())
+        });
+        called.map_err(|reason| StepError::Function { reason })
+    }
+
+    fn difference(&mut self, _: &[f64], v: &[f64], mut out: MatMut<'_, f64>) -> Result<(), StepError> {
+        let (layers, mut found) = (self.layers(), vec![0.0; out.nrows() * out.ncols()]);
+        let called = self
+            .of
+            .fault
+            .guard(|py| fill("difference", &layers.difference.bind(py).call1((vector(py, v),))?, &mut found));
+        called.map_err(|reason| StepError::Function { reason })?;
+        out.copy_from(MatRef::from_row_major_slice(&found, out.nrows(), out.ncols()));
+        Ok(())
+    }
+}
+
+/// An array (rows × `width`), column after column.
+fn rows_of(what: &str, object: &Bound<'_, PyAny>, width: usize) -> PyResult<Mat<f64>> {
+    let array = floats(what, object)?;
+    let found = numpy::PyUntypedArrayMethods::shape(&*array);
+    if found.len() != 2 || found[1] != width {
+        return Err(shape(format_args!("{what} has the shape {found:?}, but must have {width} columns")));
+    }
+    Ok(matrix(&array)?.to_owned())
 }
 
 impl BatchProblem for PythonProblem {

@@ -23,6 +23,14 @@ use crate::{report, settings};
 /// * `linearize(theta, rows)` → (L, g = ∂L/∂y, h, jvp, vjp) with jvp(v) = J v (n) and vjp(u) = Jᵀu (P) at this θ
 /// * `losses(thetas, rows)` → L of each row of `thetas` (count × P); may be left out, or None
 ///
+/// and, where its parameters are matrices of layers that have Kronecker factors,
+///
+/// * `factors`: of each layer (outputs, inputs, bias, positions of a sample, where its parameters start in θ), in θ column
+///   after column with the bias as the last one; `gradient` then returns (L, ∂L/∂θ, h)
+/// * `cotangents(outcome)` → (factor, δ, a) of each layer, last to first: rows × outputs and rows × inputs for a cotangent
+///   of the outcomes (b × m), at the θ of the last gradient; several of a layer in sequence where rows are many
+/// * `difference(v)` → J v (n) at the θ of the last gradient, to about 1e-6
+///
 /// `theta` (P) and `rows` (b × d) are float64 arrays; `rows` is the same object as long as the mini-batch is the same.
 /// g and J are sample-major, n = b·m. h is the curvature of L with respect to outcomes: L(θ − Δ) ≈ L − gᵀJΔ + ½h|JΔ|².
 #[pyclass(frozen, module = "halfinverse._core")]
