@@ -1,0 +1,140 @@
+//! The physics of a few test samples, and the singular values of J, drawn anew as a run goes on.
+//!
+//! They are drawn on a thread of their own, from a copy of θ. After each drawing that thread rests fifty times as long
+//! as it took, so that it takes at most a fiftieth of a core; and it draws only what somebody looks at.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use halfinverse::NetworkProblem;
+use halfinverse::problem::{Problem, Source};
+use halfinverse::task::{SpectrumPlan, Task};
+use halfinverse::training::read_parameters;
+
+use super::live::lock;
+use super::shown::{Shown, Stamp};
+use crate::picture::Picture;
+use crate::run::{spectrum, spectrum_plan};
+
+/// Between two drawings, at least.
+const LEAST_REST: Duration = Duration::from_secs(2);
+/// The same, in units of what the last one took.
+const REST: u32 = 50;
+/// Bytes that singular values may take beside the run.
+const MOST_BYTES: usize = 256 << 20;
+
+/// Draws the pictures of a task.
+pub(super) struct Painter {
+    task: Task,
+    picture: Arc<dyn Picture>,
+    problem: NetworkProblem,
+    plan: Option<SpectrumPlan>,
+}
+
+/// What was drawn.
+pub(super) struct Painting {
+    /// None of a checkpoint, which may be of any step.
+    pub(super) step: Option<u64>,
+    pub(super) svg: String,
+    pub(super) caption: String,
+    /// Singular values of J, where they are small enough.
+    pub(super) sigmas: Vec<f64>,
+}
+
+/// Where θ comes from.
+pub(super) enum Theta {
+    Of(u64, Vec<f64>),
+    Checkpoint(PathBuf),
+}
+
+/// What is drawn of a run, and when it is drawn again.
+#[derive(Default)]
+pub(super) struct Canvas(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    painter: Option<Painter>,
+    busy: bool,
+    next: Option<Instant>,
+    /// Of the checkpoint that was drawn.
+    drawn: Option<Stamp>,
+    painting: Option<Arc<Painting>>,
+    version: u64,
+}
+
+impl Painter {
+    pub(super) fn new(task: Task, picture: Arc<dyn Picture>) -> Option<Self> {
+        let problem = NetworkProblem::new(task.model(), task.test().first(picture.samples()), 1).ok()?;
+        let parameters = task.model().network().parameters();
+        let plan = spectrum_plan(&task).filter(|plan| {
+            let rows = plan.samples.saturating_mul(task.model().simulator().outcomes());
+            rows.saturating_mul(rows.saturating_add(parameters)).saturating_mul(8) <= MOST_BYTES
+        });
+        Some(Self { task, picture, problem, plan })
+    }
+
+    fn paint(&mut self, theta: Theta) -> Result<Painting, Box<dyn std::error::Error>> {
+        let (step, theta) = match theta {
+            Theta::Of(step, theta) => (Some(step), theta),
+            Theta::Checkpoint(path) => (None, read_parameters(&self.task.model().tensors(), &path)?),
+        };
+        self.problem.loss(&theta)?;
+        let svg = self.picture.svg(&self.task, &self.problem)?;
+        let sigmas = if step.is_some() { spectrum(&self.task, &theta, self.plan) } else { Vec::new() };
+        Ok(Painting { step, svg, caption: self.picture.caption(), sigmas })
+    }
+}
+
+impl Canvas {
+    /// Gives it a painter.
+    pub(super) fn equip(&self, painter: Option<Painter>) {
+        lock(&self.0).painter = painter;
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        lock(&self.0).version
+    }
+
+    pub(super) fn painting(&self) -> Option<Arc<Painting>> {
+        lock(&self.0).painting.clone()
+    }
+}
+
+/// Draws a run anew if it is time to and there is something new; `make` finds a painter where there is none yet.
+pub(super) fn paint(shown: &Arc<Shown>, make: impl FnOnce() -> Option<Painter> + Send + 'static) {
+    let mut inner = lock(&shown.canvas.0);
+    if inner.busy || inner.next.is_some_and(|next| Instant::now() < next) {
+        return;
+    }
+    let theta = if let Some(live) = shown.live() {
+        match live.take_theta() {
+            Some((step, theta)) => Theta::Of(step, theta),
+            None => return live.want_theta(),
+        }
+    } else {
+        match shown.checkpoint() {
+            Some((path, when)) if inner.drawn != Some(when) => {
+                inner.drawn = Some(when);
+                Theta::Checkpoint(path)
+            }
+            _ => return,
+        }
+    };
+    inner.busy = true;
+    let painter = inner.painter.take();
+    drop(inner);
+    let shown = shown.clone();
+    std::thread::spawn(move || {
+        let begun = Instant::now();
+        let mut painter = painter.or_else(make);
+        let painting = painter.as_mut().and_then(|painter| painter.paint(theta).ok());
+        let mut inner = lock(&shown.canvas.0);
+        if let Some(painting) = painting {
+            inner.painting = Some(Arc::new(painting));
+            inner.version += 1;
+        }
+        inner.next = Some(Instant::now() + LEAST_REST.max(REST * begun.elapsed()));
+        (inner.painter, inner.busy) = (painter, false);
+    });
+}
