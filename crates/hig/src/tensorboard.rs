@@ -50,7 +50,10 @@ impl EventWriter {
     }
 }
 
-#[allow(clippy::disallowed_types, reason = "TensorBoard orders by the time of day; no training time depends on it")]
+#[allow(
+    clippy::disallowed_types,
+    reason = "TensorBoard orders by the time of day; no training time depends on it"
+)]
 fn seconds_since_1970() -> f64 {
     let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
     now.unwrap_or_default().as_secs_f64()

@@ -9,8 +9,8 @@ use halfinverse::optimizer::StepReport;
 use halfinverse::problem::Source;
 use halfinverse::task::Task;
 use halfinverse::training::{
-    Best, Flow, Observer, Progress, Request, Row, StopReason, StopSettings, Trainer, TrainingError, write_checkpoint,
-    write_model,
+    Best, Flow, Observer, Progress, Request, Row, StopReason, StopSettings, Trainer, TrainingError,
+    write_checkpoint, write_model,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 

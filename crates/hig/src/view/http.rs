@@ -47,7 +47,10 @@ impl Request {
     /// The first value of a key in the query.
     pub(super) fn query(&self, key: &str) -> Option<&str> {
         let (_, query) = self.target.split_once('?')?;
-        query.split('&').find_map(|pair| pair.split_once('=').filter(|(own, _)| *own == key)).map(|(_, value)| value)
+        query
+            .split('&')
+            .find_map(|pair| pair.split_once('=').filter(|(own, _)| *own == key))
+            .map(|(_, value)| value)
     }
 
     /// What the bytes so far say: the request without its body, and where the body begins; none where they are cut.
@@ -214,7 +217,10 @@ mod tests {
         let request = read_of(text).unwrap().unwrap();
         assert_eq!((request.method.as_str(), request.body.as_slice()), ("POST", b"{}".as_slice()));
         assert_eq!(request.header("host"), Ok(Some("a")));
-        assert_eq!((request.query("run"), request.query("x"), request.query("y")), (Some("1"), Some(""), None));
+        assert_eq!(
+            (request.query("run"), request.query("x"), request.query("y")),
+            (Some("1"), Some(""), None)
+        );
     }
 
     #[test]
@@ -225,13 +231,21 @@ mod tests {
         assert_eq!(status("GET / HTTP/1.1\r\nContent-Length: 1025\r\n\r\n".to_owned()), 413);
         assert_eq!(status("GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n".to_owned()), 400);
         assert_eq!(status("GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned()), 411);
-        assert_eq!(status("GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n".to_owned()), 400);
+        assert_eq!(
+            status("GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n".to_owned()),
+            400
+        );
         assert_eq!(status("\u{7f}\r\n\r\n".to_owned()), 400);
     }
 
     #[test]
     fn what_is_cut_is_dropped() {
-        for text in ["", "GET / HT", "GET / HTTP/1.1\r\nHost: a\r\n", "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n{}"] {
+        for text in [
+            "",
+            "GET / HT",
+            "GET / HTTP/1.1\r\nHost: a\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n{}",
+        ] {
             assert!(read_of(text.as_bytes()).is_err(), "{text}");
         }
     }

@@ -114,7 +114,9 @@ impl Hub {
             }
         }
         let runs = lock(&self.runs).clone();
-        runs.iter().for_each(|shown| shown.refresh());
+        for shown in runs {
+            shown.refresh();
+        }
     }
 
     pub(super) fn overview(&self) -> Overview {

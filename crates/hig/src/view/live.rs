@@ -120,8 +120,13 @@ pub(crate) enum Deed {
 impl Link {
     pub(super) fn new() -> (Self, Arc<Live>) {
         let live = Arc::new(Live::default());
-        let link =
-            Self { live: live.clone(), shown: Instant::now(), paused: false, rate: None, todo: VecDeque::new() };
+        let link = Self {
+            live: live.clone(),
+            shown: Instant::now(),
+            paused: false,
+            rate: None,
+            todo: VecDeque::new(),
+        };
         (link, live)
     }
 
@@ -225,7 +230,14 @@ mod tests {
         let read = |text: &str| serde_json::from_str::<Control>(text).ok();
         assert_eq!(read(r#"{"do":"pause"}"#), Some(Control::Pause));
         assert_eq!(read(r#"{"do":"learning-rate","to":0.5}"#), Some(Control::LearningRate { to: 0.5 }));
-        for text in ["", "{}", "[]", r#"{"do":"learning-rate"}"#, r#"{"do":"rm"}"#, r#"{"do":"learning-rate","to":"x"}"#] {
+        for text in [
+            "",
+            "{}",
+            "[]",
+            r#"{"do":"learning-rate"}"#,
+            r#"{"do":"rm"}"#,
+            r#"{"do":"learning-rate","to":"x"}"#,
+        ] {
             assert_eq!(read(text), None, "{text}");
         }
     }

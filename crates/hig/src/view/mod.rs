@@ -66,9 +66,9 @@ impl View {
         port: &str,
         host: Option<&str>,
     ) -> Result<Self, Failure> {
-        let wanted: u16 = port
-            .parse()
-            .map_err(|_| Failure::new(format!("`{option}={port}` must be a port, 0 (any free one) to 65535")))?;
+        let wanted: u16 = port.parse().map_err(|_| {
+            Failure::new(format!("`{option}={port}` must be a port, 0 (any free one) to 65535"))
+        })?;
         let listener = listen(host.unwrap_or("127.0.0.1"), wanted)?;
         let address =
             listener.local_addr().map_err(|error| Failure::new(format!("cannot open the view: {error}")))?;
@@ -109,7 +109,11 @@ impl Drop for View {
         // Wakes the thread that accepts.
         let mut own = self.address;
         if own.ip().is_unspecified() {
-            own.set_ip(if own.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+            own.set_ip(if own.is_ipv4() {
+                [127, 0, 0, 1].into()
+            } else {
+                std::net::Ipv6Addr::LOCALHOST.into()
+            });
         }
         if TcpStream::connect_timeout(&own, FAREWELL).is_ok()
             && let Some(accepting) = self.accepting.take()

@@ -1,7 +1,8 @@
 //! The physics of a few test samples, and the singular values of J, drawn anew as a run goes on.
 //!
-//! They are drawn on a thread of their own, from a copy of θ. After each drawing that thread rests fifty times as long
-//! as it took, so that it takes at most a fiftieth of a core; and it draws only what somebody looks at.
+//! They are drawn on a thread of their own, from a copy of θ. Picture and singular values each rest a hundred times as
+//! long as the last ones took, so that both together take at most a fiftieth of a core; and only what somebody looks at
+//! is drawn.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -20,7 +21,7 @@ use crate::run::{spectrum, spectrum_plan};
 /// Between two drawings, at least.
 const LEAST_REST: Duration = Duration::from_secs(2);
 /// The same, in units of what the last one took.
-const REST: u32 = 50;
+const REST: u32 = 100;
 /// Bytes that singular values may take beside the run.
 const MOST_BYTES: usize = 256 << 20;
 
@@ -30,6 +31,16 @@ pub(super) struct Painter {
     picture: Arc<dyn Picture>,
     problem: NetworkProblem,
     plan: Option<SpectrumPlan>,
+    /// The last singular values, their step, and when they are taken again.
+    sigmas: Arc<Sigmas>,
+    next: Instant,
+}
+
+/// Singular values of J at a step.
+#[derive(Default)]
+pub(super) struct Sigmas {
+    pub(super) step: u64,
+    pub(super) values: Vec<f64>,
 }
 
 /// What was drawn.
@@ -38,8 +49,8 @@ pub(super) struct Painting {
     pub(super) step: Option<u64>,
     pub(super) svg: String,
     pub(super) caption: String,
-    /// Singular values of J, where they are small enough.
-    pub(super) sigmas: Vec<f64>,
+    /// Of this step or an earlier one; empty where they are unknown.
+    pub(super) sigmas: Arc<Sigmas>,
 }
 
 /// Where θ comes from.
@@ -71,18 +82,28 @@ impl Painter {
             let rows = plan.samples.saturating_mul(task.model().simulator().outcomes());
             rows.saturating_mul(rows.saturating_add(parameters)).saturating_mul(8) <= MOST_BYTES
         });
-        Some(Self { task, picture, problem, plan })
+        Some(Self { task, picture, problem, plan, sigmas: Arc::default(), next: Instant::now() })
     }
 
-    fn paint(&mut self, theta: Theta) -> Result<Painting, Box<dyn std::error::Error>> {
+    fn paint(&mut self, theta: Theta) -> Result<(Painting, Duration), Box<dyn std::error::Error>> {
+        let begun = Instant::now();
         let (step, theta) = match theta {
             Theta::Of(step, theta) => (Some(step), theta),
             Theta::Checkpoint(path) => (None, read_parameters(&self.task.model().tensors(), &path)?),
         };
         self.problem.loss(&theta)?;
         let svg = self.picture.svg(&self.task, &self.problem)?;
-        let sigmas = if step.is_some() { spectrum(&self.task, &theta, self.plan) } else { Vec::new() };
-        Ok(Painting { step, svg, caption: self.picture.caption(), sigmas })
+        let took = begun.elapsed();
+        if let Some(step) = step.filter(|_| Instant::now() >= self.next) {
+            self.take_sigmas(step, &theta);
+        }
+        Ok((Painting { step, svg, caption: self.picture.caption(), sigmas: self.sigmas.clone() }, took))
+    }
+
+    fn take_sigmas(&mut self, step: u64, theta: &[f64]) {
+        let begun = Instant::now();
+        self.sigmas = Arc::new(Sigmas { step, values: spectrum(&self.task, theta, self.plan) });
+        self.next = Instant::now() + REST * begun.elapsed();
     }
 }
 
@@ -130,11 +151,12 @@ pub(super) fn paint(shown: &Arc<Shown>, make: impl FnOnce() -> Option<Painter> +
         let mut painter = painter.or_else(make);
         let painting = painter.as_mut().and_then(|painter| painter.paint(theta).ok());
         let mut inner = lock(&shown.canvas.0);
-        if let Some(painting) = painting {
+        let took = painting.as_ref().map_or_else(|| begun.elapsed(), |(_, took)| *took);
+        if let Some((painting, _)) = painting {
             inner.painting = Some(Arc::new(painting));
             inner.version += 1;
         }
-        inner.next = Some(Instant::now() + LEAST_REST.max(REST * begun.elapsed()));
+        inner.next = Some(Instant::now() + LEAST_REST.max(REST * took));
         (inner.painter, inner.busy) = (painter, false);
     });
 }

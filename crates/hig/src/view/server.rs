@@ -67,7 +67,8 @@ pub(super) fn serve(listener: TcpListener, hub: Arc<Hub>, guard: Guard) -> JoinH
                 continue;
             }
             // Where no thread can be had the connection is dropped.
-            let _ = std::thread::Builder::new().name("view".to_owned()).spawn(move || place.0.connection(stream));
+            let _ =
+                std::thread::Builder::new().name("view".to_owned()).spawn(move || place.0.connection(stream));
         }
     })
 }
@@ -75,7 +76,8 @@ pub(super) fn serve(listener: TcpListener, hub: Arc<Hub>, guard: Guard) -> JoinH
 impl Server {
     fn connection(&self, mut stream: TcpStream) {
         let Ok(request) = http::read(&mut stream) else { return };
-        let response = match request.and_then(|request| Ok((self.guard.admit(&request)?.to_owned(), request))) {
+        let response = match request.and_then(|request| Ok((self.guard.admit(&request)?.to_owned(), request)))
+        {
             Ok((path, request)) if path == "events" && request.method == "GET" => {
                 self.hub.streams.fetch_add(1, Relaxed);
                 let _ = self.events(&mut stream, number(&request, "run"));
@@ -95,7 +97,8 @@ impl Server {
         if request.method != expected {
             return Err((405, "not with this method"));
         }
-        let shown = || number(request, "run").and_then(|id| self.hub.run(id)).ok_or((404, "there is no such run"));
+        let shown =
+            || number(request, "run").and_then(|id| self.hub.run(id)).ok_or((404, "there is no such run"));
         match path {
             "" => Ok(Response::new(HTML, PAGE)),
             "view.css" => Ok(Response::new(CSS, STYLE)),
@@ -105,12 +108,14 @@ impl Server {
             "rows" => {
                 self.hub.refresh();
                 let shown = shown()?;
-                let names: Vec<&str> = request.query("columns").unwrap_or_default().split(',').take(COLUMNS).collect();
+                let names: Vec<&str> =
+                    request.query("columns").unwrap_or_default().split(',').take(COLUMNS).collect();
                 let ends = (number(request, "from"), number(request, "to"));
                 let logarithmic = request.query("log") == Some("1");
                 let buckets = number(request, "buckets").unwrap_or(1000).clamp(1, MOST);
                 let over = request.query("over").unwrap_or("step");
-                let curves = super::live::lock(&shown.table).curves(over, &names, ends, (logarithmic, buckets));
+                let curves =
+                    super::live::lock(&shown.table).curves(over, &names, ends, (logarithmic, buckets));
                 json(&curves)
             }
             "spectrum" => json(&shown()?.spectra()),

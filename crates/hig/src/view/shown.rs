@@ -23,7 +23,10 @@ pub(super) struct Shown {
 
 /// When a file was last written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(clippy::disallowed_types, reason = "compared with other times of files; no training time depends on it")]
+#[allow(
+    clippy::disallowed_types,
+    reason = "compared with other times of files; no training time depends on it"
+)]
 pub(super) struct Stamp(std::time::SystemTime);
 
 /// The small files, read again where they were written since.
@@ -181,7 +184,9 @@ impl Shown {
             peak_bytes: summary.and_then(|summary| summary.peak_rss_bytes),
             rows: table.version,
             picture: self.canvas.version(),
-            spectrum: self.canvas.version() + u64::from(files.spectrum.0.is_some()) + files.spectrum.1.end.len() as u64,
+            spectrum: self.canvas.version()
+                + u64::from(files.spectrum.0.is_some())
+                + files.spectrum.1.end.len() as u64,
         }
     }
 
@@ -199,11 +204,12 @@ impl Shown {
     pub(super) fn spectra(&self) -> Spectra {
         let files = lock(&self.files);
         let Spectrum { start, end, of } = &files.spectrum.1;
-        let painting = self.canvas.painting().filter(|painting| !painting.sigmas.is_empty() && end.is_empty());
+        let sigmas = self.canvas.painting().map(|painting| painting.sigmas.clone());
+        let now = sigmas.filter(|sigmas| !sigmas.values.is_empty() && end.is_empty());
         Spectra {
             start: values(start),
-            now: painting.as_ref().map(|painting| values(&painting.sigmas)).unwrap_or_default(),
-            now_step: painting.and_then(|painting| painting.step),
+            now: now.as_ref().map(|now| values(&now.values)).unwrap_or_default(),
+            now_step: now.map(|now| now.step),
             end: values(end),
             samples: of.map(|of| of.samples),
         }
@@ -217,7 +223,8 @@ impl Config {
         let text = |section: &toml::Table, key: &str| {
             section.get(key).and_then(toml::Value::as_str).unwrap_or_default().to_owned()
         };
-        let section = |name: &str| table.get(name).and_then(toml::Value::as_table).cloned().unwrap_or_default();
+        let section =
+            |name: &str| table.get(name).and_then(toml::Value::as_table).cloned().unwrap_or_default();
         let (optimizer, training, stop) = (section("optimizer"), section("training"), section("stop"));
         let number = |key: &str| {
             let value = stop.get(key)?;
@@ -287,7 +294,10 @@ mod tests {
             "stop_reason":"steps","version":"0","peak_rss_bytes":7}"#,
         );
         let end = state();
-        assert_eq!((end.standing, end.note.as_str(), end.peak_bytes), (Standing::Ended, "stopped by steps", Some(7)));
+        assert_eq!(
+            (end.standing, end.note.as_str(), end.peak_bytes),
+            (Standing::Ended, "stopped by steps", Some(7))
+        );
     }
 
     #[test]

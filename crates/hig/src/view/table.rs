@@ -77,7 +77,9 @@ pub(super) struct Curves {
     rows: usize,
     /// All values of the horizontal axis; above 0 where that is logarithmic.
     range: Option<(f64, f64)>,
-    curves: Vec<(&'static str, Vec<(f64, f64)>)>,
+    /// Each with its column.
+    #[serde(rename = "curves")]
+    thinned: Vec<(&'static str, Vec<(f64, f64)>)>,
     events: Vec<Event>,
 }
 
@@ -177,9 +179,10 @@ impl Table {
         let (low, high) = range.unwrap_or_default();
         let window = Window { from: from.unwrap_or(low), to: to.unwrap_or(high), logarithmic, buckets };
         let found = names.iter().filter_map(|name| self.column(name));
-        let curves = found.map(|(name, y)| (name, thin(x, y, window))).filter(|(_, points)| !points.is_empty());
+        let curves =
+            found.map(|(name, y)| (name, thin(x, y, window))).filter(|(_, points)| !points.is_empty());
         let events = self.events[self.events.len().saturating_sub(MOST_EVENTS)..].to_vec();
-        Curves { version: self.version, rows: self.rows(), range, curves: curves.collect(), events }
+        Curves { version: self.version, rows: self.rows(), range, thinned: curves.collect(), events }
     }
 }
 
@@ -238,13 +241,13 @@ mod tests {
         table.follow(&path);
         // A line that is not whole is read again, and nothing is made of it.
         assert_eq!(table.rows(), 2);
-        write!(file, "2,NaN,adam,\n").unwrap();
+        writeln!(file, "2,NaN,adam,").unwrap();
         table.follow(&path);
         assert!(table.version > version);
         let curves = all(&table, "step", &["test_loss", "way", "kappa", "no such"]);
-        assert_eq!(curves.curves[0], ("test_loss", vec![(0.0, 3.5), (1.0, 2.5)]));
-        assert_eq!(curves.curves[1], ("way", vec![(1.0, 2.0), (2.0, 3.0)]));
-        assert_eq!((curves.curves.len(), curves.rows, curves.range), (2, 3, Some((0.0, 2.0))));
+        assert_eq!(curves.thinned[0], ("test_loss", vec![(0.0, 3.5), (1.0, 2.5)]));
+        assert_eq!(curves.thinned[1], ("way", vec![(1.0, 2.0), (2.0, 3.0)]));
+        assert_eq!((curves.thinned.len(), curves.rows, curves.range), (2, 3, Some((0.0, 2.0))));
         let event = Event { step: 1.0, wall_s: 0.1, kind: "event", text: "pause".to_owned() };
         assert_eq!(curves.events, [event]);
         let beside = folder.path().join("beside");
@@ -259,7 +262,7 @@ mod tests {
         let mut table = Table::default();
         table.take(b"step,step,\xff,wall_s\n1,2,3,4,5\n\n,\n\"x\n1,1,1,1\n");
         assert!(table.columns.iter().all(|column| column.len() == table.rows()));
-        assert!(all(&table, "nothing", &["step"]).curves.is_empty());
+        assert!(all(&table, "nothing", &["step"]).thinned.is_empty());
         assert!(all(&Table::default(), "step", &["test_loss"]).range.is_none());
     }
 }

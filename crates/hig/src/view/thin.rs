@@ -1,7 +1,8 @@
 //! Curves of any length as curves of a screen's width.
 //!
 //! The points of each bucket of the horizontal axis become two: the lowest and the highest, in their order. What is
-//! drawn is then the same to a pixel as of all points, spikes included, for O(N) comparisons.
+//! drawn is then the same to a pixel as of all points, spikes included, for O(N) comparisons. The first and the last
+//! point stay too: they are where the curve begins and ends.
 
 /// The visible part of a horizontal axis.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,7 +26,11 @@ impl Window {
         let place = |x: f64| if self.logarithmic { x.ln() } else { x };
         let (from, to) = (place(self.from), place(self.to));
         let part = if to > from { (place(x) - from) / (to - from) } else { 0.0 };
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to the number of buckets")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "0 to the number of buckets"
+        )]
         let bucket = (part * self.buckets as f64) as usize;
         Some(bucket.min(self.buckets.saturating_sub(1)))
     }
@@ -36,13 +41,19 @@ impl Window {
 pub(super) fn thin(x: &[f64], y: &[f64], window: Window) -> Vec<(f64, f64)> {
     let shown = |&(x, y): &(f64, f64)| x.is_finite() && y.is_finite() && !(window.logarithmic && x <= 0.0);
     let points = || x.iter().copied().zip(y.iter().copied()).filter(shown);
-    let mut kept: Vec<(f64, f64)> = points().take_while(|point| point.0 < window.from).last().into_iter().collect();
+    let mut kept: Vec<(f64, f64)> =
+        points().take_while(|point| point.0 < window.from).last().into_iter().collect();
     let mut bucket = None;
+    let mut latest = None;
     // The lowest and the highest point of the bucket, each with its place.
     let mut ends: Option<[(usize, (f64, f64)); 2]> = None;
     for (i, point) in points().enumerate() {
         let Some(now) = window.bucket(point.0) else { continue };
+        latest = Some(point);
         if bucket != Some(now) {
+            if bucket.is_none() {
+                kept.push(point);
+            }
             flush(&mut kept, ends.take());
             bucket = Some(now);
         }
@@ -55,6 +66,9 @@ pub(super) fn thin(x: &[f64], y: &[f64], window: Window) -> Vec<(f64, f64)> {
         });
     }
     flush(&mut kept, ends);
+    kept.extend(latest);
+    // Whether one of them is the bucket's lowest or highest besides.
+    kept.dedup();
     kept.extend(points().find(|point| point.0 > window.to));
     kept
 }
@@ -81,9 +95,10 @@ mod tests {
         (y[31_415], y[92_653]) = (50.0, -50.0);
         for logarithmic in [false, true] {
             let kept = thin(&x, &y, Window { logarithmic, from: f64::from(logarithmic), ..ALL });
-            assert!(kept.len() <= 1001, "{}", kept.len());
+            assert!(kept.len() <= 1002, "{}", kept.len());
             assert!(kept.contains(&(31_415.0, 50.0)) && kept.contains(&(92_653.0, -50.0)));
-            assert!(kept.is_sorted_by(|a, b| a.0 < b.0));
+            assert!(kept[0].0 <= 1.0 && kept.last().unwrap().0 == 99_999.0);
+            assert!(kept.is_sorted_by(|a, b| a.0 <= b.0));
         }
     }
 

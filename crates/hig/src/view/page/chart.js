@@ -45,7 +45,7 @@ function label(value) {
 
 class Chart {
   /** `options`: title, x and y (names of the axes), logX, logY (whether at first), switchX, switchY (whether to offer), zoomed,
-   *  names (of the values 0, 1, … on the y axis). */
+   *  names (of the values 0, 1, … on the y axis), dots (without lines). */
   constructor(parent, options) {
     this.options = options;
     [this.logX, this.logY] = [Boolean(options.logX), Boolean(options.logY)];
@@ -241,8 +241,8 @@ class Chart {
     const points = this.visible(one.points).map(([a, b]) => [x(a), y(b)]);
     context.setLineDash(one.dashed ? [5, 3] : []);
     [context.strokeStyle, context.fillStyle, context.lineWidth] = [one.color, one.color, one.dashed ? 1.2 : 1.8];
-    this.stroke(context, points);
-    if (points.length <= 40) {
+    if (!this.options.dots) this.stroke(context, points);
+    if (this.options.dots || points.length <= 40) {
       for (const [a, b] of points) {
         context.beginPath();
         context.arc(a, b, 2, 0, 7);

@@ -19,7 +19,7 @@ const charts = {
   steps: chart("loss-steps", "Loss over steps", "steps", "loss", { logY: true, switchX: "steps", switchY: "loss", zoomed: again }),
   spectrum: chart("spectrum", "Singular values of J", "index", "singular value", { logY: true, switchX: "index" }),
   used: chart("sigma", "Singular values that the last step used", "steps", "singular value", { logY: true, zoomed: again }),
-  way: chart("way", "hig-auto: which optimizer steps", "steps", "", { names: ["", "krylov", "kron", "adam"], zoomed: again }),
+  way: chart("way", "hig-auto: which optimizer steps", "steps", "", { names: ["", "krylov", "kron", "adam"], dots: true, zoomed: again }),
   choices: chart("choices", "Chosen at the last step before each evaluation", "steps", "value", { logY: true, switchY: "value", zoomed: again }),
   units: chart("units", "Hidden units that hardly react", "steps", "share", { zoomed: again }),
   rate: chart("learning-rate", "Learning rate", "steps", "learning rate", { logY: true, switchY: "rate", zoomed: again }),
