@@ -85,14 +85,14 @@ impl Served {
         self.request("POST", "control?run=0", "Content-Type: application/json\r\n", body).0
     }
 
-    /// The first run's state, from the first event of a stream.
+    /// The first run's state, from the first event of a stream; null where there is no run yet.
     fn state(&self) -> Value {
         let mut stream = TcpStream::connect(&self.host).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         write!(stream, "GET {}events HTTP/1.1\r\nHost: {}\r\n\r\n", self.path, self.host).unwrap();
         let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
         let event = lines.find_map(|line| line.strip_prefix("data: ").map(str::to_owned)).unwrap();
-        serde_json::from_str::<Value>(&event).unwrap()["runs"][0].take()
+        serde_json::from_str::<Value>(&event).unwrap()["runs"].get(0).cloned().unwrap_or_default()
     }
 
     fn wait_for(&self, what: &str, met: impl Fn(&Value) -> bool) -> Value {
@@ -145,7 +145,7 @@ fn column(out: &Path, name: &str) -> Vec<String> {
 fn controls_take_effect_are_rows_and_are_not_replayed_by_a_resumed_run() {
     let out = folder("view-controls");
     let run = Served::train(&out, &["--time", "600s", "--set", "training.evaluate_every=100000000"]);
-    let steps = |state: &Value| state["step"].as_f64().unwrap();
+    let steps = |state: &Value| state["step"].as_f64().unwrap_or(0.0);
     run.wait_for("a step", |state| steps(state) > 0.0);
     assert_eq!(run.control(r#"{"do":"pause"}"#), 200);
     let paused = run.wait_for("the pause", |state| state["standing"] == "paused");

@@ -58,9 +58,12 @@ impl Guard {
         let path = request.target.split('?').next().unwrap_or_default();
         let path = path.strip_prefix('/').ok_or((400, "no path"))?;
         let Some(token) = &self.token else { return Ok(path) };
-        let (given, path) = path.split_once('/').unwrap_or((path, ""));
+        let (given, path) = match path.split_once('/') {
+            Some((given, path)) => (given, Ok(path)),
+            None => (path, Err((404, "the address ends with a slash"))),
+        };
         if same(given.as_bytes(), token.as_bytes()) {
-            Ok(path)
+            path
         } else {
             Err((403, "the address needs its token"))
         }
@@ -119,6 +122,7 @@ mod tests {
             |target: &str| guard.admit(&request(target, &[("Host", "cluster:8800")])).map(str::to_owned);
         assert_eq!(admit(&format!("/{token}/rows?run=0")).unwrap(), "rows");
         assert_eq!(admit(&format!("/{token}/")).unwrap(), "");
+        assert_eq!(admit(&format!("/{token}")).unwrap_err().0, 404);
         let mut other = token.clone().into_bytes();
         other[31] ^= 1;
         let other = String::from_utf8(other).unwrap();

@@ -36,6 +36,8 @@ pub(super) struct Hub {
 /// What the page shows besides curves.
 #[derive(Debug, PartialEq, Serialize)]
 pub(super) struct Overview {
+    /// Another program may answer at the same port later, and its runs are others.
+    process: u32,
     runs: Vec<State>,
     /// Memory of the process that trains; none where it is another one.
     memory: Option<u64>,
@@ -123,6 +125,7 @@ impl Hub {
         let runs = lock(&self.runs).clone();
         let own = self.own.load(Relaxed);
         Overview {
+            process: std::process::id(),
             runs: runs.iter().enumerate().map(|(id, shown)| shown.state(id)).collect(),
             memory: rss_bytes().filter(|_| own),
             peak: peak_rss_bytes().filter(|_| own),

@@ -43,9 +43,11 @@ function label(value) {
   return value.toExponential().replace(/(\.\d\d)\d+/, "$1").replace("e+", "e");
 }
 
+const MOST_LINES = 10; // under the pointer
+
 class Chart {
   /** `options`: title, x and y (names of the axes), logX, logY (whether at first), switchX, switchY (whether to offer), zoomed,
-   *  names (of the values 0, 1, … on the y axis), dots (without lines). */
+   *  names (of the values 0, 1, … on the y axis), dots (without lines), counts (x has whole numbers). */
   constructor(parent, options) {
     this.options = options;
     [this.logX, this.logY] = [Boolean(options.logX), Boolean(options.logY)];
@@ -102,16 +104,22 @@ class Chart {
     });
   }
 
-  /** Series: {name, color, dashed, points}; events: {x, text}. */
+  /** A line below the title. */
+  remark(text) {
+    this.note.hidden = text === "";
+    this.note.textContent = text;
+  }
+
+  /** Series: {name, color, dashed, points, legend (where it is not the name; "" for none)}; events: {x, text}. */
   show(series, events = []) {
     [this.series, this.events] = [series.filter((one) => one.points.length > 0), events];
     this.root.hidden = this.series.length === 0;
-    this.legend.replaceChildren(...this.series.map((one) => {
+    this.legend.replaceChildren(...this.series.filter((one) => one.legend !== "").map((one) => {
       const item = document.createElement("li");
       const swatch = this.add("span", one.dashed ? "swatch dashed" : "swatch", item);
       swatch.style.setProperty("--swatch", one.color);
       swatch.style.background = one.color;
-      item.append(one.name);
+      item.append(one.legend ?? one.name);
       return item;
     }));
     this.draw();
@@ -147,7 +155,7 @@ class Chart {
     if (this.options.names) [y0, y1] = [0.5, this.options.names.length - 0.5];
     if (!(x0 <= x1)) [x0, x1] = this.logX ? [1, 10] : [0, 1];
     if (!(y0 <= y1)) [y0, y1] = this.logY ? [0.1, 1] : [0, 1];
-    if (x0 === x1) [x0, x1] = this.logX ? [x0 / 1.5, x1 * 1.5] : [x0 - 0.5, x1 + 0.5];
+    if (x0 === x1) [x0, x1] = this.logX ? [x0 / 1.5, x1 * 1.5] : [x0 - 1, x1 + 1];
     if (this.logY) {
       const margin = Math.max((y1 / y0) ** 0.04, 1.05);
       [y0, y1] = [y0 / margin, y1 * margin];
@@ -190,7 +198,8 @@ class Chart {
     const labels = yTicks.map(names ? (tick) => names[tick] : label);
     const left = Math.ceil(Math.max(30, ...labels.map((text) => context.measureText(text).width))) + 26;
     const box = { left, right: width - 14, top: 8, bottom: height - 40 };
-    const xTicks = (this.logX ? logarithmicTicks : linearTicks)(...ranges.x, Math.floor((box.right - left) / 80));
+    let xTicks = (this.logX ? logarithmicTicks : linearTicks)(...ranges.x, Math.floor((box.right - left) / 80));
+    if (this.options.counts) xTicks = xTicks.filter((tick) => Number.isInteger(tick));
     this.at = { box, ranges };
     const x = (value) => this.place(value, ranges.x, this.logX, box.left, box.right);
     const y = (value) => this.place(value, ranges.y, this.logY, box.bottom, box.top);
@@ -225,7 +234,7 @@ class Chart {
     this.stroke(context, [[box.left, box.top], [box.left, box.bottom], [box.right, box.bottom]]);
     context.save();
     context.beginPath();
-    context.rect(box.left, box.top - 2, box.right - box.left, box.bottom - box.top + 4);
+    context.rect(box.left - 3, box.top - 3, box.right - box.left + 6, box.bottom - box.top + 6);
     context.clip();
     context.setLineDash([2, 4]);
     context.strokeStyle = color("--warn");
@@ -285,6 +294,8 @@ class Chart {
       context.fill();
     }
     if (lines.length === 0) return;
+    // What lies nearest, where there are many.
+    lines.sort(([, a], [, b]) => Math.abs(y(a[1]) - at.y) - Math.abs(y(b[1]) - at.y)).splice(MOST_LINES);
     context.strokeStyle = color("--faint");
     context.lineWidth = 1;
     this.stroke(context, [[x(nearest), box.top], [x(nearest), box.bottom]]);

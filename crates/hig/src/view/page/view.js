@@ -26,7 +26,7 @@ const charts = {
 };
 
 function chart(id, title, x, y, options) {
-  const made = new Chart(find("charts"), { id, title, x, y, ...options });
+  const made = new Chart(find("charts"), { id, title, x, y, counts: x === "steps" || x === "index", ...options });
   made.show([]);
   return made;
 }
@@ -39,7 +39,10 @@ function listen() {
   stream.onopen = () => connection("live", false);
   stream.onerror = () => connection(overview.runs.some((run) => run.standing !== "ended") ? "connection lost, trying again; this is the last that was heard" : "the program has ended", true);
   stream.onmessage = (event) => {
+    const before = overview.process;
     overview = JSON.parse(event.data);
+    // A resumed run at the same address is another program's.
+    if (before !== undefined && before !== overview.process) location.reload();
     connection("live", false);
     follow();
   };
@@ -58,6 +61,7 @@ function follow() {
   const active = overview.runs.find((run) => run.standing === "training" || run.standing === "paused");
   if (!chosen && active && active.id !== selected) select(active.id);
   else if (selected === null && overview.runs.length > 0) select(overview.runs[0].id);
+  if (overview.runs.length === 0) connection("live, no run yet", false);
   table();
   words();
 }
@@ -113,7 +117,7 @@ function table() {
       name.type = "button";
       name.textContent = run.name;
       row.cells[1].append(swatch, name);
-      for (const cell of [4, 5, 6]) row.cells[cell].className = "number";
+      for (const cell of [2, 4, 5]) row.cells[cell].className = "number";
       row.addEventListener("click", (event) => {
         if (event.target === box || run.id === selected) return;
         chosen = true;
@@ -123,7 +127,7 @@ function table() {
     }
     row.cells[0].firstChild.checked = runs.get(run.id).shown;
     row.classList.toggle("selected", run.id === selected);
-    const texts = [run.optimizer, run.note, String(run.step), seconds(run.wall_s), short(run.test_loss)];
+    const texts = [short(run.test_loss), run.note, String(run.step), seconds(run.wall_s), run.optimizer];
     texts.forEach((text, cell) => { if (row.cells[cell + 2].textContent !== text) row.cells[cell + 2].textContent = text; });
   });
 }
@@ -236,12 +240,14 @@ function points(curves, name) {
 function drawLosses() {
   const shown = overview.runs.filter((state) => runs.get(state.id).shown);
   for (const [chart, key, x] of [[charts.time, "time", "wall_s"], [charts.steps, "steps", "step"]]) {
+    const several = overview.runs.length > 1;
+    chart.remark(several ? "dashed: train (mini-batches), solid: test" : "");
     const series = shown.flatMap((state) => {
       const curves = runs.get(state.id)[key];
-      const before = overview.runs.length > 1 ? `${state.name}: ` : "";
+      const before = several ? `${state.name}: ` : "";
       return [
-        { name: `${before}train (mini-batches)`, color: color(state.id), dashed: true, points: points(curves, "train_loss") },
-        { name: `${before}test`, color: color(state.id), points: points(curves, "test_loss") },
+        { name: `${before}train (mini-batches)`, color: color(state.id), dashed: true, legend: several ? "" : "train (mini-batches)", points: points(curves, "train_loss") },
+        { name: `${before}test`, color: color(state.id), legend: several ? state.name : "test", points: points(curves, "test_loss") },
       ];
     });
     const events = runs.get(selected)?.[key]?.events ?? [];
@@ -255,7 +261,7 @@ function drawDetails(run) {
   charts.way.show(of([["way", "optimizer", 0]]));
   const chooses = ["way", "step_length", "lambda"].some((column) => points(run.details, column).length > 0);
   const choices = [["step_length", "step length", 0], ["kappa", "exponent κ", 2], ["lambda", "damping λ", 3], ["krylov_steps", "Krylov vectors k", 1], ["rejected", "rejected since the last row", 4]];
-  charts.choices.show(chooses ? of(choices) : []);
+  charts.choices.show(chooses ? of(choices).filter((one) => one.points.some(([, y]) => y > 0)) : []);
   charts.units.show(of([["saturated", "saturated (slope below 0.02), of units and samples", 1], ["dead", "saturated on every sample, of units", 3]]));
   const rate = points(run.details, "learning_rate");
   charts.rate.show(rate.some(([, y]) => y !== rate[0][1]) ? of([["learning_rate", "learning rate", 0]]) : []);
@@ -274,8 +280,7 @@ function drawSpectrum(spectra) {
     { name: now, color: COLORS[0], points: spectra.now },
     { name: "end", color: COLORS[0], points: spectra.end },
   ]);
-  charts.spectrum.note.hidden = spectra.samples === null;
-  charts.spectrum.note.textContent = `over the first ${spectra.samples} training samples`;
+  charts.spectrum.remark(spectra.samples === null ? "" : `over the first ${spectra.samples} training samples`);
 }
 
 // What is asked
@@ -310,6 +315,12 @@ find("rate").addEventListener("submit", (event) => {
     answer.textContent = "a learning rate is a positive number";
     answer.classList.add("refused");
   }
+});
+
+// A browser has six connections to a server, which its hidden pages are not to keep.
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) stream.close();
+  else listen();
 });
 
 listen();
