@@ -13,7 +13,7 @@ use common::{assert_same, folder, hig};
 use serde_json::Value;
 
 /// No wait is longer.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// A program with a view.
 struct Served {

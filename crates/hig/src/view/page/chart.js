@@ -190,48 +190,8 @@ class Chart {
     context.font = "12px system-ui, sans-serif";
     const style = getComputedStyle(document.documentElement);
     const color = (name) => style.getPropertyValue(name).trim();
-    const ranges = this.ranges();
-    const rows = Math.floor((height - 60) / 45);
-    const yTicks = (this.logY ? logarithmicTicks : linearTicks)(...ranges.y, rows);
-    const { names } = this.options;
-    if (names) yTicks.splice(0, Infinity, ...[...names.keys()].slice(1));
-    const labels = yTicks.map(names ? (tick) => names[tick] : label);
-    const left = Math.ceil(Math.max(30, ...labels.map((text) => context.measureText(text).width))) + 26;
-    const box = { left, right: width - 14, top: 8, bottom: height - 40 };
-    let xTicks = (this.logX ? logarithmicTicks : linearTicks)(...ranges.x, Math.floor((box.right - left) / 80));
-    if (this.options.counts) xTicks = xTicks.filter((tick) => Number.isInteger(tick));
-    this.at = { box, ranges };
-    const x = (value) => this.place(value, ranges.x, this.logX, box.left, box.right);
-    const y = (value) => this.place(value, ranges.y, this.logY, box.bottom, box.top);
-    context.strokeStyle = color("--grid");
-    context.fillStyle = color("--faint");
-    context.lineWidth = 1;
-    context.textAlign = "right";
-    context.textBaseline = "middle";
-    yTicks.forEach((tick, i) => {
-      this.stroke(context, [[box.left, y(tick)], [box.right, y(tick)]]);
-      context.fillText(labels[i], box.left - 6, y(tick));
-    });
-    context.textAlign = "center";
-    context.textBaseline = "top";
-    let used = -Infinity;
-    for (const tick of xTicks) {
-      const half = context.measureText(label(tick)).width / 2;
-      this.stroke(context, [[x(tick), box.top], [x(tick), box.bottom]]);
-      const middle = Math.min(x(tick), width - half - 2);
-      if (middle - half < used + 8) continue;
-      context.fillText(label(tick), middle, box.bottom + 5);
-      used = middle + half;
-    }
-    context.fillText(this.options.x, (box.left + box.right) / 2, height - 16);
-    context.save();
-    context.translate(10, (box.top + box.bottom) / 2);
-    context.rotate(-Math.PI / 2);
-    context.textBaseline = "middle";
-    context.fillText(this.options.y, 0, 0);
-    context.restore();
-    context.strokeStyle = color("--line");
-    this.stroke(context, [[box.left, box.top], [box.left, box.bottom], [box.right, box.bottom]]);
+    const [x, y] = this.axes(context, color, width, height);
+    const { box } = this.at;
     context.save();
     context.beginPath();
     context.rect(box.left - 3, box.top - 3, box.right - box.left + 6, box.bottom - box.top + 6);
@@ -244,6 +204,53 @@ class Chart {
     for (const one of this.series) this.curve(context, one, x, y);
     context.restore();
     this.overlay(context, color, x, y);
+  }
+
+  /** Draws the axes; returns where values lie on the canvas. */
+  axes(context, color, width, height) {
+    const ranges = this.ranges();
+    const { names } = this.options;
+    const yTicks = names ? [...names.keys()].slice(1) : (this.logY ? logarithmicTicks : linearTicks)(...ranges.y, Math.floor((height - 60) / 45));
+    const labels = yTicks.map(names ? (tick) => names[tick] : label);
+    const left = Math.ceil(Math.max(30, ...labels.map((text) => context.measureText(text).width))) + 26;
+    const box = { left, right: width - 14, top: 8, bottom: height - 40 };
+    this.at = { box, ranges };
+    const x = (value) => this.place(value, ranges.x, this.logX, box.left, box.right);
+    const y = (value) => this.place(value, ranges.y, this.logY, box.bottom, box.top);
+    [context.strokeStyle, context.fillStyle, context.lineWidth] = [color("--grid"), color("--faint"), 1];
+    [context.textAlign, context.textBaseline] = ["right", "middle"];
+    yTicks.forEach((tick, i) => {
+      this.stroke(context, [[box.left, y(tick)], [box.right, y(tick)]]);
+      context.fillText(labels[i], box.left - 6, y(tick));
+    });
+    this.xTicks(context, x, width);
+    context.fillText(this.options.x, (box.left + box.right) / 2, height - 16);
+    context.save();
+    context.translate(10, (box.top + box.bottom) / 2);
+    context.rotate(-Math.PI / 2);
+    context.textBaseline = "middle";
+    context.fillText(this.options.y, 0, 0);
+    context.restore();
+    context.strokeStyle = color("--line");
+    this.stroke(context, [[box.left, box.top], [box.left, box.bottom], [box.right, box.bottom]]);
+    return [x, y];
+  }
+
+  /** Vertical lines, with their labels where these have room. */
+  xTicks(context, x, width) {
+    const { box, ranges } = this.at;
+    let ticks = (this.logX ? logarithmicTicks : linearTicks)(...ranges.x, Math.floor((box.right - box.left) / 80));
+    if (this.options.counts) ticks = ticks.filter((tick) => Number.isInteger(tick));
+    [context.textAlign, context.textBaseline] = ["center", "top"];
+    let used = -Infinity;
+    for (const tick of ticks) {
+      const half = context.measureText(label(tick)).width / 2;
+      this.stroke(context, [[x(tick), box.top], [x(tick), box.bottom]]);
+      const middle = Math.min(x(tick), width - half - 2);
+      if (middle - half < used + 8) continue;
+      context.fillText(label(tick), middle, box.bottom + 5);
+      used = middle + half;
+    }
   }
 
   curve(context, one, x, y) {
