@@ -86,10 +86,8 @@ impl Hub {
     pub(super) fn begin(&self, path: &Path, name: String, task: &Task) -> Link {
         self.own.store(true, Relaxed);
         let shown = self.shown(path, name);
-        let (link, live) = Link::new();
         shown.canvas.equip(Painter::new(task.clone(), self.pictures.of(task)));
-        shown.attach(live);
-        link
+        Link::new(shown)
     }
 
     pub(super) fn run(&self, id: usize) -> Option<Arc<Shown>> {
@@ -135,6 +133,12 @@ impl Hub {
     /// Somebody looks at a run's picture.
     pub(super) fn paint(self: &Arc<Self>, id: usize) {
         let Some(shown) = self.run(id) else { return };
+        // A painter holds its run's data. That of a run at work is the run's own.
+        for other in lock(&self.runs).iter().filter(|other| !Arc::ptr_eq(other, &shown)) {
+            if other.live().is_none() {
+                other.canvas.equip(None);
+            }
+        }
         let (hub, config) = (self.clone(), shown.folder.file(CONFIG));
         paint(&shown, move || {
             let settings = settings::from_file(&hub.registry, &config, None).ok()?;

@@ -12,6 +12,8 @@ use halfinverse::optimizer::StepReport;
 use halfinverse::training::{Progress, Request};
 use serde::{Deserialize, Serialize};
 
+use super::shown::Shown;
+
 /// What a person asks of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "do", deny_unknown_fields)]
@@ -97,8 +99,10 @@ impl Live {
 
 /// The training thread's side; the run has ended when it is dropped.
 pub(crate) struct Link {
+    shown: Arc<Shown>,
     live: Arc<Live>,
-    shown: Instant,
+    /// When the state was last put down.
+    told: Instant,
     paused: bool,
     /// The learning rate that the next step will have.
     rate: Option<f64>,
@@ -118,16 +122,11 @@ pub(crate) enum Deed {
 }
 
 impl Link {
-    pub(super) fn new() -> (Self, Arc<Live>) {
+    /// Of a run that begins.
+    pub(super) fn new(shown: Arc<Shown>) -> Self {
         let live = Arc::new(Live::default());
-        let link = Self {
-            live: live.clone(),
-            shown: Instant::now(),
-            paused: false,
-            rate: None,
-            todo: VecDeque::new(),
-        };
-        (link, live)
+        shown.attach(live.clone());
+        Self { shown, live, told: Instant::now(), paused: false, rate: None, todo: VecDeque::new() }
     }
 
     /// Shows a step.
@@ -137,13 +136,13 @@ impl Link {
         if self.live.theta_wanted.load(Relaxed) && self.live.theta_wanted.swap(false, Relaxed) {
             *lock(&self.live.theta) = Some((progress.steps(), progress.theta().to_vec()));
         }
-        if self.shown.elapsed() >= EVERY {
+        if self.told.elapsed() >= EVERY {
             self.show(progress, Some(report.loss));
         }
     }
 
     fn show(&mut self, progress: &Progress<'_>, loss: Option<f64>) {
-        self.shown = Instant::now();
+        self.told = Instant::now();
         // A reader that is at it sees the next one.
         let Ok(mut now) = self.live.now.try_lock() else { return };
         *now = Now {
@@ -218,6 +217,8 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         lock(&self.live.now).ended = true;
+        // It holds the run's data.
+        self.shown.canvas.equip(None);
     }
 }
 
@@ -244,10 +245,12 @@ mod tests {
 
     #[test]
     fn a_run_that_does_not_come_to_its_controls_or_has_ended_takes_no_more() {
-        let (link, live) = Link::new();
+        let shown = Arc::new(Shown::new(std::path::Path::new("nowhere"), String::new()));
+        let link = Link::new(shown.clone());
+        let live = shown.live().unwrap();
         let taken = (0..2 * MOST_WAITING).filter(|_| live.ask(Control::Evaluate)).count();
         assert_eq!(taken, MOST_WAITING);
         drop(link);
-        assert!(live.now().ended && !live.ask(Control::Pause));
+        assert!(live.now().ended && !live.ask(Control::Pause) && shown.live().is_none());
     }
 }

@@ -143,6 +143,7 @@ pub(super) fn paint(shown: &Arc<Shown>, make: impl FnOnce() -> Option<Painter> +
         }
     };
     inner.busy = true;
+    let from_run = matches!(theta, Theta::Of(..));
     let painter = inner.painter.take();
     drop(inner);
     let shown = shown.clone();
@@ -157,6 +158,8 @@ pub(super) fn paint(shown: &Arc<Shown>, make: impl FnOnce() -> Option<Painter> +
             inner.version += 1;
         }
         inner.next = Some(Instant::now() + LEAST_REST.max(REST * took));
-        (inner.painter, inner.busy) = (painter, false);
+        // The run's end has dropped a painter that was at work, or would have.
+        let ended = from_run && shown.live().is_none();
+        (inner.painter, inner.busy) = (painter.filter(|_| !ended), false);
     });
 }
