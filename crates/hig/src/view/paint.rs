@@ -1,7 +1,7 @@
 //! The physics of a few test samples, and the singular values of J, drawn anew as a run goes on.
 //!
-//! They are drawn on a thread of their own, from a copy of θ. Picture and singular values each rest a hundred times as
-//! long as the last ones took, so that both together take at most a fiftieth of a core; and only what somebody looks at
+//! They are drawn on a thread of their own, from a copy of θ. Picture and singular values each rest two hundred times
+//! as long as the last ones took, so that both together take at most a hundredth of a core; and only what somebody looks at
 //! is drawn.
 
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ use crate::run::{spectrum, spectrum_plan};
 /// Between two drawings, at least.
 const LEAST_REST: Duration = Duration::from_secs(2);
 /// The same, in units of what the last one took.
-const REST: u32 = 100;
+const REST: u32 = 200;
 /// Bytes that singular values may take beside the run.
 const MOST_BYTES: usize = 256 << 20;
 
