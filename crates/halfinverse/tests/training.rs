@@ -6,8 +6,8 @@ use halfinverse::optimizer::StepReport;
 use halfinverse::problem::Source;
 use halfinverse::task::{Registry, Settings, Task};
 use halfinverse::training::{
-    CheckpointError, Flow, Observer, Progress, Row, StopReason, StopSettings, Trainer, read_parameters,
-    write_checkpoint,
+    CheckpointError, Flow, Observer, Progress, Request, Row, StopReason, StopSettings, Trainer,
+    read_parameters, resume, write_checkpoint,
 };
 use halfinverse::{NetworkProblem, Predictor, Problem};
 use safetensors::tensor::{Dtype, TensorView};
@@ -235,4 +235,92 @@ fn float32_weights_of_a_file_predict_what_the_problem_computes() {
     assert!(predictor.outcome(input, initial.subrows(0, 3)).is_err());
     assert!(predictor.control(input.subcols(0, 1)).is_err());
     assert!(Predictor::new(model, theta[1..].to_vec(), 1).is_err());
+}
+
+/// Makes its requests after given steps; keeps rows, and a checkpoint after one of the steps.
+#[derive(Default)]
+struct Asking {
+    requests: Vec<(u64, Request)>,
+    kept: Option<(u64, PathBuf)>,
+    rows: Vec<Row>,
+}
+
+impl Observer for Asking {
+    fn step(&mut self, progress: &Progress<'_>, _: &StepReport) -> Flow {
+        if let Some((_, path)) = self.kept.as_ref().filter(|(step, _)| *step == progress.steps()) {
+            progress.write_checkpoint(path).unwrap();
+        }
+        Flow::Continue
+    }
+
+    fn request(&mut self, progress: &Progress<'_>) -> Option<Request> {
+        let due = self.requests.first().is_some_and(|(step, _)| *step == progress.steps());
+        due.then(|| self.requests.remove(0).1)
+    }
+
+    fn row(&mut self, _: &Progress<'_>, row: &Row) -> std::io::Result<()> {
+        self.rows.push(row.clone());
+        Ok(())
+    }
+}
+
+fn run_asking(settings: Settings, asking: &mut Asking) -> (Trainer, StopReason) {
+    let mut trainer = Task::new(settings).unwrap().trainer(None).unwrap();
+    let reason = trainer.run(asking).unwrap();
+    (trainer, reason)
+}
+
+#[test]
+fn an_evaluation_on_request_adds_a_row_and_changes_neither_steps_nor_later_rows() {
+    for optimizer in ["hig", "adam", "hig-auto"] {
+        let (plain, watcher, _) = run(small(optimizer));
+        let mut asking =
+            Asking { requests: vec![(3, Request::Evaluate), (7, Request::Evaluate)], ..Asking::default() };
+        let (trainer, _) = run_asking(small(optimizer), &mut asking);
+        assert_eq!(trainer.theta(), plain.theta(), "{optimizer}");
+        let (asked, regular): (Vec<Row>, Vec<Row>) =
+            asking.rows.into_iter().partition(|row| [3, 7].contains(&row.step));
+        assert_eq!(asked.len(), 2);
+        let losses = |rows: &[Row]| -> Vec<_> {
+            rows.iter().map(|row| (row.step, row.train_loss, row.test_loss.to_bits(), row.moved)).collect()
+        };
+        assert_eq!(losses(&regular), losses(&watcher.rows), "{optimizer}");
+        assert_eq!(trainer.rows(), plain.rows() + 2, "a checkpoint knows of the rows");
+        assert_eq!(trainer.best().step, plain.best().step);
+    }
+}
+
+#[test]
+fn a_changed_learning_rate_holds_from_the_next_step_on_and_comes_back_from_a_checkpoint() {
+    let path = std::env::temp_dir().join(format!("halfinverse-rate-{}.safetensors", std::process::id()));
+    for optimizer in ["hig", "adam"] {
+        let mut asking = Asking {
+            requests: vec![(5, Request::Scale(4.0))],
+            kept: Some((7, path.clone())),
+            ..Asking::default()
+        };
+        let (trainer, _) = run_asking(small(optimizer), &mut asking);
+        let rate = |step: u64| {
+            let row = asking.rows.iter().find(|row| row.step == step).unwrap();
+            row.last.as_ref().and_then(|last| last.learning_rate).unwrap()
+        };
+        assert_eq!(rate(8), 4.0 * rate(4), "{optimizer}");
+        assert_ne!(trainer.theta(), run(small(optimizer)).0.theta(), "{optimizer}");
+        let mut resumed = resume(&Task::new(small(optimizer)).unwrap().parts(), &path).unwrap();
+        resumed.run(&mut ()).unwrap();
+        assert_eq!(resumed.theta(), trainer.theta(), "{optimizer}");
+    }
+    // An optimizer that chooses the length of its steps has no rate to change.
+    let mut asking = Asking { requests: vec![(5, Request::Scale(4.0))], ..Asking::default() };
+    assert_eq!(run_asking(small("hig-auto"), &mut asking).0.theta(), run(small("hig-auto")).0.theta());
+}
+
+#[test]
+fn a_run_that_is_asked_to_stop_ends_after_that_step_with_one_row() {
+    let mut asking =
+        Asking { requests: vec![(6, Request::Evaluate), (6, Request::Stop)], ..Asking::default() };
+    let (trainer, reason) = run_asking(small("adam"), &mut asking);
+    assert!(matches!(reason, StopReason::Interrupted));
+    assert_eq!(trainer.steps(), 6);
+    assert_eq!(asking.rows.iter().filter(|row| row.step == 6).count(), 1);
 }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::view::PORT;
+
 /// Train networks through physics simulators with half-inverse gradients.
 #[derive(Debug, Parser)]
 #[command(name = "hig", version, arg_required_else_help = true)]
@@ -34,6 +36,8 @@ pub(crate) enum Command {
     Check(CheckArguments),
     /// Milliseconds per part of a step, and memory
     Bench(BenchArguments),
+    /// Runs and studies in the browser, as their folders grow
+    View(FolderViewArguments),
     /// Draw the reports of finished runs again
     Report(ReportArguments),
 }
@@ -91,6 +95,20 @@ pub(crate) struct SettingArguments {
     pub(crate) set: Vec<String>,
 }
 
+/// Who looks on while a run trains.
+#[derive(Debug, Default, Clone, Args)]
+pub(crate) struct ViewArguments {
+    /// Show and control the run in the browser while it trains, at 127.0.0.1:PORT; default: 8800, or the next free one
+    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = PORT)]
+    pub(crate) view: Option<String>,
+    /// Let other machines open the view too: the address to listen at, such as 0.0.0.0; the link then has a token
+    #[arg(long, value_name = "HOST", requires = "view")]
+    pub(crate) view_host: Option<String>,
+    /// Write the rows for TensorBoard too, into the run's folder
+    #[arg(long)]
+    pub(crate) tensorboard: bool,
+}
+
 /// When a run ends: at the first of these.
 #[derive(Debug, Args)]
 pub(crate) struct BudgetArguments {
@@ -118,6 +136,8 @@ pub(crate) struct StudyArguments {
     pub(crate) settings: SettingArguments,
     #[command(flatten)]
     pub(crate) budget: BudgetArguments,
+    #[command(flatten)]
+    pub(crate) view: ViewArguments,
     /// Seeds of the runs: 1,2,3 or 1..5
     #[arg(long, value_name = "LIST", default_value = "1,2,3")]
     pub(crate) seeds: String,
@@ -167,6 +187,8 @@ pub(crate) struct TrainArguments {
     pub(crate) settings: SettingArguments,
     #[command(flatten)]
     pub(crate) budget: BudgetArguments,
+    #[command(flatten)]
+    pub(crate) view: ViewArguments,
     /// Start from the parameters of a checkpoint, of a run's folder, or of its best.safetensors
     #[arg(long, value_name = "CHECKPOINT")]
     pub(crate) from: Option<PathBuf>,
@@ -259,6 +281,19 @@ pub(crate) struct BenchArguments {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct FolderViewArguments {
+    /// Folders of runs or studies
+    #[arg(required = true)]
+    pub(crate) folders: Vec<PathBuf>,
+    /// Where the browser finds it, at 127.0.0.1; if taken, the next free port
+    #[arg(long, value_name = "PORT", default_value = PORT)]
+    pub(crate) port: String,
+    /// Let other machines open the view too: the address to listen at, such as 0.0.0.0; the link then has a token
+    #[arg(long, value_name = "HOST")]
+    pub(crate) view_host: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ReportArguments {
     /// Folders of runs
     #[arg(required = true)]
@@ -284,6 +319,8 @@ pub(crate) struct ResumeArguments {
     /// Refuse what needs more memory: 4GiB, 500MB; default: 80 % of what is free
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     pub(crate) memory_limit: Option<String>,
+    #[command(flatten)]
+    pub(crate) view: ViewArguments,
     /// No progress, no closing words
     #[arg(long)]
     pub(crate) quiet: bool,

@@ -30,7 +30,9 @@ mod spectrum;
 mod statistics;
 mod study;
 mod tasks;
+mod tensorboard;
 mod train;
+mod view;
 mod voice;
 mod watcher;
 
@@ -158,11 +160,12 @@ impl Program {
             Command::Fit(arguments) => train::fit(registry, pictures, arguments),
             Command::Predict(arguments) => predict::run(registry, &arguments),
             Command::Resume(arguments) => train::resume(registry, pictures, &arguments),
-            Command::Compare(arguments) => study::compare(registry, &arguments),
-            Command::Ablate(arguments) => study::ablate(registry, &arguments),
-            Command::Spectrum(arguments) => spectrum::run(registry, &arguments),
+            Command::Compare(arguments) => study::compare(registry, pictures, &arguments),
+            Command::Ablate(arguments) => study::ablate(registry, pictures, &arguments),
+            Command::Spectrum(arguments) => spectrum::run(registry, pictures, &arguments),
             Command::Check(arguments) => check::run(registry, &arguments),
             Command::Bench(arguments) => bench::run(registry, &arguments),
+            Command::View(arguments) => view::run(registry, pictures, &arguments),
             Command::Report(arguments) => report::run(registry, pictures, &arguments),
         }
     }

@@ -38,6 +38,7 @@ pub trait Picture: Send + Sync {
 }
 
 /// Pictures by the kind of simulator.
+#[derive(Clone)]
 pub(crate) struct Pictures(Vec<(&'static str, Arc<dyn Picture>)>);
 
 /// The default one.

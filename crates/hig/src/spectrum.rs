@@ -9,18 +9,24 @@ use std::process::ExitCode;
 use halfinverse::anatomy::{Anatomy, anatomy};
 use halfinverse::optimizer::StepReport;
 use halfinverse::task::{Registry, Task};
-use halfinverse::training::{Flow, Observer, Progress, Row};
+use halfinverse::training::{Flow, Observer, Progress, Request, Row};
 
 use crate::arguments::TrainArguments;
 use crate::failure::Failure;
 use crate::folder::{CONFIG, Folder, REPORT, SIGMAS};
+use crate::picture::Pictures;
 use crate::report::spectrum::{Snapshot, draw};
 use crate::run::{exit_code, first_samples, say_instability, start};
+use crate::view::View;
 use crate::voice::{put, say};
 use crate::watcher::{Watcher, broken_off};
 use crate::{interrupt, memory, settings};
 
-pub(crate) fn run(registry: &Registry, arguments: &TrainArguments) -> Result<ExitCode, Failure> {
+pub(crate) fn run(
+    registry: &Registry,
+    pictures: &Pictures,
+    arguments: &TrainArguments,
+) -> Result<ExitCode, Failure> {
     let (task, advice) = settings::for_training(registry, arguments)?;
     // It takes J apart, however large J is.
     memory::check(&task.forecast_of_anatomy(), arguments.settings.memory_limit.as_deref())?;
@@ -35,7 +41,9 @@ pub(crate) fn run(registry: &Registry, arguments: &TrainArguments) -> Result<Exi
     say_instability(&task, arguments.quiet);
     interrupt::listen()?;
     let mut trainer = task.trainer(theta).map_err(|error| Failure::new(error.to_string()))?;
+    let view = View::open(registry, pictures, &arguments.view)?;
     let watcher = Watcher::new(&task, &folder, lock, arguments.quiet)?;
+    let watcher = watcher.shown_to(&task, view.as_ref(), arguments.view.tensorboard)?;
     let mut dissector = Dissector { task: &task, watcher, snapshots: Vec::new(), next: 0 };
     dissector.take(0, trainer.theta());
     write_tables(&folder, &dissector.snapshots)?;
@@ -104,6 +112,10 @@ impl Observer for Dissector<'_> {
             self.take(progress.steps(), progress.theta());
         }
         self.watcher.step(progress, report)
+    }
+
+    fn request(&mut self, progress: &Progress<'_>) -> Option<Request> {
+        self.watcher.request(progress)
     }
 
     fn row(&mut self, progress: &Progress<'_>, row: &Row) -> std::io::Result<()> {

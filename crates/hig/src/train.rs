@@ -12,17 +12,21 @@ use crate::failure::Failure;
 use crate::folder::{BEST, CHECKPOINT, CONFIG, Folder, Metrics, REPORT, SUMMARY, Spectrum, Summary};
 use crate::picture::Pictures;
 use crate::run::{exit_code, say_instability, spectrum, spectrum_plan, start};
+use crate::view::View;
 use crate::voice::{program, put, say};
 use crate::watcher::Watcher;
 use crate::{fit, interrupt, memory, report, settings};
 
 /// What is said, and to whom.
 #[derive(Clone, Copy)]
-struct Speech {
+struct Speech<'a> {
     /// No progress, no closing words.
     quiet: bool,
     /// The summary as JSON on stdout.
     json: bool,
+    /// The page in the browser, where there is one.
+    view: Option<&'a View>,
+    tensorboard: bool,
 }
 
 pub(crate) fn run(
@@ -31,7 +35,8 @@ pub(crate) fn run(
     arguments: &TrainArguments,
 ) -> Result<ExitCode, Failure> {
     let (task, advice) = settings::for_training(registry, arguments)?;
-    start_run(&task, advice.as_ref(), pictures, arguments)
+    let view = View::open(registry, pictures, &arguments.view)?;
+    start_run(&task, advice.as_ref(), pictures, arguments, view.as_ref())
 }
 
 /// `hig fit DATA`: a run of the task fit, or of one like it, on a data file.
@@ -41,7 +46,8 @@ pub(crate) fn fit(
     mut arguments: FitArguments,
 ) -> Result<ExitCode, Failure> {
     let (task, advice) = settings::for_fit(registry, &mut arguments)?;
-    start_run(&task, advice.as_ref(), pictures, &arguments.train)
+    let view = View::open(registry, pictures, &arguments.train.view)?;
+    start_run(&task, advice.as_ref(), pictures, &arguments.train, view.as_ref())
 }
 
 fn start_run(
@@ -49,6 +55,7 @@ fn start_run(
     advice: Option<&String>,
     pictures: &Pictures,
     arguments: &TrainArguments,
+    view: Option<&View>,
 ) -> Result<ExitCode, Failure> {
     let theta = start(task)?;
     let name = format!("{}-{}", task.settings().task, task.settings().optimizer.name);
@@ -58,7 +65,8 @@ fn start_run(
     for line in fit::about(task).iter().chain(advice) {
         say(arguments.quiet, line);
     }
-    begin(task, theta, &folder, lock, pictures, Speech { quiet: arguments.quiet, json: arguments.json })
+    let (quiet, json, tensorboard) = (arguments.quiet, arguments.json, arguments.view.tensorboard);
+    begin(task, theta, &folder, lock, pictures, Speech { quiet, json, view, tensorboard })
 }
 
 /// A run from its first step, in a folder that has its configuration.
@@ -68,12 +76,13 @@ fn begin(
     folder: &Folder,
     lock: File,
     pictures: &Pictures,
-    speech: Speech,
+    speech: Speech<'_>,
 ) -> Result<ExitCode, Failure> {
     say(speech.quiet, &memory::line(task.forecast()));
     interrupt::listen()?;
     let trainer = task.trainer(theta).map_err(|error| Failure::new(error.to_string()))?;
-    let mut watcher = Watcher::new(task, folder, lock, speech.quiet)?;
+    let watcher = Watcher::new(task, folder, lock, speech.quiet)?;
+    let mut watcher = watcher.shown_to(task, speech.view, speech.tensorboard)?;
     let of = spectrum_plan(task);
     watcher.kept_mut().spectrum =
         Spectrum { start: spectrum(task, trainer.theta(), of), of, end: Vec::new() };
@@ -89,7 +98,9 @@ pub(crate) fn resume(
 ) -> Result<ExitCode, Failure> {
     let folder = Folder::open_unfinished(&arguments.folder)?;
     let lock = folder.lock()?;
-    let speech = Speech { quiet: arguments.quiet, json: arguments.json };
+    let view = View::open(registry, pictures, &arguments.view)?;
+    let (quiet, json, tensorboard) = (arguments.quiet, arguments.json, arguments.view.tensorboard);
+    let speech = Speech { quiet, json, view: view.as_ref(), tensorboard };
     let Wanted { task, changed, extended } = wanted(registry, arguments, &folder)?;
     let summary = folder.summary();
     // A run that was killed while its report was drawn continues with that.
@@ -125,7 +136,8 @@ pub(crate) fn resume(
     trainer.set_clock(wall, elapsed);
     interrupt::listen()?;
     let shown = (rows, trainer.notices().len());
-    let mut watcher = Watcher::after(&task, &folder, lock, shown, speech.quiet)?;
+    let watcher = Watcher::after(&task, &folder, lock, shown, speech.quiet)?;
+    let mut watcher = watcher.shown_to(&task, speech.view, speech.tensorboard)?;
     watcher.kept_mut().solver = summary.and_then(|summary| summary.solver);
     // The end's values are to be of the same samples as the start's, though the run be longer now.
     let Spectrum { start, of, .. } = folder.spectrum().unwrap_or_default();
@@ -155,7 +167,7 @@ fn wanted(registry: &Registry, arguments: &ResumeArguments, folder: &Folder) -> 
     Ok(Wanted { task: Task::with(settings, registry)?, changed, extended })
 }
 
-fn already_finished(summary: &Summary, folder: &Folder, speech: Speech) -> ExitCode {
+fn already_finished(summary: &Summary, folder: &Folder, speech: Speech<'_>) -> ExitCode {
     if speech.json {
         put(summary.json());
     }
@@ -195,7 +207,7 @@ fn finish(
     mut watcher: Watcher,
     folder: &Folder,
     pictures: &Pictures,
-    speech: Speech,
+    speech: Speech<'_>,
 ) -> Result<ExitCode, Failure> {
     say_instability(task, speech.quiet);
     let reason = watcher.train(&mut trainer)?;

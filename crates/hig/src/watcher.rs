@@ -9,8 +9,8 @@ use halfinverse::optimizer::StepReport;
 use halfinverse::problem::Source;
 use halfinverse::task::Task;
 use halfinverse::training::{
-    Best, Flow, Observer, Progress, Row, StopReason, StopSettings, Trainer, TrainingError, write_checkpoint,
-    write_model,
+    Best, Flow, Observer, Progress, Request, Row, StopReason, StopSettings, Trainer, TrainingError,
+    write_checkpoint, write_model,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -20,6 +20,8 @@ use crate::folder::{
     peak_rss_bytes,
 };
 use crate::interrupt;
+use crate::tensorboard::EventWriter;
+use crate::view::{Deed, Link, View};
 use crate::voice::{complain, say};
 
 /// What is kept of a run, and where.
@@ -30,6 +32,9 @@ pub(crate) struct Watcher {
     /// Notices that were said, and whether any are.
     said: usize,
     quiet: bool,
+    /// The view, where there is one, and what the next row was asked for there.
+    link: Option<Link>,
+    event: Option<String>,
     /// What a line of its own begins with: the run's name, where it is one of several.
     prefix: String,
     /// Time between checkpoints, and when the next one comes.
@@ -50,6 +55,8 @@ struct Home {
     folder: Folder,
     lock: File,
     metrics: MetricsWriter,
+    /// For TensorBoard, where that is wanted.
+    events: Option<EventWriter>,
     /// `config.toml`.
     config: String,
     /// What the best parameters' file tells besides.
@@ -114,6 +121,7 @@ impl Watcher {
                 folder: folder.clone(),
                 lock,
                 metrics,
+                events: None,
                 config,
                 description: task.description(),
                 tensors: task.model().tensors(),
@@ -123,6 +131,8 @@ impl Watcher {
             bar: Bar::new(task.settings().stop.clone(), quiet),
             said: 0,
             quiet,
+            link: None,
+            event: None,
             prefix: String::new(),
             every,
             next: Instant::now() + every.max(REST * written(task.forecast().saved)),
@@ -132,6 +142,24 @@ impl Watcher {
     /// With its name before what it says.
     pub(crate) fn named(self, name: &str) -> Self {
         Self { prefix: format!("{name}, "), ..self }
+    }
+
+    /// With others who look on: the view, and TensorBoard.
+    pub(crate) fn shown_to(
+        mut self,
+        task: &Task,
+        view: Option<&View>,
+        tensorboard: bool,
+    ) -> Result<Self, Failure> {
+        self.link = view.map(|view| view.begin(self.home.folder.path(), task));
+        if tensorboard {
+            let events = EventWriter::create(&self.home.folder, &self.kept.rows);
+            self.home.events = Some(events.map_err(|error| {
+                let shown = self.home.folder.path().display();
+                Failure::of_writing(format!("cannot write TensorBoard's file into {shown}: {error}"))
+            })?);
+        }
+        Ok(self)
     }
 
     /// What the run has shown.
@@ -144,9 +172,10 @@ impl Watcher {
         &mut self.kept
     }
 
-    /// Takes the bar away.
-    pub(crate) fn finish(&self) {
+    /// Takes the bar away; the view takes no more controls.
+    pub(crate) fn finish(&mut self) {
         self.bar.shown.finish_and_clear();
+        self.link = None;
     }
 
     /// Trains until a stop, the progress bar taken away after it.
@@ -185,9 +214,12 @@ impl Watcher {
 
     /// A checkpoint if it is time for one.
     fn keep_in_time(&mut self, progress: &Progress<'_>) {
-        if Instant::now() < self.next {
-            return;
+        if Instant::now() >= self.next {
+            self.keep_now(progress);
         }
+    }
+
+    fn keep_now(&mut self, progress: &Progress<'_>) {
         let begun = Instant::now();
         let path = self.home.folder.file(CHECKPOINT);
         let write = || progress.write_checkpoint(&path).map_err(|error| error.to_string());
@@ -293,6 +325,12 @@ impl Home {
             .iter()
             .try_for_each(|row| metrics.append(row))
             .map_err(|error| Failure::of_writing(format!("cannot make {} again: {error}", path.display())))?;
+        if self.events.is_some() {
+            let events = EventWriter::create(&self.folder, &kept.rows);
+            self.events = Some(events.map_err(|error| {
+                Failure::of_writing(format!("cannot make {} again: {error}", path.display()))
+            })?);
+        }
         (self.metrics, self.best) = (metrics, None);
         complain(&format!("files were missing from {}; they are made again", path.display()));
         Ok(())
@@ -318,6 +356,14 @@ impl Bar {
             self.stop.time.map(|all| run.wall().as_secs_f64() / all),
         ];
         parts.into_iter().flatten().fold(0.0, f64::max).min(1.0)
+    }
+
+    /// Shows that the run is paused; whether it is interrupted.
+    fn pauses(&self, run: &Progress<'_>) -> bool {
+        let message = format!("paused at step {}; resume it in the view", run.steps());
+        interrupt::show(self.progress(run), &message);
+        self.shown.set_message(message);
+        interrupt::asked()
     }
 
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a bar")]
@@ -346,6 +392,9 @@ impl Observer for Watcher {
             self.kept.solver = report.spectral.as_ref().map(|spectral| spectral.solver.to_string());
         }
         self.say_new(progress);
+        if let Some(link) = &mut self.link {
+            link.step(progress, report);
+        }
         let test = self.kept.rows.last().map_or(f64::NAN, |row| row.test_loss);
         self.bar.redraw(progress, report.loss, test);
         // Where an evaluation is due, its row comes first.
@@ -355,9 +404,27 @@ impl Observer for Watcher {
         if interrupt::asked() || self.home.ousted { Flow::Stop } else { Flow::Continue }
     }
 
+    fn request(&mut self, progress: &Progress<'_>) -> Option<Request> {
+        let Self { link: Some(link), bar, .. } = self else { return None };
+        match link.next(progress, || bar.pauses(progress))? {
+            Deed::Ask(request) => Some(request),
+            Deed::Row(event) => {
+                self.event = Some(event);
+                Some(Request::Evaluate)
+            }
+            Deed::Checkpoint => {
+                self.keep_now(progress);
+                self.request(progress)
+            }
+        }
+    }
+
     fn row(&mut self, progress: &Progress<'_>, row: &Row) -> std::io::Result<()> {
-        let metrics = Metrics::from(row);
+        let metrics = Metrics { event: self.event.take(), ..Metrics::from(row) };
         self.home.metrics.append(&metrics)?;
+        if let Some(events) = &mut self.home.events {
+            events.append(&metrics)?;
+        }
         self.kept.rows.push(metrics);
         if progress.evaluates_here() {
             self.keep_in_time(progress);

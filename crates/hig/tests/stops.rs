@@ -151,12 +151,18 @@ fn metrics_of_before_there_were_notices_are_still_read() {
     assert!(idle(&out, &["--steps", "8", "--quiet"]).status.success());
     let path = out.join("metrics.csv");
     let text = fs::read_to_string(&path).unwrap();
-    let old = |line: &str| line.rsplitn(3, ',').last().unwrap().to_owned() + "\n";
+    let old = |line: &str| line.rsplitn(4, ',').last().unwrap().to_owned() + "\n";
     fs::write(&path, text.lines().map(old).collect::<String>()).unwrap();
     assert!(!rows(&out)[0].contains("moved"));
     fs::remove_file(out.join("report.html")).unwrap();
     assert!(hig(&["report", out.to_str().unwrap()]).status.success());
     assert!(out.join("report.html").is_file());
+    // A resumed run goes on with the columns of today.
+    assert!(hig(&["resume", out.to_str().unwrap(), "--steps", "16", "--quiet"]).status.success());
+    let rows = rows(&out);
+    assert!(rows[0].ends_with("moved,notice,event"), "{}", rows[0]);
+    let cells = |row: &String| row.matches(',').count();
+    assert!(rows.last().unwrap().starts_with("16,") && rows.iter().all(|row| cells(row) == cells(&rows[0])));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! | `layers.i.weight`, `layers.i.bias`, … | \[out, in\], \[out\] | θ, by the names of its source |
 //! | `optimizer` | bytes | the optimizer's memory |
 //! | `training.step`, `training.seed` | \[1\], u64 | position in the data and random state, which follow from them |
+//! | `training.pace` | \[1\] | learning rate in units of the configured one, where an observer changed it |
 //! | `training` | bytes | the whole position, the fingerprint of the settings, what the next row of metrics needs, what is remembered of faults and for the stops, the notices |
 //! | `best.parameters` | \[P\] | θ with the lowest test loss, where that is not the present one |
 //! | `good.parameters`, `good.optimizer` | | where a roll-back goes to, where one is wanted |
@@ -118,6 +119,9 @@ fn entries<'a>(trainer: &'a Trainer, tensors: &'a [Tensor]) -> io::Result<Vec<En
         entries.push(Entry::vector(GOOD, theta));
         entries.push(Entry::blob(GOOD_OPTIMIZER, |out| out.write_all(optimizer.as_bytes()))?);
     }
+    if trainer.pace != 1.0 {
+        entries.push(Entry::vector(PACE, std::slice::from_ref(&trainer.pace)));
+    }
     entries.push(Entry::count(STEP, trainer.position.step));
     entries.push(Entry::count(SEED, trainer.parts.options.seed));
     Ok(entries)
@@ -160,6 +164,7 @@ const DESCRIPTION: &str = "halfinverse.fit";
 const OPTIMIZER: &str = "optimizer";
 const LOOP: &str = "training";
 const STEP: &str = "training.step";
+const PACE: &str = "training.pace";
 const SEED: &str = "training.seed";
 const BEST: &str = "best.parameters";
 const GOOD: &str = "good.parameters";
@@ -373,6 +378,7 @@ fn restore(parts: &Parts, bytes: &[u8], path: &Path) -> Result<Trainer, Checkpoi
     }
     let fresh = |error: TrainingError| contents.format(error.to_string());
     let count = theta.len();
+    let pace = pace(&contents)?;
     let mut trainer = Trainer::new(parts.clone(), theta).map_err(fresh)?;
     trainer.turn = Turn::new(parts, state.position.stage).map_err(fresh)?;
     let saved = contents.state(OPTIMIZER)?;
@@ -382,6 +388,7 @@ fn restore(parts: &Parts, bytes: &[u8], path: &Path) -> Result<Trainer, Checkpoi
     trainer.best = best(&trainer.theta, state.best, state.position.step, &contents)?;
     (trainer.position, trainer.pending) = (state.position, state.pending);
     (trainer.standing, trainer.notices) = (state.standing, state.notices);
+    trainer.pace = pace;
     trainer.clock.elapsed = Some(Duration::ZERO);
     let Position { step, stage_step, .. } = trainer.position;
     if step > stage_step {
@@ -408,6 +415,19 @@ fn check_position(
         return Err(contents.format(format!("its turn began at epoch {stage_epochs}")));
     }
     Ok(())
+}
+
+/// The learning rate in units of the configured one.
+fn pace(contents: &Contents<'_>) -> Result<f64, CheckpointError> {
+    if contents.tensor(PACE).is_none() {
+        return Ok(1.0);
+    }
+    let pace = contents.vector(PACE, 1)?[0];
+    if pace > 0.0 {
+        Ok(pace)
+    } else {
+        Err(contents.format(format!("its learning rate is {pace} times the configured one")))
+    }
 }
 
 /// The lowest test loss, its step, and its θ, which may be the present one.

@@ -12,6 +12,7 @@ mod observer;
 mod order;
 mod parts;
 mod pending;
+mod requests;
 mod stops;
 
 use std::time::{Duration, Instant};
@@ -31,6 +32,7 @@ use order::Order;
 pub use parts::{Cadence, Data, Draw, OnFault, Options, Parts, Schedule, Stage};
 pub(crate) use parts::{MOST_THREADS, held_out};
 use pending::Pending;
+pub use requests::Request;
 use serde::{Deserialize, Serialize};
 use stops::Standing;
 pub(crate) use stops::lacks_gradient;
@@ -102,6 +104,8 @@ pub struct Trainer {
     /// The test loss of the end of a run which had no row of its own there, where it is the lowest.
     best_end: Option<f64>,
     faults: Faults,
+    /// Learning rate in units of the configured one: what an observer made of it.
+    pace: f64,
     clock: Clock,
 }
 
@@ -177,6 +181,7 @@ impl Trainer {
             standing: Standing::default(),
             notices: Notices::default(),
             faults: Faults::new(parts.options.on_fault, parts.options.blow_up),
+            pace: 1.0,
             clock: Clock::default(),
             parts,
         })
@@ -309,6 +314,9 @@ impl Trainer {
                 self.evaluate(begun, false, observer)?;
                 evaluated = true;
             }
+            if let Some(reason) = self.follow_requests(begun, &mut evaluated, observer)? {
+                break reason;
+            }
         };
         evaluated &= !matches!(reason, StopReason::Diverged(StepError::BlowUp { .. }));
         if !evaluated {
@@ -318,19 +326,9 @@ impl Trainer {
         Ok(reason)
     }
 
-    /// A last row. A run that is resumed from here has no row here, unless this is where it would have had one.
-    fn evaluate_end(&mut self, begun: Instant, observer: &mut dyn Observer) -> Result<(), TrainingError> {
-        if self.evaluates_here() {
-            return self.evaluate(begun, false, observer);
-        }
-        let (pending, position, standing) = (self.pending.clone(), self.position, self.standing.clone());
-        self.evaluate(begun, true, observer)?;
-        (self.pending, self.position, self.standing) = (pending, position, standing);
-        Ok(())
-    }
-
     /// One step, or what the policy on faults does in its place; the inner error is one to end the run with.
     fn attempt(&mut self) -> Result<Result<StepReport, StepError>, TrainingError> {
+        self.best_end = None;
         let before = self.keep_good();
         let step = self.position.step;
         let outcome = self.step_once().and_then(|report| Ok((self.faults.watch(report.loss)?, report)));
@@ -389,6 +387,7 @@ impl Trainer {
         (self.position.stage, self.position.stage_step) = (stage + 1, step);
         self.faults.begin();
         self.standing.begin();
+        self.pace = 1.0;
         self.turn = Turn::new(&self.parts, stage + 1)?;
         Ok(())
     }
@@ -396,15 +395,14 @@ impl Trainer {
     /// The part of the optimizer's learning rate that the next step uses.
     fn part(&self) -> f64 {
         let Options { schedule, stop, .. } = &self.parts.options;
-        let scales = self.parts.stages[self.position.stage].scales();
-        let caution = if scales { self.faults.memory.caution } else { 1.0 };
+        let scaled = if self.stage().scales() { self.faults.memory.caution * self.pace } else { 1.0 };
         if *schedule == Schedule::Constant {
-            return caution;
+            return scaled;
         }
         let of_steps = stop.steps.map_or(0.0, |all| self.position.step as f64 / all as f64);
         let of_epochs = stop.epochs.map_or(0.0, |all| self.epochs() / all as f64);
         // The same cosine on every machine.
-        caution * 0.5 * (1.0 + libm::cos(std::f64::consts::PI * of_steps.max(of_epochs).min(1.0)))
+        scaled * 0.5 * (1.0 + libm::cos(std::f64::consts::PI * of_steps.max(of_epochs).min(1.0)))
     }
 
     /// Makes the mini-batch of a step of the present optimizer the problem's.
@@ -424,7 +422,7 @@ impl Trainer {
         let start = Instant::now();
         self.draw(self.position.step)?;
         let part = self.part();
-        if part < 1.0 {
+        if part != 1.0 {
             self.before.clone_from(&self.theta);
         }
         let (Turn { optimizer, problem, .. }, theta) = (&mut self.turn, &mut self.theta);
@@ -432,7 +430,7 @@ impl Trainer {
             Some(pool) => pool.install(|| optimizer.step(&mut **problem, theta)),
             None => optimizer.step(&mut **problem, theta),
         };
-        if part < 1.0 && report.is_ok() {
+        if part != 1.0 && report.is_ok() {
             for (theta, before) in self.theta.iter_mut().zip(&self.before) {
                 *theta = before + part * (*theta - before);
             }

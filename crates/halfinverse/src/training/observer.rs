@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Best, CheckpointError, Noted, Trainer, write_checkpoint};
+use super::{Best, CheckpointError, Noted, Request, Trainer, write_checkpoint};
 use crate::anatomy::LayerUnits;
 use crate::optimizer::{Notice, StepReport};
 
@@ -94,6 +94,12 @@ impl Progress<'_> {
         self.0.evaluates_here()
     }
 
+    /// Whether the present optimizer's learning rate can be changed under way.
+    #[must_use]
+    pub fn takes_rates(&self) -> bool {
+        self.0.stage().scales()
+    }
+
     /// Writes the state of the run; see [`write_checkpoint`].
     ///
     /// # Errors
@@ -126,6 +132,13 @@ pub trait Observer {
     fn step(&mut self, progress: &Progress<'_>, report: &StepReport) -> Flow {
         let _ = (progress, report);
         Flow::Continue
+    }
+
+    /// After every step and the evaluation that was due: what to do before the next step. Asked again until nothing is
+    /// left to do; the run waits as long as this takes.
+    fn request(&mut self, progress: &Progress<'_>) -> Option<Request> {
+        let _ = progress;
+        None
     }
 
     /// After every evaluation, the one at step 0 included.

@@ -46,6 +46,9 @@ pub(crate) struct Metrics {
     /// The kind of the last notice since the row before.
     #[serde(default)]
     pub(crate) notice: Option<String>,
+    /// What a person asked of the run in the view; the row was made for it.
+    #[serde(default)]
+    pub(crate) event: Option<String>,
 }
 
 impl From<&Row> for Metrics {
@@ -82,6 +85,7 @@ impl From<&Row> for Metrics {
             step_length: last.and_then(|last| last.step_length),
             moved: Some(row.moved),
             notice: row.notice.as_ref().map(|notice| notice.kind().to_owned()),
+            event: None,
         }
     }
 }
@@ -96,6 +100,13 @@ pub(super) fn from_csv<T: for<'a> Deserialize<'a>>(text: &[u8]) -> csv::Result<V
 pub(super) fn whole_lines(text: &str, count: usize) -> &str {
     let ends = text.match_indices('\n').map(|(at, _)| at + 1);
     &text[..ends.take(count.saturating_add(1)).last().unwrap_or(0)]
+}
+
+/// All of a file with these rows.
+pub(super) fn to_csv(rows: &[Metrics]) -> csv::Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    rows.iter().try_for_each(|row| writer.serialize(row))?;
+    writer.into_inner().map_err(|error| error.into_error().into())
 }
 
 /// `metrics.csv`, one line at a time, each on disk before the next step.

@@ -7,15 +7,15 @@ mod summary;
 mod tests;
 
 use std::fs::{self, File, TryLockError};
-use std::io::Write;
+use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
 use crate::voice::program;
 pub(crate) use metrics::{Metrics, MetricsWriter};
-use metrics::{from_csv, whole_lines};
+use metrics::{from_csv, to_csv, whole_lines};
 pub(crate) use spectrum::Spectrum;
-pub(crate) use summary::{Summary, peak_rss_bytes};
+pub(crate) use summary::{Summary, peak_rss_bytes, rss_bytes};
 
 pub(crate) const CONFIG: &str = "config.toml";
 pub(crate) const METRICS: &str = "metrics.csv";
@@ -176,7 +176,14 @@ impl Folder {
                 self.0.display()
             )));
         }
-        self.write(METRICS, lines)?;
+        // Rows that follow have the columns of this version.
+        let again = to_csv(&rows[..rows.len().min(1)]).map_err(|error| self.unreadable(METRICS, &error))?;
+        if again.lines().next().and_then(Result::ok).as_deref() == lines.lines().next() {
+            self.write(METRICS, lines)?;
+        } else {
+            let all = to_csv(&rows).map_err(|error| self.unreadable(METRICS, &error))?;
+            self.write(METRICS, &String::from_utf8_lossy(&all))?;
+        }
         Ok(rows)
     }
 

@@ -69,7 +69,16 @@ impl Summary {
 
 /// Most memory that the process has held so far, where the system tells.
 pub(crate) fn peak_rss_bytes() -> Option<u64> {
+    of_status("VmHWM:")
+}
+
+/// Memory that the process holds, where the system tells.
+pub(crate) fn rss_bytes() -> Option<u64> {
+    of_status("VmRSS:")
+}
+
+fn of_status(name: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }

@@ -10,6 +10,7 @@ use super::plan::{Plan, Variant, plain};
 use crate::failure::Failure;
 use crate::folder::{CELLS, CONFIG, Folder, Metrics, SUMMARY, Summary};
 use crate::run::start;
+use crate::view::View;
 use crate::voice::say;
 use crate::watcher::Watcher;
 
@@ -22,6 +23,8 @@ pub(super) struct Cells<'a> {
     /// The study's folder.
     pub(super) path: &'a Path,
     pub(super) quiet: bool,
+    pub(super) view: Option<&'a View>,
+    pub(super) tensorboard: bool,
 }
 
 /// What a cell's test loss is taken of.
@@ -126,7 +129,8 @@ impl Cells<'_> {
         folder.write(CONFIG, &task.settings().to_toml())?;
         let theta = start(&task)?;
         let mut trainer = task.trainer(theta).map_err(|error| Failure::new(error.to_string()))?;
-        let mut watcher = Watcher::new(&task, &folder, lock, self.quiet)?.named(name);
+        let watcher = Watcher::new(&task, &folder, lock, self.quiet)?.named(name);
+        let mut watcher = watcher.shown_to(&task, self.view, self.tensorboard)?;
         let reason = watcher.train(&mut trainer)?;
         if matches!(reason, StopReason::Interrupted) {
             return Ok(None);

@@ -23,12 +23,18 @@ use crate::failure::Failure;
 use crate::folder::{CELLS, Folder, PLAN};
 use crate::interrupt;
 use crate::lists::{grid, list, rates, seeds, targets, values_of};
+use crate::picture::Pictures;
 use crate::report::study::{Curve, draw};
 use crate::settings::units::seconds;
 use crate::settings::{self, Chosen, Variation};
+use crate::view::View;
 use crate::voice::{put, say};
 
-pub(crate) fn compare(registry: &Registry, arguments: &CompareArguments) -> Result<ExitCode, Failure> {
+pub(crate) fn compare(
+    registry: &Registry,
+    pictures: &Pictures,
+    arguments: &CompareArguments,
+) -> Result<ExitCode, Failure> {
     let study = &arguments.study;
     refuse_single(study)?;
     let names: Vec<&str> = list(&arguments.optimizers);
@@ -57,10 +63,14 @@ pub(crate) fn compare(registry: &Registry, arguments: &CompareArguments) -> Resu
     }
     let title = format!("compare {}", variants[0].settings.task);
     let (seeds, targets) = (seeds(&study.seeds)?, targets(study.targets.as_deref())?);
-    run(registry, &Plan { title, variants, seeds, targets, varied: None }, study, "compare")
+    run((registry, pictures), &Plan { title, variants, seeds, targets, varied: None }, study, "compare")
 }
 
-pub(crate) fn ablate(registry: &Registry, arguments: &AblateArguments) -> Result<ExitCode, Failure> {
+pub(crate) fn ablate(
+    registry: &Registry,
+    pictures: &Pictures,
+    arguments: &AblateArguments,
+) -> Result<ExitCode, Failure> {
     let study = &arguments.study;
     if study.settings.seed.is_some() {
         return Err(Failure::new("an ablation runs several seeds; name them with --seeds 1,2,3"));
@@ -91,7 +101,7 @@ pub(crate) fn ablate(registry: &Registry, arguments: &AblateArguments) -> Result
     let (seeds, targets) = (seeds(&study.seeds)?, targets(study.targets.as_deref())?);
     let values = values.iter().map(|value| value.parse().ok()).collect();
     let varied = Some(Varied { key: key.to_owned(), values });
-    run(registry, &Plan { title, variants, seeds, targets, varied }, study, "ablate")
+    run((registry, pictures), &Plan { title, variants, seeds, targets, varied }, study, "ablate")
 }
 
 fn refuse_single(study: &StudyArguments) -> Result<(), Failure> {
@@ -105,7 +115,7 @@ fn refuse_single(study: &StudyArguments) -> Result<(), Failure> {
 }
 
 fn run(
-    registry: &Registry,
+    (registry, pictures): (&Registry, &Pictures),
     plan: &Plan,
     arguments: &StudyArguments,
     command: &str,
@@ -115,7 +125,12 @@ fn run(
     let (folder, _lock) = open(plan, &path)?;
     say_instabilities(registry, plan, arguments.quiet)?;
     interrupt::listen()?;
-    let cells = Cells { registry, path: &path, quiet: arguments.quiet };
+    let view = View::open(registry, pictures, &arguments.view)?;
+    if let Some(view) = &view {
+        view.study(&path);
+    }
+    let tensorboard = arguments.view.tensorboard;
+    let cells = Cells { registry, path: &path, quiet: arguments.quiet, view: view.as_ref(), tensorboard };
     let Some(chosen) = cells.run(plan)? else {
         say(arguments.quiet, "stopped; the same command resumes with the cells that are left");
         return Ok(ExitCode::from(130));
