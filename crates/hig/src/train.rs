@@ -14,7 +14,7 @@ use crate::picture::Pictures;
 use crate::run::{exit_code, say_instability, spectrum, spectrum_plan, start};
 use crate::voice::{program, put, say};
 use crate::watcher::Watcher;
-use crate::{fit, interrupt, memory, report, settings};
+use crate::{fit, interrupt, memory, ranks, report, settings};
 
 /// What is said, and to whom.
 #[derive(Clone, Copy)]
@@ -72,7 +72,9 @@ fn begin(
 ) -> Result<ExitCode, Failure> {
     say(speech.quiet, &memory::line(task.forecast()));
     interrupt::listen()?;
+    let task = &task.clone().over(ranks::team());
     let trainer = task.trainer(theta).map_err(|error| Failure::new(error.to_string()))?;
+    ranks::call(task, &trainer)?;
     let mut watcher = Watcher::new(task, folder, lock, speech.quiet)?;
     let of = spectrum_plan(task);
     watcher.kept_mut().spectrum =
@@ -112,6 +114,7 @@ pub(crate) fn resume(
         put_in_order()?;
         return begin(&task, None, &folder, lock, pictures, speech);
     }
+    let task = task.over(ranks::team());
     let mut trainer = restore(&task.parts(), &checkpoint)
         .map_err(|error| Failure::new(format!("cannot go on from the checkpoint: {error}")))?;
     let rows = folder.cut_metrics(trainer.rows())?;
@@ -120,6 +123,7 @@ pub(crate) fn resume(
         write_checkpoint(&trainer, &checkpoint).map_err(|error| folder.stopped(&error.to_string()))?;
     }
     put_in_order()?;
+    ranks::call(&task, &trainer)?;
     let summary = summary.filter(|summary| summary.steps == trainer.steps());
     let (wall, elapsed) = clock(summary.as_ref(), &rows);
     trainer.set_clock(wall, elapsed);

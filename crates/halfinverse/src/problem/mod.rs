@@ -17,6 +17,8 @@ mod predictor;
 mod samples;
 mod weights;
 
+use std::ops::Range;
+
 use faer::{MatMut, MatRef};
 
 pub(crate) use evaluator::AT_A_TIME;
@@ -27,11 +29,13 @@ pub use opaque::{FunctionError, Opaque, OpaqueProblem};
 pub use predictor::Predictor;
 pub use samples::{Samples, WeightError};
 
+use crate::anatomy::{LayerUnits, hidden_units};
 use crate::error::ShapeError;
 use crate::fault::StepError;
 use crate::linear::Jacobian;
 pub use crate::network::{FactorRows, FactorShape, FactorVisit};
 use crate::network::{Network, Tensor};
+use crate::ranks::Team;
 
 /// A loss L(θ) that is a function of outcomes y(θ): all that an optimizer sees.
 ///
@@ -158,8 +162,27 @@ pub struct At<'a> {
 
 /// A problem whose outcomes pass through a network, layer by layer, and a simulator.
 pub trait Layered {
-    /// b, and m.
+    /// b, and m. Where samples are spread over ranks, b counts those that are here, and matrices of b rows have as many.
     fn shape(&self) -> (usize, usize);
+
+    /// Which samples of the mini-batch are here, and how many it has. One process has them all.
+    fn place(&self) -> (Range<usize>, usize) {
+        let (b, _) = self.shape();
+        (0..b, b)
+    }
+
+    /// Adds up what each rank has of a sum over samples. One process has them all.
+    fn sum(&self, partial: &mut [f64]) {
+        let _ = partial;
+    }
+
+    /// What went wrong on one rank is an error on all.
+    ///
+    /// # Errors
+    /// When something went wrong here, or elsewhere.
+    fn agree(&self, own: Result<(), StepError>) -> Result<(), StepError> {
+        own
+    }
 
     /// h.
     fn curvature(&self) -> f64;
@@ -222,6 +245,14 @@ pub trait BatchProblem: Problem + Send {
     fn network(&self) -> Option<&NetworkProblem> {
         None
     }
+
+    /// The hidden layers over the mini-batch, where there are some. Costs a simulation. Where the simulator fails the
+    /// network's activations stand all the same.
+    fn units(&mut self, theta: &[f64]) -> Option<Vec<LayerUnits>> {
+        self.network()?;
+        let _ = self.loss(theta);
+        self.network().map(hidden_units)
+    }
 }
 
 /// Makes problems of one kind on any samples.
@@ -245,6 +276,27 @@ pub trait Source: Send + Sync {
     /// The network that it is made of, where there is one whose layers have Kronecker factors.
     fn factored(&self) -> Option<&Network> {
         None
+    }
+
+    /// L over the mean loss per sample for a mini-batch of so many samples: [`Problem::weight`] of its problem. A run over
+    /// ranks needs it, and refuses a source whose problems say otherwise.
+    fn weight(&self, samples: usize) -> f64 {
+        let _ = samples;
+        1.0
+    }
+
+    /// The ranks that its problems are spread over, where they are.
+    fn team(&self) -> Option<&Team> {
+        None
+    }
+
+    /// The problem on one rank's part of a mini-batch. By default like any other; where the curvature differs between
+    /// outcomes, that of a part without any has to be 0, not a number that stands for it.
+    ///
+    /// # Errors
+    /// As [`Self::problem`].
+    fn part(&self, samples: Samples, threads: usize) -> Result<Box<dyn BatchProblem>, ShapeError> {
+        self.problem(samples, threads)
     }
 
     /// The problem on these samples, evaluated on `threads` threads of the current rayon pool.

@@ -106,6 +106,14 @@ impl Source for Model {
         Some(&self.network).filter(|network| network.factored())
     }
 
+    fn weight(&self, samples: usize) -> f64 {
+        self.reduction.weight(samples)
+    }
+
+    fn part(&self, samples: Samples, threads: usize) -> Result<Box<dyn BatchProblem>, ShapeError> {
+        Ok(Box::new(NetworkProblem::new(self, samples, threads)?.of_a_part()))
+    }
+
     fn problem(&self, samples: Samples, threads: usize) -> Result<Box<dyn BatchProblem>, ShapeError> {
         Ok(Box::new(NetworkProblem::new(self, samples, threads)?))
     }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 pub use best::Best;
 use best::Lowest;
 pub use checkpoint::{
-    CheckpointError, checkpoint_exists, read_description, read_parameters, resume, write_checkpoint,
+    CheckpointError, checkpoint_bytes, checkpoint_exists, read_description, read_parameters, resume, resume_from_bytes, write_checkpoint,
     write_model, write_parameters,
 };
 use clock::Clock;
@@ -36,11 +36,11 @@ use stops::Standing;
 pub(crate) use stops::lacks_gradient;
 pub use stops::{StopReason, StopSettings};
 
-use crate::anatomy::hidden_units;
 use crate::error::{SettingError, ShapeError};
 use crate::fault::StepError;
 use crate::optimizer::{Optimizer, StateError, StepReport};
 use crate::problem::{BatchProblem, Evaluator};
+use crate::ranks::{Lost, Team};
 
 /// Steps beyond which no run goes; counts go on from here without overflow.
 pub const MOST_STEPS: u64 = 1 << 53;
@@ -65,6 +65,9 @@ pub enum TrainingError {
         /// Why not.
         source: rayon::ThreadPoolBuildError,
     },
+    /// Ranks can do nothing together any more.
+    #[error(transparent)]
+    Ranks(#[from] Lost),
     /// A row could not be kept.
     #[error("cannot keep the run's metrics: {0}")]
     Observer(#[from] std::io::Error),
@@ -88,6 +91,8 @@ pub enum TrainingError {
 /// ```
 pub struct Trainer {
     parts: Parts,
+    /// The ranks that mini-batches are spread over; one where they are not.
+    team: Team,
     pool: Option<rayon::ThreadPool>,
     evaluator: Evaluator,
     turn: Turn,
@@ -178,6 +183,7 @@ impl Trainer {
             notices: Notices::default(),
             faults: Faults::new(parts.options.on_fault, parts.options.blow_up),
             clock: Clock::default(),
+            team: parts.source.team().cloned().unwrap_or_else(Team::alone),
             parts,
         })
     }
@@ -302,7 +308,8 @@ impl Trainer {
                 Err(error) => break StopReason::Diverged(error),
             };
             evaluated = false;
-            if observer.step(&Progress(self), &report) == Flow::Stop {
+            let flow = observer.step(&Progress(self), &report);
+            if self.follow(flow)? == Flow::Stop {
                 break StopReason::Interrupted;
             }
             if self.evaluates_here() {
@@ -316,6 +323,17 @@ impl Trainer {
         }
         self.clock.elapsed = Some(self.clock.elapsed.unwrap_or_default() + begun.elapsed());
         Ok(reason)
+    }
+
+    /// What the clock and the observer of rank 0 say, on all ranks.
+    fn follow(&mut self, flow: Flow) -> Result<Flow, Lost> {
+        if self.team.size() == 1 {
+            return Ok(flow);
+        }
+        let mut said = [self.clock.wall.as_secs_f64(), f64::from(u8::from(flow == Flow::Stop))];
+        self.team.lead(&mut said)?;
+        self.clock.wall = Duration::try_from_secs_f64(said[0]).unwrap_or(self.clock.wall);
+        Ok(if said[1] > 0.0 { Flow::Stop } else { Flow::Continue })
     }
 
     /// A last row. A run that is resumed from here has no row here, unless this is where it would have had one.
@@ -345,6 +363,9 @@ impl Trainer {
             }
             Err(error) => error,
         };
+        if let StepError::Ranks(lost) = error {
+            return Err(lost.into());
+        }
         match self.faults.remedy(&error) {
             Remedy::Stop => return Ok(Err(error)),
             Remedy::RollBack => self.roll_back()?,
@@ -424,7 +445,8 @@ impl Trainer {
         let start = Instant::now();
         self.draw(self.position.step)?;
         let part = self.part();
-        if part < 1.0 {
+        let spread = self.team.size() > 1;
+        if part < 1.0 || spread {
             self.before.clone_from(&self.theta);
         }
         let (Turn { optimizer, problem, .. }, theta) = (&mut self.turn, &mut self.theta);
@@ -436,6 +458,11 @@ impl Trainer {
             for (theta, before) in self.theta.iter_mut().zip(&self.before) {
                 *theta = before + part * (*theta - before);
             }
+        }
+        let failed = report.as_ref().is_err();
+        let report = self.team.agree_on(report);
+        if spread && report.is_err() && !failed {
+            self.theta.clone_from(&self.before);
         }
         self.clock.wall += start.elapsed();
         let mut report = report?;
@@ -458,18 +485,18 @@ impl Trainer {
         let pending = std::mem::take(&mut self.pending);
         let (evaluator, problem, theta) = (&mut self.evaluator, &mut self.turn.problem, &self.theta);
         let mut look = || {
-            // The last mini-batch at θ as it is now, which an optimizer may not have looked at. Where the simulator
-            // fails the network's activations stand all the same.
-            let units = (pending.stepped() && problem.network().is_some()).then(|| {
-                let _ = problem.loss(theta);
-                problem.network().map(hidden_units).unwrap_or_default()
-            });
+            // The last mini-batch at θ as it is now, which an optimizer may not have looked at.
+            let units = if pending.stepped() { problem.units(theta) } else { None };
             (evaluator.loss(theta), units)
         };
         let (loss, units) = match &self.pool {
             Some(pool) => pool.install(look),
             None => look(),
         };
+        if let Err(StepError::Ranks(lost)) = loss {
+            return Err(lost.into());
+        }
+        self.team.check_same(&self.theta)?;
         let (fallbacks, rejected) = pending.counts();
         let row = Row {
             step: self.position.step,
