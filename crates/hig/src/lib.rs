@@ -121,7 +121,11 @@ impl Program {
         let matches = self.command().try_get_matches();
         let read = matches.and_then(|matches| Arguments::from_arg_matches(&matches));
         match read {
-            Ok(Arguments { command: Command::Compare(_) | Command::Ablate(_), .. }) | Err(_) if !team.leads() => {
+            // What goes wrong there goes wrong on rank 0, which says so; or it is told.
+            Ok(arguments @ Arguments { command: Command::Compare(_) | Command::Ablate(_), .. })
+                if !team.leads() =>
+            {
+                let _ = self.follow(arguments);
                 ExitCode::SUCCESS
             }
             _ if !team.leads() => {

@@ -114,7 +114,6 @@ pub(crate) fn resume(
         put_in_order()?;
         return begin(&task, None, &folder, lock, pictures, speech);
     }
-    let task = task.over(ranks::team());
     let mut trainer = restore(&task.parts(), &checkpoint)
         .map_err(|error| Failure::new(format!("cannot go on from the checkpoint: {error}")))?;
     let rows = folder.cut_metrics(trainer.rows())?;
@@ -156,7 +155,7 @@ fn wanted(registry: &Registry, arguments: &ResumeArguments, folder: &Folder) -> 
         settings.training.on_fault = settings::on_fault(policy)?;
     }
     let changed = settings != before;
-    Ok(Wanted { task: Task::with(settings, registry)?, changed, extended })
+    Ok(Wanted { task: Task::with(settings, registry)?.over(ranks::team()), changed, extended })
 }
 
 fn already_finished(summary: &Summary, folder: &Folder, speech: Speech) -> ExitCode {

@@ -106,13 +106,13 @@ impl Problem for Share {
         let model = match &at {
             Ok(Some(at)) => {
                 rows.extend_from_slice(at.gradient);
-                Ok((at.loss, at.curvature))
+                whole.check_rows(rows).map(|()| (at.loss, at.curvature))
             }
             _ => Ok((0.0, 0.0)),
         };
         let (at, failed) = at.map_or_else(|error| (None, Some(error)), |at| (at, None));
         let loss = whole.agree_on_model(failed.map_or(model, Err))?;
-        whole.take_rows(rows)?;
+        whole.scale_rows(rows);
         let jacobian = Box::new(Rows {
             team: &whole.team,
             own: at.map(|at| at.jacobian),
@@ -207,11 +207,12 @@ impl Layered for Share {
             let found = layered.blocks(theta)?;
             rows.extend_from_slice(found.gradient);
             blocks.clone_from(&found.blocks.to_owned());
+            whole.check_rows(rows)?;
             Ok((found.loss, found.curvature))
         };
         let found = own_blocks();
         let loss = whole.agree_on_model(found)?;
-        whole.take_rows(rows)?;
+        whole.scale_rows(rows);
         *blocks *= faer::Scale(whole.factor);
         Ok(Blocks { loss, gradient: rows, curvature: whole.curvature, blocks: blocks.as_ref() })
     }

@@ -111,17 +111,21 @@ impl Whole {
         }
     }
 
-    /// Makes g of the own g_r; the same error on all ranks where an entry is not finite.
-    pub(super) fn take_rows(&self, rows: &mut [f64]) -> Result<(), StepError> {
-        let factor = self.share() / self.factor;
-        rows.iter_mut().for_each(|g| *g *= factor);
+    /// Refuses a g_r that is not finite, by its entry's place among all.
+    pub(super) fn check_rows(&self, rows: &[f64]) -> Result<(), StepError> {
         let first = self.rows().0.start;
-        let finite = SpectralError::check_finite("g", &*rows).map_err(|error| match error {
+        let finite = SpectralError::check_finite("g", rows).map_err(|error| match error {
             SpectralError::NotFinite { what, index, value } => {
                 SpectralError::NotFinite { what, index: first + index, value }
             }
             error => error,
         });
-        self.agree(finite.map_err(Into::into))
+        Ok(finite?)
+    }
+
+    /// Makes g of the own g_r.
+    pub(super) fn scale_rows(&self, rows: &mut [f64]) {
+        let factor = self.share() / self.factor;
+        rows.iter_mut().for_each(|g| *g *= factor);
     }
 }

@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 pub use best::Best;
 use best::Lowest;
 pub use checkpoint::{
-    CheckpointError, checkpoint_bytes, checkpoint_exists, read_description, read_parameters, resume, resume_from_bytes, write_checkpoint,
-    write_model, write_parameters,
+    CheckpointError, checkpoint_bytes, checkpoint_exists, read_description, read_parameters, resume,
+    resume_from_bytes, write_checkpoint, write_model, write_parameters,
 };
 use clock::Clock;
 use faults::{Faults, Good, Remedy};
