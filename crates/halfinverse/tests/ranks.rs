@@ -118,7 +118,7 @@ fn same_on_all_ranks(settings: &Settings, most: f64) {
 
 /// Of these, round-off grows from step to step: they invert small singular values, follow what has just been learnt, or choose
 /// among steps.
-const SENSITIVE: [&str; 5] = ["hig", "gn", "hig-auto", "hig-kron", "l-bfgs"];
+const SENSITIVE: [&str; 6] = ["hig", "gn", "hig-auto", "hig-kron", "l-bfgs", "soap"];
 const TIMES: f64 = 1e4;
 
 #[test]

@@ -53,9 +53,9 @@ fn losses(run: &Path) -> Vec<[f64; 2]> {
     let text = fs::read_to_string(run.join("metrics.csv")).unwrap();
     let mut lines = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
     let header = lines.next().unwrap();
-    let place = |name| header.iter().position(|column| *column == name).unwrap();
-    let (train, test) = (place("train_loss"), place("test_loss"));
-    lines.map(|line| [train, test].map(|place| line[place].parse().unwrap_or(0.0))).collect()
+    let find = |name| header.iter().position(|column| *column == name).unwrap();
+    let places = [find("train_loss"), find("test_loss")];
+    lines.map(|line| places.map(|place| line[place].parse().unwrap_or(0.0))).collect()
 }
 
 fn same(a: &[[f64; 2]], b: &[[f64; 2]], what: &str) {
@@ -161,7 +161,7 @@ fn what_is_wrong_is_said_once_with_the_exit_code_of_one_machine() {
         ("train oscilators", "did you mean `oscillators`?", 2),
         ("train oscillators --no-such-option", "unexpected argument", 2),
         ("resume nowhere", "nowhere", 2),
-        ("fit torn.csv --target y", "torn.csv", 2),
+        ("fit torn.csv --targets y", "torn.csv", 2),
         (
             "train oscillators --optimizer sgd --lr 1e200 --steps 9 --threads 1 --quiet --out diverged",
             "the run diverged at step",
@@ -184,23 +184,23 @@ fn other_commands_do_once_what_they_do_alone() {
     let folder = tempfile::tempdir().unwrap();
     let output = run(3, "tasks", folder.path());
     fine(&output);
-    assert_eq!(String::from_utf8_lossy(&output.stdout).matches("poisson").count(), 1);
+    let alone = Command::new(env!("CARGO_BIN_EXE_hig")).arg("tasks").output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&alone.stdout));
 }
 
 #[test]
 fn a_study_hands_out_its_cells_and_goes_on_where_it_was_stopped() {
     let folder = tempfile::tempdir().unwrap();
-    let line = format!(
-        "compare toy --optimizers adam,sgd --seeds 1,2 --lr-grid 0.01,0.001 --steps 2000 --set data.train=64 --batch 32 --quiet --out study"
-    );
-    let mpirun = start(3, &line, folder.path());
+    let line = "compare toy --optimizers adam,sgd --seeds 1,2 --lr-grid 0.01,0.001 --steps 2000 --batch 32 --quiet \
+                --set data.train=64 --out study";
+    let mpirun = start(3, line, folder.path());
     let cells = folder.path().join("study/cells");
     wait_for(&cells.join("tune-adam-1e-2/summary.json"));
     let victim = ranks_of(&mpirun)[1].to_string();
     Command::new("kill").args(["-9", &victim]).status().unwrap();
     end(mpirun, END);
     let written = fs::metadata(cells.join("tune-adam-1e-2/summary.json")).unwrap().modified().unwrap();
-    let output = run(3, &line, folder.path());
+    let output = run(3, line, folder.path());
     fine(&output);
     let finished = |name: &str| cells.join(name).join("summary.json").is_file();
     assert!(["adam-seed1", "adam-seed2", "sgd-seed1", "sgd-seed2"].into_iter().all(finished));

@@ -108,6 +108,15 @@ pub(crate) fn add(a: &mut [f64], c: f64, b: &[f64]) {
     }
 }
 
+/// a ← factor·a, where that changes anything.
+pub(crate) fn scale(a: &mut [f64], factor: f64) {
+    if factor != 1.0 {
+        for a in a {
+            *a *= factor;
+        }
+    }
+}
+
 /// `out` = x + t·v.
 pub(crate) fn along(x: &[f64], t: f64, v: &[f64], out: &mut [f64]) {
     for ((out, x), v) in out.iter_mut().zip(x).zip(v) {

@@ -13,6 +13,7 @@ use crate::anatomy::{LayerUnits, hidden_units};
 use crate::error::ShapeError;
 use crate::fault::StepError;
 use crate::linear::columns::column_mut;
+use crate::linear::vectors::scale;
 use crate::problem::{
     At, BatchProblem, Blocks, FactorShape, FactorVisit, Layered, NetworkProblem, Problem, Samples, Source,
 };
@@ -81,18 +82,15 @@ impl Problem for Share {
 
     fn gradient(&mut self, theta: &[f64], gradient: &mut [f64]) -> Result<f64, StepError> {
         ShapeError::check("the gradient", "entries", theta.len(), gradient.len())?;
-        let own = match &mut self.own {
-            Some(own) => own
-                .gradient(theta, gradient)
-                .map(|loss| (loss, own.layered().map_or(0.0, |layered| layered.curvature()))),
-            None => {
-                gradient.fill(0.0);
-                Ok((0.0, 0.0))
-            }
+        let own = if let Some(own) = &mut self.own {
+            let loss = own.gradient(theta, gradient);
+            loss.map(|loss| (loss, own.layered().map_or(0.0, |layered| layered.curvature())))
+        } else {
+            gradient.fill(0.0);
+            Ok((0.0, 0.0))
         };
         let loss = self.whole.agree_on_model(own)?;
-        let share = self.whole.share();
-        gradient.iter_mut().for_each(|entry| *entry *= share);
+        scale(gradient, self.whole.share());
         self.whole.sum(gradient);
         Ok(loss)
     }
@@ -126,15 +124,13 @@ impl Problem for Share {
     }
 
     fn losses(&mut self, thetas: MatRef<'_, f64>, losses: &mut [f64]) -> Result<(), StepError> {
-        let own = match &mut self.own {
-            Some(own) => own.losses(thetas, losses),
-            None => {
-                losses.fill(0.0);
-                Ok(())
-            }
+        let own = if let Some(own) = &mut self.own {
+            own.losses(thetas, losses)
+        } else {
+            losses.fill(0.0);
+            Ok(())
         };
-        let share = self.whole.share();
-        losses.iter_mut().for_each(|loss| *loss *= share);
+        scale(losses, self.whole.share());
         let own = own.and_then(|()| self.whole.check_weight());
         self.whole.team.agree(losses, own, self.whole.part().start)
     }
@@ -194,7 +190,7 @@ impl Layered for Share {
         let own = self.own_layers().map_or(Ok(()), |own| own.difference(theta, v, out.rb_mut()));
         let factor = self.whole.factor;
         for j in 0..out.ncols() {
-            column_mut(out.rb_mut(), j).iter_mut().for_each(|value| *value *= factor);
+            scale(column_mut(out.rb_mut(), j), factor);
         }
         self.whole.agree(own)
     }

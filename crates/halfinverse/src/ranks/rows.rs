@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::Team;
+use crate::linear::vectors::scale;
 use crate::linear::{Jacobian, ProductError};
 
 /// This rank's rows, times a factor.
@@ -23,12 +24,6 @@ impl Rows<'_> {
     fn agree_on(&self, own: Result<(), ProductError>) -> Result<(), ProductError> {
         if self.fallible { self.agree(own) } else { own }
     }
-
-    fn scale(&self, values: &mut [f64], factor: f64) {
-        if factor != 1.0 {
-            values.iter_mut().for_each(|value| *value *= factor);
-        }
-    }
 }
 
 impl Jacobian for Rows<'_> {
@@ -38,7 +33,7 @@ impl Jacobian for Rows<'_> {
 
     fn apply(&mut self, v: &[f64], out: &mut [f64]) -> Result<(), ProductError> {
         let applied = self.own.as_mut().map_or(Ok(()), |own| own.apply(v, out));
-        self.scale(out, self.factor);
+        scale(out, self.factor);
         self.agree_on(applied)
     }
 
@@ -46,13 +41,12 @@ impl Jacobian for Rows<'_> {
         let mut scaled = std::mem::take(&mut self.scaled);
         scaled.clear();
         scaled.extend_from_slice(u);
-        self.scale(&mut scaled, self.factor);
-        let applied = match &mut self.own {
-            Some(own) => own.apply_transpose(&scaled, out),
-            None => {
-                out.fill(0.0);
-                Ok(())
-            }
+        scale(&mut scaled, self.factor);
+        let applied = if let Some(own) = &mut self.own {
+            own.apply_transpose(&scaled, out)
+        } else {
+            out.fill(0.0);
+            Ok(())
         };
         self.scaled = scaled;
         self.agree_on(applied)
@@ -79,20 +73,19 @@ impl Jacobian for Rows<'_> {
 
     fn fill_rows(&mut self, first: usize, out: &mut [f64]) -> Result<(), ProductError> {
         let filled = self.own.as_mut().map_or(Ok(()), |own| own.fill_rows(first, out));
-        self.scale(out, self.factor);
+        scale(out, self.factor);
         filled
     }
 
     fn column_squares(&mut self, out: &mut [f64]) -> Result<(), ProductError> {
-        let formed = match &mut self.own {
-            Some(own) => own.column_squares(out),
-            None => {
-                out.fill(0.0);
-                Ok(())
-            }
+        let formed = if let Some(own) = &mut self.own {
+            own.column_squares(out)
+        } else {
+            out.fill(0.0);
+            Ok(())
         };
         self.agree(formed)?;
-        self.scale(out, self.factor * self.factor);
+        scale(out, self.factor * self.factor);
         self.sum(out);
         Ok(())
     }

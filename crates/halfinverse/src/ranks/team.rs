@@ -259,7 +259,9 @@ impl Team {
             return Ok(());
         }
         let mut sum = crc32fast::Hasher::new();
-        theta.iter().for_each(|value| sum.update(&value.to_le_bytes()));
+        for value in theta {
+            sum.update(&value.to_le_bytes());
+        }
         let own = f64::from(sum.finalize());
         let mut of_first = [own];
         self.lead(&mut of_first)?;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::Team;
 use crate::fault::StepError;
+use crate::linear::vectors::scale;
 use crate::problem::{Samples, Source};
 use crate::spectral::SpectralError;
 
@@ -125,7 +126,6 @@ impl Whole {
 
     /// Makes g of the own g_r.
     pub(super) fn scale_rows(&self, rows: &mut [f64]) {
-        let factor = self.share() / self.factor;
-        rows.iter_mut().for_each(|g| *g *= factor);
+        scale(rows, self.share() / self.factor);
     }
 }

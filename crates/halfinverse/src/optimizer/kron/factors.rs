@@ -47,7 +47,8 @@ impl Factors {
 
     /// Makes the means 0.
     pub(super) fn clear(&mut self) {
-        [&mut self.input, &mut self.output].into_iter().for_each(|factor| factor.scale(0.0));
+        self.input.scale(0.0);
+        self.output.scale(0.0);
     }
 
     /// What part of the means the last mini-batch makes.
@@ -88,7 +89,9 @@ pub(super) fn sum(factors: &mut [Factors], layered: &dyn Layered) {
         }
     };
     let mut packed = Vec::new();
-    factors.iter_mut().for_each(|factors| means(factors, &mut |part| packed.extend_from_slice(part)));
+    for factors in &mut *factors {
+        means(factors, &mut |part| packed.extend_from_slice(part));
+    }
     layered.sum(&mut packed);
     let mut rest = &packed[..];
     let mut unpack = |part: &mut [f64]| {
@@ -96,7 +99,9 @@ pub(super) fn sum(factors: &mut [Factors], layered: &dyn Layered) {
         part.copy_from_slice(own);
         rest = others;
     };
-    factors.iter_mut().for_each(|factors| means(factors, &mut unpack));
+    for factors in factors {
+        means(factors, &mut unpack);
+    }
 }
 
 /// ±1 with equal chance, from a stream of the step's own.
