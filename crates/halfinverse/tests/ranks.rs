@@ -16,12 +16,12 @@ use halfinverse::simulator::{Derivative, Simulator, SimulatorError, Tape};
 use halfinverse::spectral::Solver;
 use halfinverse::task::{Registry, Settings, Task};
 use halfinverse::training::{
-    Data, Flow, Observer, Parts, Progress, Stage, StopReason, StopSettings, Trainer, TrainingError,
+    Data, Flow, Observer, Options, Parts, Progress, Stage, StopReason, StopSettings, Trainer, TrainingError,
 };
 use halfinverse::{Model, StepError};
 use rand::SeedableRng;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// The losses of all steps, and θ's bits at the end.
 #[derive(Debug, PartialEq)]
@@ -292,7 +292,7 @@ fn errors(
             source,
             data: Data::fixed(samples.clone(), samples.range(0, 5)),
             stages: vec![stage.clone()],
-            options: Default::default(),
+            options: Options::default(),
         };
         parts.options.shuffle = false;
         parts.options.stop = StopSettings { steps: Some(3), ..StopSettings::default() };
@@ -428,9 +428,10 @@ fn ranks_that_ask_for_different_things_or_have_another_theta_notice() {
 #[test]
 fn bytes_and_long_sums_arrive_whole() {
     let found = together(3, DEADLINE, |team| {
-        let own: Vec<u8> = (0..10 * team.rank() as u8).collect();
+        let rank = u8::try_from(team.rank()).unwrap();
+        let own: Vec<u8> = (0..10 * rank).collect();
         let shared = team.share(&own).unwrap();
-        let told = team.tell(&(0..=200).map(|i| i + team.rank() as u8).collect::<Vec<u8>>()).unwrap();
+        let told = team.tell(&(0..=200).map(|i| i + rank).collect::<Vec<u8>>()).unwrap();
         let mut long: Vec<f64> = (0..1000).map(|i| f64::from(i) * (team.rank() + 1) as f64).collect();
         team.sum(&mut long).unwrap();
         (shared, told, long)
