@@ -23,7 +23,7 @@ pub use checkpoint::{
     resume_from_bytes, write_checkpoint, write_model, write_parameters,
 };
 use clock::Clock;
-use faults::{Faults, Good, Remedy};
+use faults::{Faults, Remedy};
 pub use notices::Noted;
 use notices::Notices;
 pub use observer::{Flow, Observer, Progress, Row};
@@ -374,30 +374,6 @@ impl Trainer {
         self.position.step = step + 1;
         self.pending.faults += 1;
         Ok(Ok(StepReport { loss: f64::NAN, rejected: true, ..StepReport::default() }))
-    }
-
-    /// Where roll-backs are wanted: the state after an evaluation, whose loss the next step will tell. At the start of
-    /// a turn there is no other to go back to.
-    fn keep_good(&mut self) -> Option<Good> {
-        let first = self.faults.lacks_good();
-        if !self.faults.keeps_good() || !first && !self.evaluates_here() {
-            return None;
-        }
-        let state = Good { theta: self.theta.clone(), optimizer: self.turn.optimizer.save() };
-        if first {
-            self.faults.good = Some(state);
-            return None;
-        }
-        Some(state)
-    }
-
-    /// θ and the optimizer's memory as they last were in order.
-    fn roll_back(&mut self) -> Result<(), TrainingError> {
-        if let Some(Good { theta, optimizer }) = &self.faults.good {
-            self.turn.optimizer.restore(optimizer, theta.len())?;
-            self.theta.clone_from(theta);
-        }
-        Ok(())
     }
 
     /// Lets the next optimizer take over where the present one's steps are done.
