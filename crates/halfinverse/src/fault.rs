@@ -2,6 +2,7 @@
 
 use crate::error::ShapeError;
 use crate::linear::ProductError;
+use crate::ranks::Lost;
 use crate::simulator::SimulatorError;
 use crate::spectral::SpectralError;
 
@@ -84,6 +85,17 @@ pub enum StepError {
         /// In the function's words.
         reason: String,
     },
+    /// Another rank failed.
+    #[error("{sentence}")]
+    Elsewhere {
+        /// Which one.
+        rank: usize,
+        /// In its words.
+        sentence: String,
+    },
+    /// Ranks can do nothing together any more.
+    #[error(transparent)]
+    Ranks(#[from] Lost),
     /// The optimizer needs more of a problem than this one has.
     #[error("{optimizer} needs {needs}, which this problem does not have")]
     Unsupported {

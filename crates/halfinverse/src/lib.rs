@@ -13,6 +13,7 @@ pub mod network;
 pub mod objective;
 pub mod optimizer;
 pub mod problem;
+pub mod ranks;
 pub mod simulator;
 pub mod spectral;
 mod streams;

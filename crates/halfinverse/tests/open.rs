@@ -656,11 +656,7 @@ fn vectors_that_do_not_fit_are_refused() {
             let mut moved = wrong.to_vec();
             says(
                 optimizer.step(&mut problem, &mut moved),
-                if ["hig-kron", "sip", "soap", "muon"].contains(&entry.name) {
-                    "needs"
-                } else {
-                    "θ: expected 62"
-                },
+                if ["hig-kron", "soap", "muon"].contains(&entry.name) { "needs" } else { "θ: expected 62" },
             );
             assert_eq!(moved, wrong, "{}", entry.name);
         }

@@ -23,6 +23,7 @@ mod lists;
 mod memory;
 mod picture;
 mod predict;
+mod ranks;
 mod report;
 mod run;
 mod settings;
@@ -113,13 +114,33 @@ impl Program {
             voice::complain(&format!("a task of this program's own: {error}"));
             return ExitCode::from(2);
         }
-        let matches = self.command().get_matches();
-        let result = Arguments::from_arg_matches(&matches).map(|arguments| self.follow(arguments));
-        match result.unwrap_or_else(|error| error.exit()) {
-            Ok(code) => code,
-            Err(failure) => {
+        ranks::among(|| self.run_one())
+    }
+
+    /// The same on one rank of several; all but the first say nothing.
+    fn run_one(&self) -> ExitCode {
+        let team = ranks::team();
+        let matches = self.command().try_get_matches();
+        let read = matches.and_then(|matches| Arguments::from_arg_matches(&matches));
+        match read {
+            // What goes wrong there goes wrong on rank 0, which says so; or it is told.
+            Ok(arguments @ Arguments { command: Command::Compare(_) | Command::Ablate(_), .. })
+                if !team.leads() =>
+            {
+                let _ = self.follow(arguments);
+                ExitCode::SUCCESS
+            }
+            _ if !team.leads() => {
+                ranks::attend(&self.registry, &team);
+                ExitCode::SUCCESS
+            }
+            Ok(arguments) => self.follow(arguments).unwrap_or_else(|failure| {
                 voice::complain(&failure.to_string());
                 ExitCode::from(failure.code())
+            }),
+            Err(error) => {
+                let _ = error.print();
+                ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::run::{exit_code, say_instability, spectrum, spectrum_plan, start};
 use crate::view::View;
 use crate::voice::{program, put, say};
 use crate::watcher::Watcher;
-use crate::{fit, interrupt, memory, report, settings};
+use crate::{fit, interrupt, memory, ranks, report, settings};
 
 /// What is said, and to whom.
 #[derive(Clone, Copy)]
@@ -80,7 +80,9 @@ fn begin(
 ) -> Result<ExitCode, Failure> {
     say(speech.quiet, &memory::line(task.forecast()));
     interrupt::listen()?;
+    let task = &task.clone().over(ranks::team());
     let trainer = task.trainer(theta).map_err(|error| Failure::new(error.to_string()))?;
+    ranks::call(task, &trainer)?;
     let watcher = Watcher::new(task, folder, lock, speech.quiet)?;
     let mut watcher = watcher.shown_to(task, speech.view, speech.tensorboard)?;
     let of = spectrum_plan(task);
@@ -131,6 +133,7 @@ pub(crate) fn resume(
         write_checkpoint(&trainer, &checkpoint).map_err(|error| folder.stopped(&error.to_string()))?;
     }
     put_in_order()?;
+    ranks::call(&task, &trainer)?;
     let summary = summary.filter(|summary| summary.steps == trainer.steps());
     let (wall, elapsed) = clock(summary.as_ref(), &rows);
     trainer.set_clock(wall, elapsed);
@@ -164,7 +167,7 @@ fn wanted(registry: &Registry, arguments: &ResumeArguments, folder: &Folder) -> 
         settings.training.on_fault = settings::on_fault(policy)?;
     }
     let changed = settings != before;
-    Ok(Wanted { task: Task::with(settings, registry)?, changed, extended })
+    Ok(Wanted { task: Task::with(settings, registry)?.over(ranks::team()), changed, extended })
 }
 
 fn already_finished(summary: &Summary, folder: &Folder, speech: Speech<'_>) -> ExitCode {

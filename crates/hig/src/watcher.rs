@@ -268,6 +268,7 @@ fn written(bytes: u64) -> Duration {
 pub(crate) fn broken_off(error: TrainingError, folder: &Folder) -> Failure {
     match error {
         TrainingError::Observer(error) => folder.stopped(&format!("cannot keep the metrics: {error}")),
+        TrainingError::Ranks(lost) => folder.lost(&lost.to_string()),
         error => Failure::new(error.to_string()),
     }
 }

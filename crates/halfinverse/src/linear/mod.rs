@@ -9,6 +9,8 @@ mod scaled;
 pub(crate) mod threads;
 pub(crate) mod vectors;
 
+use std::ops::Range;
+
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 
@@ -59,7 +61,8 @@ pub struct ProductError {
 /// # Ok::<(), ProductError>(())
 /// ```
 pub trait Jacobian {
-    /// n, the number of outcomes in the batch, and P, the number of parameters.
+    /// n, the number of outcomes in the batch, and P, the number of parameters. Where rows are spread over ranks, n counts
+    /// those that are here, and vectors of n entries are as long.
     fn shape(&self) -> (usize, usize);
 
     /// `out` (n) = J v, whatever `out` held before.
@@ -74,9 +77,29 @@ pub trait Jacobian {
     /// When the product cannot be formed.
     fn apply_transpose(&mut self, u: &[f64], out: &mut [f64]) -> Result<(), ProductError>;
 
-    /// Adds up what each rank has of a sum over rows, where the rows are spread over ranks. One process has them all.
+    /// Which rows of the whole J are here, and how many it has. One process has them all.
+    fn place(&self) -> (Range<usize>, usize) {
+        let (n, _) = self.shape();
+        (0..n, n)
+    }
+
+    /// Whether the rows are spread over ranks, even where one of them has all.
+    fn spread(&self) -> bool {
+        false
+    }
+
+    /// Adds up what each rank has of a sum over rows, where the rows are spread over [ranks](crate::ranks). One process has
+    /// them all.
     fn sum(&self, partial: &mut [f64]) {
         let _ = partial;
+    }
+
+    /// What could not be formed on one rank is an error on all.
+    ///
+    /// # Errors
+    /// When it could not be formed here, or elsewhere.
+    fn agree(&self, own: Result<(), ProductError>) -> Result<(), ProductError> {
+        own
     }
 
     /// Rows `first`, `first + 1`, … into `out`, one after the other. By default a product with a unit vector each.
@@ -94,29 +117,39 @@ pub trait Jacobian {
         Ok(())
     }
 
-    /// Jᵀ (P × n): row after row of J in memory, nP numbers.
+    /// Jᵀ (P × n): row after row of J in memory, nP numbers. Every rank has the rows of all.
     ///
     /// # Errors
     /// When a row cannot be formed, or there is no memory for J.
     fn dense_transpose(&mut self) -> Result<Mat<f64>, ProductError> {
-        let (n, p) = self.shape();
-        check_room("J", p, n)?;
+        let (_, p) = self.shape();
+        let (own, n) = self.place();
+        self.agree(check_room("J", p, n))?;
         let mut transpose = Mat::zeros(p, n);
-        each_block(self, |first, block| {
-            transpose.as_mut().subcols_mut(first, block.ncols()).copy_from(block);
-        })?;
+        let formed = each_block(self, |first, block| {
+            transpose.as_mut().subcols_mut(own.start + first, block.ncols()).copy_from(block);
+        });
+        self.agree(formed)?;
+        sum_columns(self, &mut transpose);
         Ok(transpose)
     }
 
-    /// K = J Jᵀ (n × n) into `gram`, which is made as large as that. By default through J itself: 2n²P operations.
+    /// K = J Jᵀ (n × n, of the rows of all ranks) into `gram`, which is made as large as that. By default through J itself:
+    /// 2n²P operations, of which each rank does those of its own rows.
     ///
     /// # Errors
     /// When J cannot be formed, or there is no memory for K.
     fn row_gram(&mut self, gram: &mut Mat<f64>, par: Par) -> Result<(), ProductError> {
         let transpose = self.dense_transpose()?;
-        let n = transpose.ncols();
-        make_square("J J^T", gram, n)?;
-        matmul(gram, Accum::Replace, transpose.transpose(), &transpose, 1.0, par);
+        let (own, n) = self.place();
+        self.agree(make_square("J J^T", gram, n))?;
+        if self.spread() {
+            gram.fill(0.0);
+        }
+        let part = transpose.as_ref().subcols(own.start, own.len());
+        let columns = gram.as_mut().subcols_mut(own.start, own.len());
+        matmul(columns, Accum::Replace, transpose.transpose(), part, 1.0, par);
+        sum_columns(self, gram);
         Ok(())
     }
 
@@ -127,28 +160,55 @@ pub trait Jacobian {
     /// When a row of J cannot be formed.
     fn column_squares(&mut self, out: &mut [f64]) -> Result<(), ProductError> {
         out.fill(0.0);
-        each_block(self, |_, block| {
+        let formed = each_block(self, |_, block| {
             for j in 0..block.ncols() {
                 out.iter_mut().zip(columns::column(block, j)).for_each(|(out, entry)| *out += entry * entry);
             }
-        })?;
+        });
+        self.agree(formed)?;
         self.sum(out);
         Ok(())
     }
 
-    /// JᵀJ (P × P) into `gram`, by a few rows of J at a time: 2nP² operations, memory P².
+    /// JᵀJ (P × P, over the rows of all ranks) into `gram`, by a few rows of J at a time: 2nP² operations, memory P².
     ///
     /// # Errors
     /// When a row of J cannot be formed, or there is no memory for JᵀJ.
     fn column_gram(&mut self, gram: &mut Mat<f64>, par: Par) -> Result<(), ProductError> {
         let (_, p) = self.shape();
-        make_square("J^T J", gram, p)?;
+        self.agree(make_square("J^T J", gram, p))?;
         gram.fill(0.0);
-        each_block(self, |_, block| {
+        let formed = each_block(self, |_, block| {
             matmul(&mut *gram, Accum::Add, block, block.transpose(), 1.0, par);
-        })?;
+        });
+        self.agree(formed)?;
+        sum_columns(self, gram);
         Ok(())
     }
+}
+
+/// Adds a matrix up over ranks; its columns may lie apart in memory.
+fn sum_columns<J: Jacobian + ?Sized>(jacobian: &J, matrix: &mut Mat<f64>) {
+    if !jacobian.spread() {
+        return;
+    }
+    let rows = matrix.nrows();
+    let mut packed = Vec::with_capacity(rows * matrix.ncols());
+    (0..matrix.ncols()).for_each(|j| packed.extend_from_slice(matrix.col_as_slice(j)));
+    jacobian.sum(&mut packed);
+    matrix.copy_from(MatRef::from_column_major_slice(&packed, rows, matrix.ncols()));
+}
+
+/// An n-vector of the rows of all ranks, from those that are here.
+pub(crate) fn gather_rows(jacobian: &dyn Jacobian, own: &[f64]) -> Vec<f64> {
+    let (place, n) = jacobian.place();
+    if !jacobian.spread() {
+        return own.to_vec();
+    }
+    let mut all = vec![0.0; n];
+    all[place].copy_from_slice(own);
+    jacobian.sum(&mut all);
+    all
 }
 
 /// Makes `matrix` n × n, its entries whatever they are; a matrix of that size is left as it is.

@@ -1,5 +1,7 @@
 //! J with its columns in other units: J D^−1 for a diagonal D.
 
+use std::ops::Range;
+
 use super::{Jacobian, ProductError};
 
 /// J D^−1, where a product costs what one with J does and P multiplications more.
@@ -39,8 +41,20 @@ impl Jacobian for ScaledColumns<'_> {
         Ok(())
     }
 
+    fn place(&self) -> (Range<usize>, usize) {
+        self.inner.place()
+    }
+
+    fn spread(&self) -> bool {
+        self.inner.spread()
+    }
+
     fn sum(&self, partial: &mut [f64]) {
         self.inner.sum(partial);
+    }
+
+    fn agree(&self, own: Result<(), ProductError>) -> Result<(), ProductError> {
+        self.inner.agree(own)
     }
 
     fn fill_rows(&mut self, first: usize, out: &mut [f64]) -> Result<(), ProductError> {

@@ -18,6 +18,9 @@ pub(crate) fn whole(_: &mut [f64]) {}
 /// Squares whose sum has lost nothing to underflow.
 const SAFE: std::ops::Range<f64> = 1e-280..1e300;
 
+/// Sizes whose squares, and squares of what is a little smaller, are in range.
+const COMFORTABLE: std::ops::Range<f64> = 1e-100..1e100;
+
 /// |x|, also where its square overflows or underflows.
 pub(crate) fn norm(x: &[f64]) -> f64 {
     let square = dot(x, x);
@@ -105,6 +108,15 @@ pub(crate) fn add(a: &mut [f64], c: f64, b: &[f64]) {
     }
 }
 
+/// a ← factor·a, where that changes anything.
+pub(crate) fn scale(a: &mut [f64], factor: f64) {
+    if factor != 1.0 {
+        for a in a {
+            *a *= factor;
+        }
+    }
+}
+
 /// `out` = x + t·v.
 pub(crate) fn along(x: &[f64], t: f64, v: &[f64], out: &mut [f64]) {
     for ((out, x), v) in out.iter_mut().zip(x).zip(v) {
@@ -123,44 +135,62 @@ pub(crate) fn combine(
     matmul(out, Accum::Add, basis, coefficients, factor, par);
 }
 
-/// Orthogonalizes column `k` against those before it and normalises it; returns what its length was.
+/// Orthogonalizes column `k` against those before it and normalises it; returns what its length was. `overlaps` has room
+/// for k + 2 numbers.
 ///
 /// The recurrence says that `along` times the column before it is most of what has to go, so that goes first; classical
-/// Gram–Schmidt takes the rest, once more where it cancelled (Daniel, Gragg, Kaufman, Stewart, 1976).
+/// Gram–Schmidt takes the rest, once more where it cancelled (Daniel, Gragg, Kaufman, Stewart, 1976). Each pass takes one
+/// sum over ranks: with the overlaps h comes the square of the length before, which leaves |w|² − |h|², exact to round-off
+/// where little has cancelled.
 pub(crate) fn extend(
     basis: &mut Mat<f64>,
     k: usize,
     along: f64,
-    overlaps: &mut Mat<f64>,
+    overlaps: &mut [f64],
     sum: Sum<'_>,
     par: Par,
 ) -> f64 {
     let (before, mut rest) = basis.as_mut().split_at_col_mut(k);
     let before = before.as_ref();
     let mut vector = rest.as_mut().subcols_mut(0, 1);
-    let original = total(vector.norm_l2(), sum);
-    if k > 0 {
-        vector -= faer::Scale(along) * before.subcols(k - 1, 1);
-        let mut overlaps = overlaps.as_mut().subrows_mut(0, k);
-        let mut length = total(vector.norm_l2(), sum);
-        for _ in 0..3 {
-            let earlier = length;
-            matmul(&mut overlaps, Accum::Replace, before.transpose(), &vector, 1.0, par);
-            if let Some(overlaps) = overlaps.as_mut().col_mut(0).try_as_col_major_mut() {
-                sum(overlaps.as_slice_mut());
-            }
-            matmul(&mut vector, Accum::Add, before, &overlaps, -1.0, par);
-            length = total(vector.norm_l2(), sum);
-            if length > 0.7 * earlier {
-                break;
-            }
+    if k == 0 {
+        return normalize(vector, sum);
+    }
+    // Squares are to be in range; `along` is about as large as the vector, and the same on every rank.
+    let unit = if COMFORTABLE.contains(&along) { 1.0 } else { power_of_two_below(along) };
+    if unit != 1.0 {
+        vector *= faer::Scale(1.0 / unit);
+    }
+    let mut original = vector.norm_l2().powi(2);
+    vector -= faer::Scale(along / unit) * before.subcols(k - 1, 1);
+    let overlaps = &mut overlaps[..k + 2];
+    let mut length = 0.0;
+    for pass in 0..3 {
+        let (h, squares) = overlaps.split_at_mut(k);
+        let mut h = MatMut::from_column_major_slice_mut(h, k, 1);
+        matmul(h.as_mut(), Accum::Replace, before.transpose(), &vector, 1.0, par);
+        squares.copy_from_slice(&[vector.norm_l2().powi(2), original]);
+        sum(overlaps);
+        let (h, squares) = overlaps.split_at(k);
+        if pass == 0 {
+            original = squares[1];
         }
-        // Below the round-off of the product itself there is no direction left, only noise.
-        if length <= f64::EPSILON * original {
-            vector.fill(0.0);
+        let h = MatRef::from_column_major_slice(h, k, 1);
+        matmul(&mut vector, Accum::Add, before, h, -1.0, par);
+        let left = squares[0] - h.squared_norm_l2();
+        // NaN stays.
+        length = if left < 0.0 { 0.0 } else { left.sqrt() };
+        if left > 0.5 * squares[0] {
+            break;
         }
     }
-    normalize(vector, sum)
+    // Below the round-off of the product itself there is no direction left, only noise.
+    if length <= f64::EPSILON * original.sqrt() {
+        vector.fill(0.0);
+        return 0.0;
+    }
+    divide(vector, length);
+    unit * length
 }
 
 /// Scales a vector to length 1 (0 stays 0); returns what its length was.

@@ -253,7 +253,7 @@ impl HalfInverse {
         };
         let sum = |partial: &mut [f64]| jacobian.sum(partial);
         let lengths = (gradient, norm_over(at.gradient, &sum));
-        let vanishes = vanishes(&report, jacobian.shape(), lengths, 2.0 * at.curvature * at.loss);
+        let vanishes = vanishes(&report, whole_shape(jacobian), lengths, 2.0 * at.curvature * at.loss);
         let mut notice = if vanishes { Notice::stationary(at.loss / weight) } else { None };
         // A Krylov space forms no row of J, and a word is not worth all of them.
         let formed = !matches!(report.solver, Solver::Krylov { .. });
@@ -312,9 +312,14 @@ pub(super) fn vanishes(report: &Report, shape: (usize, usize), lengths: (f64, f6
     gradient <= report.noise(shape) * g || g * g <= 4.0 * f64::EPSILON * square
 }
 
+/// n, over all ranks, and P.
+pub(super) fn whole_shape(jacobian: &dyn Jacobian) -> (usize, usize) {
+    (jacobian.place().1, jacobian.shape().1)
+}
+
 /// Says so where columns of J (n ≥ P) differ much in length. `squares` (P) is overwritten.
 fn columns_differ(jacobian: &mut dyn Jacobian, squares: &mut [f64]) -> Result<Option<Notice>, StepError> {
-    let (rows, columns) = jacobian.shape();
+    let (rows, columns) = whole_shape(jacobian);
     if rows < columns {
         return Ok(None);
     }

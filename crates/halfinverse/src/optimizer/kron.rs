@@ -255,10 +255,10 @@ impl Kron {
             factors.fit(shape, width)?;
         }
         self.trial.resize(theta.len(), 0.0);
-        let shape = layered.shape();
-        for matrix in [&mut self.signs, &mut self.product] {
-            if matrix.shape() != shape {
-                *matrix = Mat::zeros(shape.0, shape.1);
+        let ((own, m), (_, b)) = (layered.shape(), layered.place());
+        for (matrix, rows) in [(&mut self.signs, b), (&mut self.product, own)] {
+            if matrix.shape() != (rows, m) {
+                *matrix = Mat::zeros(rows, m);
             }
         }
         Ok(())
@@ -284,14 +284,19 @@ impl Kron {
         if clock.started.is_multiple_of(every) {
             draw_signs(clock.started, &mut self.signs);
             let par = self.par;
-            let (mut present, (b, _)) = (None, layered.shape());
-            layered.cotangents(&motion.iterate, self.signs.as_ref(), &mut |rows| {
-                let factors = &mut factors[rows.factor];
-                if present.replace(rows.factor) != Some(rows.factor) {
-                    factors.forget();
-                }
-                factors.absorb(&rows, b, par);
+            let (own, b) = layered.place();
+            factors.iter_mut().for_each(Factors::forget);
+            if own.start > 0 || own.is_empty() {
+                // In the sum over ranks, what all have is the first one's.
+                factors.iter_mut().for_each(Factors::clear);
+            }
+            let signs = self.signs.as_ref().subrows(own.start, own.len());
+            layered.cotangents(&motion.iterate, signs, &mut |rows| {
+                factors[rows.factor].absorb(&rows, b, par);
             })?;
+            if layered.spread() {
+                factors::sum(factors, layered);
+            }
         }
         if clock.started >= clock.refresh {
             let exponent = 0.5 * (1.0 + self.settings.kappa);
@@ -300,7 +305,7 @@ impl Kron {
             }
             let least = match clock.started {
                 0..EARLY => 1,
-                _ => self.work.between_refreshes(layered.shape().0 as f64, exponent, REFRESHES),
+                _ => self.work.between_refreshes(layered.place().1 as f64, exponent, REFRESHES),
             };
             clock.refresh = clock.started + (clock.started / 20).clamp(least, least.max(100));
         }
@@ -312,7 +317,9 @@ impl Kron {
         let Memory { clock, motion, curvature, caution, slope, .. } = &mut self.memory;
         if clock.started < SETTLED || clock.started.is_multiple_of(MEASURE) {
             layered.difference(&motion.iterate, &motion.direction, self.product.as_mut())?;
-            let curved = h * square(&self.product);
+            let mut length = [square(&self.product)];
+            layered.sum(&mut length);
+            let curved = h * length[0];
             // The mean would keep what is not finite for good.
             if curved.is_finite() && slope.is_finite() {
                 curvature.add(curved, -*slope, 0.9);
@@ -364,7 +371,7 @@ impl Kron {
     /// d for this mini-batch, α, and ν.
     fn aim(&mut self, problem: &mut dyn Problem, loss: f64) -> Result<(f64, f64), StepError> {
         let layered = layered(problem)?;
-        let (h, (b, _)) = (layered.curvature(), layered.shape());
+        let (h, (_, b)) = (layered.curvature(), layered.place());
         self.learn(layered)?;
         let Memory { factors, motion, slope, .. } = &mut self.memory;
         let Motion { gradient, direction, .. } = motion;

@@ -26,7 +26,7 @@ use std::io::Write;
 
 use serde::{Deserialize, Serialize};
 
-use super::half_inverse::{options, spectral_numbers, spectral_passes, vanishes};
+use super::half_inverse::{options, spectral_numbers, spectral_passes, vanishes, whole_shape};
 use super::{
     Context, Notice, Numbers, Optimizer, Scaling, Setup, Sizes, State, StateError, StepReport,
     update_not_finite,
@@ -251,7 +251,7 @@ impl LevenbergMarquardt {
         let foretold = slope - 0.5 * h * norm_over(&self.product, &sum).powi(2);
         let gradient = norm(&self.gradient);
         let lengths = (gradient, norm_over(g, &sum));
-        let vanishes = vanishes(&report, jacobian.shape(), lengths, 2.0 * h * loss);
+        let vanishes = vanishes(&report, whole_shape(jacobian), lengths, 2.0 * h * loss);
         Ok(Proposal { report, lambda, foretold, gradient, vanishes })
     }
 

@@ -113,23 +113,24 @@ impl Attempt for ScaleInvariant {
             optimizer: ScaleInvariantSettings::NAME,
             needs: "the simulator's blocks and the network behind it",
         })?;
+        let ((own, m), (place, b)) = (controlled.shape(), controlled.place());
         let at = controlled.blocks(theta)?;
-        let (h, b) = (at.curvature, at.blocks.nrows());
-        let m = at.gradient.len() / b;
-        let q = at.blocks.ncols() / m;
-        let mut wanted = Mat::zeros(b, q);
+        let (h, q) = (at.curvature, at.blocks.ncols() / m);
+        let mut wanted = Mat::zeros(own, q);
         let mut step = vec![0.0; q];
         let options = Options { solver: Solver::Svd, ..Options::default() };
-        for s in 0..b {
+        let updated = (0..own).try_for_each(|s| {
             let mut block = DenseJacobian::new(Mat::from_fn(m, q, |c, j| at.blocks[(s, j * m + c)]));
             let g: Vec<f64> = at.gradient[s * m..][..m].iter().map(|g| g / h).collect();
             update(&mut block, &g, &self.filter, &options, &mut step)?;
-            let rate = weights.as_ref().map_or(self.control_rate, |weights| weights[s] * self.control_rate);
+            let weight = weights.as_ref().map_or(1.0, |weights| weights[place.start + s]);
             for (j, step) in step.iter().enumerate() {
-                wanted[(s, j)] = rate * step / b as f64;
+                wanted[(s, j)] = weight * self.control_rate * step / b as f64;
             }
-        }
+            Ok(())
+        });
         let loss = at.loss / weight;
+        controlled.agree(updated)?;
         controlled.network_gradient(theta, wanted.as_ref(), &mut self.gradient);
         check_gradient(&self.gradient)?;
         self.adam.direct(theta, &mut self.gradient);

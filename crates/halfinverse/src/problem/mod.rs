@@ -18,6 +18,8 @@ mod predictor;
 mod samples;
 mod weights;
 
+use std::ops::Range;
+
 use faer::{MatMut, MatRef};
 
 pub(crate) use evaluator::AT_A_TIME;
@@ -28,11 +30,13 @@ pub use opaque::{FunctionError, Opaque, OpaqueProblem};
 pub use predictor::Predictor;
 pub use samples::{Samples, WeightError};
 
+use crate::anatomy::{LayerUnits, hidden_units};
 use crate::error::ShapeError;
 use crate::fault::StepError;
 use crate::linear::Jacobian;
 use crate::network::Tensor;
 pub use crate::network::{FactorRows, FactorShape, FactorVisit};
+use crate::ranks::Team;
 
 /// A loss L(θ) that is a function of outcomes y(θ): all that an optimizer sees.
 ///
@@ -164,8 +168,32 @@ pub struct At<'a> {
 
 /// A problem whose parameters are matrices of layers that have Kronecker factors.
 pub trait Layered {
-    /// b, and m.
+    /// b, and m. Where samples are spread over ranks, b counts those that are here, and matrices of b rows have as many.
     fn shape(&self) -> (usize, usize);
+
+    /// Which samples of the mini-batch are here, and how many it has. One process has them all.
+    fn place(&self) -> (Range<usize>, usize) {
+        let (b, _) = self.shape();
+        (0..b, b)
+    }
+
+    /// Whether samples are spread over ranks, even where one of them has all.
+    fn spread(&self) -> bool {
+        false
+    }
+
+    /// Adds up what each rank has of a sum over samples. One process has them all.
+    fn sum(&self, partial: &mut [f64]) {
+        let _ = partial;
+    }
+
+    /// What went wrong on one rank is an error on all.
+    ///
+    /// # Errors
+    /// When something went wrong here, or elsewhere.
+    fn agree(&self, own: Result<(), StepError>) -> Result<(), StepError> {
+        own
+    }
 
     /// h.
     fn curvature(&self) -> f64;
@@ -195,7 +223,7 @@ pub trait Layered {
 }
 
 /// A problem whose outcomes are those of a simulator behind a network.
-pub trait Controlled {
+pub trait Controlled: Layered {
     /// L(θ), g and the simulator's blocks.
     ///
     /// # Errors
@@ -231,6 +259,14 @@ pub trait BatchProblem: Problem + Send {
     fn network(&self) -> Option<&NetworkProblem> {
         None
     }
+
+    /// The hidden layers over the mini-batch, where there are some. Costs a simulation. Where the simulator fails the
+    /// network's activations stand all the same.
+    fn units(&mut self, theta: &[f64]) -> Option<Vec<LayerUnits>> {
+        self.network()?;
+        let _ = self.loss(theta);
+        self.network().map(hidden_units)
+    }
 }
 
 /// Makes problems of one kind on any samples.
@@ -262,9 +298,35 @@ pub trait Source: Send + Sync {
         Vec::new()
     }
 
+    /// Whether its problems are [`Controlled`].
+    fn controlled(&self) -> bool {
+        false
+    }
+
     /// Multiplications that the network takes for a sample: by default one for each parameter.
     fn work(&self) -> usize {
         self.parameters()
+    }
+
+    /// L over the mean loss per sample for a mini-batch of so many samples: [`Problem::weight`] of its problem. A run over
+    /// ranks needs it, and refuses a source whose problems say otherwise.
+    fn weight(&self, samples: usize) -> f64 {
+        let _ = samples;
+        1.0
+    }
+
+    /// The ranks that its problems are spread over, where they are.
+    fn team(&self) -> Option<&Team> {
+        None
+    }
+
+    /// The problem on one rank's part of a mini-batch. By default like any other; where the curvature differs between
+    /// outcomes, that of a part without any has to be 0, not a number that stands for it.
+    ///
+    /// # Errors
+    /// As [`Self::problem`].
+    fn part(&self, samples: Samples, threads: usize) -> Result<Box<dyn BatchProblem>, ShapeError> {
+        self.problem(samples, threads)
     }
 
     /// The problem on these samples, evaluated on `threads` threads of the current rayon pool.

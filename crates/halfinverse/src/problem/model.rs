@@ -106,8 +106,20 @@ impl Source for Model {
         if self.network.factored() { self.network.factor_shapes() } else { Vec::new() }
     }
 
+    fn controlled(&self) -> bool {
+        true
+    }
+
     fn work(&self) -> usize {
         self.network.work()
+    }
+
+    fn weight(&self, samples: usize) -> f64 {
+        self.reduction.weight(samples)
+    }
+
+    fn part(&self, samples: Samples, threads: usize) -> Result<Box<dyn BatchProblem>, ShapeError> {
+        Ok(Box::new(NetworkProblem::new(self, samples, threads)?.of_a_part()))
     }
 
     fn problem(&self, samples: Samples, threads: usize) -> Result<Box<dyn BatchProblem>, ShapeError> {

@@ -112,6 +112,11 @@ impl NetworkProblem {
         })
     }
 
+    /// The same of a part of a mini-batch, which may have no curvature.
+    pub(super) fn of_a_part(self) -> Self {
+        Self { weights: self.weights.of_a_part(), ..self }
+    }
+
     /// The model.
     #[must_use]
     pub fn model(&self) -> &Model {
@@ -212,10 +217,15 @@ impl NetworkProblem {
         })
     }
 
-    fn simulate(&mut self, theta: &[f64], recording: bool) -> Result<(), StepError> {
-        ShapeError::check("θ", "parameters", self.model.network().parameters(), theta.len())?;
+    /// z at θ, nothing simulated.
+    pub(crate) fn activate(&mut self, theta: &[f64]) {
         self.pass.inputs[0].copy_from(&self.samples.input);
         self.pass.forward(self.model.network(), theta, self.par);
+    }
+
+    fn simulate(&mut self, theta: &[f64], recording: bool) -> Result<(), StepError> {
+        ShapeError::check("θ", "parameters", self.model.network().parameters(), theta.len())?;
+        self.activate(theta);
         self.batched.simulate(
             self.model.simulator(),
             self.samples.initial.as_ref(),
@@ -450,7 +460,8 @@ impl BatchProblem for NetworkProblem {
         }
         let mut samples = from.zeros_like(0);
         from.gather(indices, &mut samples)?;
-        *self = Self::new(&self.model.clone(), samples, self.threads)?;
+        let weights = self.weights.again(samples.len());
+        *self = Self { weights, ..Self::new(&self.model.clone(), samples, self.threads)? };
         Ok(())
     }
 

@@ -132,6 +132,16 @@ impl Source for Opaque {
         self.outcomes
     }
 
+    fn weight(&self, samples: usize) -> f64 {
+        self.reduction.weight(samples)
+    }
+
+    fn part(&self, samples: Samples, _: usize) -> Result<Box<dyn BatchProblem>, ShapeError> {
+        let mut problem = OpaqueProblem::new(self, samples)?;
+        problem.weights = problem.weights.of_a_part();
+        Ok(Box::new(problem))
+    }
+
     fn problem(&self, samples: Samples, _: usize) -> Result<Box<dyn BatchProblem>, ShapeError> {
         Ok(Box::new(OpaqueProblem::new(self, samples)?))
     }
@@ -313,7 +323,8 @@ impl BatchProblem for OpaqueProblem {
         }
         let mut samples = from.zeros_like(0);
         from.gather(indices, &mut samples)?;
-        *self = Self::new(&self.source.clone(), samples)?;
+        let weights = self.weights.again(samples.len());
+        *self = Self { weights, ..Self::new(&self.source.clone(), samples)? };
         Ok(())
     }
 }

@@ -26,11 +26,23 @@ pub(super) struct Weights {
     shares: Option<Mat<f64>>,
     /// Lₛ.
     losses: Vec<f64>,
+    /// h where no outcome has any: 1, so that one can divide by it, or 0 in a part of a mini-batch, which has others.
+    without: f64,
 }
 
 impl Weights {
     pub(super) fn new(samples: usize) -> Self {
-        Self { mean: 1.0, each: None, shares: None, losses: vec![0.0; samples] }
+        Self { mean: 1.0, each: None, shares: None, losses: vec![0.0; samples], without: 1.0 }
+    }
+
+    /// Of a part of a mini-batch.
+    pub(super) fn of_a_part(self) -> Self {
+        Self { without: 0.0, ..self }
+    }
+
+    /// As new, for another number of samples.
+    pub(super) fn again(&self, samples: usize) -> Self {
+        Self { without: self.without, ..Self::new(samples) }
     }
 
     /// Σ wₛLₛ for the outcomes of these samples.
@@ -94,9 +106,11 @@ impl Weights {
         }
         let sum: f64 = (0..each.ncols()).flat_map(|c| each.col_as_slice(c)).sum();
         let mean = sum / (each.nrows() * each.ncols()) as f64;
-        self.mean = if mean > 0.0 && mean.is_finite() { mean } else { 1.0 };
+        let curved = mean > 0.0 && mean.is_finite();
+        self.mean = if curved { mean } else { self.without };
+        let unit = if curved { mean } else { 1.0 };
         for c in 0..each.ncols() {
-            each.col_as_slice_mut(c).iter_mut().for_each(|h| *h = (*h / self.mean).sqrt());
+            each.col_as_slice_mut(c).iter_mut().for_each(|h| *h = (*h / unit).sqrt());
         }
     }
 

@@ -16,8 +16,8 @@ use faer::{Col, Mat, Par};
 
 use super::decompose::{NoConvergence, SymmetricEigen};
 use super::{Fallback, Filter, Report, Solver, SpectralError};
-use crate::linear::Jacobian;
 use crate::linear::vectors::norm;
+use crate::linear::{Jacobian, gather_rows};
 
 /// |E| in units of s_max: rounding in K's entries and in its tridiagonalization.
 const BACKWARD_ERROR: f64 = f64::EPSILON;
@@ -32,14 +32,17 @@ pub(super) fn update(
     par: Par,
     out: &mut [f64],
 ) -> Result<Result<Report, Fallback>, SpectralError> {
-    let (rows, columns) = jacobian.shape();
+    let (_, columns) = jacobian.shape();
+    let (place, rows) = jacobian.place();
     let by_rows = rows <= columns;
+    let g = &gather_rows(jacobian, g);
     let start = if by_rows {
         jacobian.row_gram(&mut eigen.matrix, par)?;
-        g.to_vec()
+        g.clone()
     } else {
         let mut gradient = vec![0.0; columns];
-        jacobian.apply_transpose(g, &mut gradient)?;
+        jacobian.apply_transpose(&g[place.clone()], &mut gradient)?;
+        jacobian.sum(&mut gradient);
         jacobian.column_gram(&mut eigen.matrix, par)?;
         gradient
     };
@@ -63,7 +66,8 @@ pub(super) fn update(
     }
     let combined = eigen.combine(&w);
     if by_rows {
-        jacobian.apply_transpose(&combined, out)?;
+        jacobian.apply_transpose(&combined[place], out)?;
+        jacobian.sum(out);
     } else {
         out.copy_from_slice(&combined);
     }

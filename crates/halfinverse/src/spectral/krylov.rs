@@ -57,12 +57,12 @@ use crate::linear::vectors::{
 /// ```
 #[derive(Debug, Clone)]
 pub struct KrylovSpace {
-    /// n and P.
+    /// n, of all ranks, and P.
     shape: (usize, usize),
-    /// U_k (n × k) where n < P, else V_{k+1} (P × (k+1)).
+    /// U_k (n × k, the rows that are here) where n < P, else V_{k+1} (P × (k+1)).
     basis: Mat<f64>,
-    /// Overlaps of a new vector with the old ones.
-    overlaps: Mat<f64>,
+    /// Overlaps of a new vector with the old ones, and room for two numbers more.
+    overlaps: Vec<f64>,
     /// The last vector of the other side, and what the next one is made in.
     last: Vec<f64>,
     next: Vec<f64>,
@@ -121,7 +121,7 @@ impl Default for KrylovSpace {
         Self {
             shape: (0, 0),
             basis: Mat::new(),
-            overlaps: Mat::new(),
+            overlaps: Vec::new(),
             last: Vec::new(),
             next: Vec::new(),
             outcome_gradient: Vec::new(),
@@ -159,17 +159,18 @@ impl KrylovSpace {
         par: Par,
         show: &mut dyn FnMut(&[f64]),
     ) -> Result<(), SpectralError> {
-        let (n, p) = jacobian.shape();
+        let (own, p) = jacobian.shape();
+        let (_, n) = jacobian.place();
         let vectors = vectors.min(n).min(p);
-        let par = worth_threads(par, n.min(p) * vectors);
-        let columns = if n < p { vectors } else { vectors + 1 };
-        if self.shape != (n, p) || self.basis.ncols() != columns {
+        let (short, long, columns) = if n < p { (own, p, vectors) } else { (p, own, vectors + 1) };
+        let par = worth_threads(par, short * vectors);
+        if self.shape != (n, p) || self.basis.shape() != (short, columns) {
             self.shape = (n, p);
-            self.basis = Mat::zeros(n.min(p), columns);
-            self.overlaps = Mat::zeros(columns, 1);
-            for long in [&mut self.last, &mut self.next] {
-                long.clear();
-                long.resize(n.max(p), 0.0);
+            self.basis = Mat::zeros(short, columns);
+            self.overlaps = vec![0.0; columns + 2];
+            for vector in [&mut self.last, &mut self.next] {
+                vector.clear();
+                vector.resize(long, 0.0);
             }
         }
         self.entries.clear();
@@ -340,7 +341,8 @@ impl KrylovSpace {
         }
         let scale = left[0] / self.gradient_norm;
         let mut outcomes: Vec<f64> = self.outcome_gradient.iter().map(|g| scale * g).collect();
-        let sum = MatMut::from_column_major_slice_mut(&mut outcomes, n, 1);
+        let own = outcomes.len();
+        let sum = MatMut::from_column_major_slice_mut(&mut outcomes, own, 1);
         combine(
             self.basis.as_ref().subcols(0, k),
             MatRef::from_column_major_slice(&w, k, 1),

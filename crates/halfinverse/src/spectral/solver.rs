@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::decompose::SymmetricEigen;
 use super::{Fallback, Filter, KrylovSpace, Report, decompose, gram, svd};
 use crate::error::nearest;
-use crate::linear::vectors::power_of_two;
+use crate::linear::vectors::{norm_over, power_of_two, power_of_two_below};
 use crate::linear::{Jacobian, ProductError};
 
 /// How an update is evaluated. Written `svd`, `gram`, `krylov:K` or `auto`.
@@ -232,18 +232,18 @@ impl Spectral {
         filter: &Filter,
         out: &mut [f64],
     ) -> Result<Report, SpectralError> {
-        let (rows, columns) = jacobian.shape();
+        let (own, columns) = jacobian.shape();
+        let (_, rows) = jacobian.place();
         if rows == 0 || columns == 0 {
             return Err(SpectralError::Empty { rows, columns });
         }
-        for (what, expected, found) in [("g", rows, g.len()), ("the update", columns, out.len())] {
+        for (what, expected, found) in [("g", own, g.len()), ("the update", columns, out.len())] {
             if expected != found {
                 return Err(SpectralError::Length { what, expected, found });
             }
         }
-        SpectralError::check_finite("g", g)?;
         // The update is linear in g, so that g of any size can be brought to one whose products with J are in range.
-        let scale = power_of_two(g);
+        let scale = size(jacobian, g)?;
         self.gradient_norm = None;
         if COMFORTABLE.contains(&scale) {
             return self.evaluate(jacobian, g, filter, out);
@@ -271,7 +271,7 @@ impl Spectral {
         filter: &Filter,
         out: &mut [f64],
     ) -> Result<Report, SpectralError> {
-        let (rows, columns) = jacobian.shape();
+        let ((_, columns), (_, rows)) = (jacobian.shape(), jacobian.place());
         let mut fallbacks = Vec::new();
         let mut solver = self.options.solver.resolve(rows, columns, filter);
         loop {
@@ -337,6 +337,20 @@ pub fn update(
     out: &mut [f64],
 ) -> Result<Report, SpectralError> {
     Spectral::new(*options).update(jacobian, g, filter, out)
+}
+
+/// The power of 2 at or below the largest |gᵢ|, or, where rows are spread over ranks, at or below |g|.
+fn size(jacobian: &dyn Jacobian, g: &[f64]) -> Result<f64, SpectralError> {
+    if !jacobian.spread() {
+        SpectralError::check_finite("g", g)?;
+        return Ok(power_of_two(g));
+    }
+    let length = norm_over(g, &|partial| jacobian.sum(partial));
+    if length.is_finite() {
+        return Ok(power_of_two_below(length));
+    }
+    SpectralError::check_finite("g", g)?;
+    Err(SpectralError::NotFinite { what: "g", index: 0, value: length })
 }
 
 /// The strategy after `failed`: gram → svd → the full Krylov space; a Krylov space → svd.

@@ -6,8 +6,8 @@ use faer::Par;
 
 use super::decompose::{NoConvergence, thin_svd};
 use super::{Filter, Report, Solver, SpectralError};
-use crate::linear::Jacobian;
 use crate::linear::vectors::norm;
+use crate::linear::{Jacobian, gather_rows};
 
 /// Writes the update and reports; `Ok(None)` when the SVD does not converge.
 pub(super) fn update(
@@ -18,6 +18,7 @@ pub(super) fn update(
     out: &mut [f64],
 ) -> Result<Option<Report>, SpectralError> {
     let transpose = jacobian.dense_transpose()?;
+    let g = &gather_rows(jacobian, g);
     SpectralError::check_finite("J", (0..transpose.ncols()).flat_map(|r| transpose.col_as_slice(r)))?;
     // Jᵀ = V Σ Uᵀ: what faer calls u is our V.
     let svd = match thin_svd(transpose.as_ref(), par) {

@@ -32,6 +32,7 @@ use crate::error::SettingError;
 pub use crate::error::nearest;
 use crate::optimizer::{Context, Entry, Sizes, Stores};
 use crate::problem::{Model, Samples};
+use crate::ranks::{Spread, Team};
 use crate::streams;
 use crate::training::{
     Cadence, Data, Options, Parts, Stage as TrainingStage, Trainer, TrainingError, held_out, lacks_gradient,
@@ -53,6 +54,7 @@ pub struct Task {
     train: Arc<Samples>,
     test: Arc<Samples>,
     forecast: Forecast,
+    team: Option<Team>,
 }
 
 /// What a task's settings name, before data are drawn.
@@ -222,7 +224,7 @@ impl Task {
         };
         model.fits(&train).map_err(|error| SettingError::misfit("data.kind", error))?;
         let registry = registry.clone();
-        let task = Self { settings, registry, model, generator, train, test, forecast };
+        let task = Self { settings, registry, model, generator, train, test, forecast, team: None };
         for i in 0..=task.settings.before.len() {
             let ([own, _], optimizer, _) = task.settings.turn(i);
             if !task.registry.entry(&optimizer.name)?.held_out {
@@ -233,6 +235,12 @@ impl Task {
             stage.check(&task.data(), &task.options(), &task.source()).map_err(|error| error.within(&own))?;
         }
         Ok(task)
+    }
+
+    /// The same task, trained over these ranks: each is to have it with the same settings.
+    #[must_use]
+    pub fn over(self, team: Team) -> Self {
+        Self { team: Some(team), ..self }
     }
 
     /// The settings, every default resolved.
@@ -344,7 +352,11 @@ impl Task {
     }
 
     fn source(&self) -> Arc<dyn crate::problem::Source> {
-        Arc::new(self.model.clone())
+        let model = Arc::new(self.model.clone());
+        match &self.team {
+            Some(team) if team.size() > 1 => Arc::new(Spread::new(model, team.clone())),
+            _ => model,
+        }
     }
 
     fn data(&self) -> Data {

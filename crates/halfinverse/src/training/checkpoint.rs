@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
-use file::{Entry, describe, put_in_place, write_beside};
+use file::{Entry, describe, put_in_place, write, write_beside};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, Metadata};
 use serde::{Deserialize, Serialize};
@@ -95,6 +95,26 @@ pub fn write_checkpoint(trainer: &Trainer, path: &Path) -> Result<(), Checkpoint
         put_in_place(&beside, path)
     };
     put().map_err(|source| CheckpointError::Io { path: path.to_owned(), source })
+}
+
+/// The bytes of such a file, for [`resume_from_bytes`] on another rank.
+///
+/// # Errors
+/// When the optimizer's memory cannot be written.
+pub fn checkpoint_bytes(trainer: &Trainer) -> Result<Vec<u8>, CheckpointError> {
+    let tensors = trainer.parts.source.tensors();
+    let mut bytes = io::Cursor::new(Vec::new());
+    let mut put = || write(entries(trainer, &tensors)?, None, &mut bytes);
+    put().map_err(|source| CheckpointError::Io { path: PathBuf::from("a checkpoint"), source })?;
+    Ok(bytes.into_inner())
+}
+
+/// A run as [`checkpoint_bytes`] has it; see [`resume`].
+///
+/// # Errors
+/// As there.
+pub fn resume_from_bytes(parts: &Parts, bytes: &[u8]) -> Result<Trainer, CheckpointError> {
+    restore(parts, bytes, Path::new("a checkpoint"))
 }
 
 /// The state of a run.

@@ -23,7 +23,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-use super::OnFault;
+use super::{OnFault, Trainer, TrainingError};
 use crate::fault::StepError;
 use crate::optimizer::{State, StateError};
 
@@ -162,6 +162,32 @@ impl Faults {
             return Err(StateError::refused("faults"));
         }
         self.memory = memory;
+        Ok(())
+    }
+}
+
+impl Trainer {
+    /// Where roll-backs are wanted: the state after an evaluation, whose loss the next step will tell. At the start of
+    /// a turn there is no other to go back to.
+    pub(super) fn keep_good(&mut self) -> Option<Good> {
+        let first = self.faults.lacks_good();
+        if !self.faults.keeps_good() || !first && !self.evaluates_here() {
+            return None;
+        }
+        let state = Good { theta: self.theta.clone(), optimizer: self.turn.optimizer.save() };
+        if first {
+            self.faults.good = Some(state);
+            return None;
+        }
+        Some(state)
+    }
+
+    /// θ and the optimizer's memory as they last were in order.
+    pub(super) fn roll_back(&mut self) -> Result<(), TrainingError> {
+        if let Some(Good { theta, optimizer }) = &self.faults.good {
+            self.turn.optimizer.restore(optimizer, theta.len())?;
+            self.theta.clone_from(theta);
+        }
         Ok(())
     }
 }

@@ -20,11 +20,11 @@ use std::time::{Duration, Instant};
 pub use best::Best;
 use best::Lowest;
 pub use checkpoint::{
-    CheckpointError, checkpoint_exists, read_description, read_parameters, resume, write_checkpoint,
-    write_model, write_parameters,
+    CheckpointError, checkpoint_bytes, checkpoint_exists, read_description, read_parameters, resume,
+    resume_from_bytes, write_checkpoint, write_model, write_parameters,
 };
 use clock::Clock;
-use faults::{Faults, Good, Remedy};
+use faults::{Faults, Remedy};
 pub use notices::Noted;
 use notices::Notices;
 pub use observer::{Flow, Observer, Progress, Row};
@@ -38,11 +38,11 @@ use stops::Standing;
 pub(crate) use stops::lacks_gradient;
 pub use stops::{StopReason, StopSettings};
 
-use crate::anatomy::hidden_units;
 use crate::error::{SettingError, ShapeError};
 use crate::fault::StepError;
 use crate::optimizer::{Optimizer, StateError, StepReport};
 use crate::problem::{BatchProblem, Evaluator};
+use crate::ranks::{Lost, Team};
 
 /// Steps beyond which no run goes; counts go on from here without overflow.
 pub const MOST_STEPS: u64 = 1 << 53;
@@ -67,6 +67,9 @@ pub enum TrainingError {
         /// Why not.
         source: rayon::ThreadPoolBuildError,
     },
+    /// Ranks can do nothing together any more.
+    #[error(transparent)]
+    Ranks(#[from] Lost),
     /// A row could not be kept.
     #[error("cannot keep the run's metrics: {0}")]
     Observer(#[from] std::io::Error),
@@ -90,6 +93,8 @@ pub enum TrainingError {
 /// ```
 pub struct Trainer {
     parts: Parts,
+    /// The ranks that mini-batches are spread over; one where they are not.
+    team: Team,
     pool: Option<rayon::ThreadPool>,
     evaluator: Evaluator,
     turn: Turn,
@@ -183,6 +188,7 @@ impl Trainer {
             faults: Faults::new(parts.options.on_fault, parts.options.blow_up),
             pace: 1.0,
             clock: Clock::default(),
+            team: parts.source.team().cloned().unwrap_or_else(Team::alone),
             parts,
         })
     }
@@ -307,7 +313,8 @@ impl Trainer {
                 Err(error) => break StopReason::Diverged(error),
             };
             evaluated = false;
-            if observer.step(&Progress(self), &report) == Flow::Stop {
+            let flow = observer.step(&Progress(self), &report);
+            if self.follow(flow)? == Flow::Stop {
                 break StopReason::Interrupted;
             }
             if self.evaluates_here() {
@@ -324,6 +331,17 @@ impl Trainer {
         }
         self.clock.elapsed = Some(self.clock.elapsed.unwrap_or_default() + begun.elapsed());
         Ok(reason)
+    }
+
+    /// What the clock and the observer of rank 0 say, on all ranks.
+    fn follow(&mut self, flow: Flow) -> Result<Flow, Lost> {
+        if self.team.size() == 1 {
+            return Ok(flow);
+        }
+        let mut said = [self.clock.wall.as_secs_f64(), f64::from(u8::from(flow == Flow::Stop))];
+        self.team.lead(&mut said)?;
+        self.clock.wall = Duration::try_from_secs_f64(said[0]).unwrap_or(self.clock.wall);
+        Ok(if said[1] > 0.0 { Flow::Stop } else { Flow::Continue })
     }
 
     /// One step, or what the policy on faults does in its place; the inner error is one to end the run with.
@@ -343,6 +361,9 @@ impl Trainer {
             }
             Err(error) => error,
         };
+        if let StepError::Ranks(lost) = error {
+            return Err(lost.into());
+        }
         match self.faults.remedy(&error) {
             Remedy::Stop => return Ok(Err(error)),
             Remedy::RollBack => self.roll_back()?,
@@ -351,30 +372,6 @@ impl Trainer {
         self.position.step = step + 1;
         self.pending.faults += 1;
         Ok(Ok(StepReport { loss: f64::NAN, rejected: true, ..StepReport::default() }))
-    }
-
-    /// Where roll-backs are wanted: the state after an evaluation, whose loss the next step will tell. At the start of
-    /// a turn there is no other to go back to.
-    fn keep_good(&mut self) -> Option<Good> {
-        let first = self.faults.lacks_good();
-        if !self.faults.keeps_good() || !first && !self.evaluates_here() {
-            return None;
-        }
-        let state = Good { theta: self.theta.clone(), optimizer: self.turn.optimizer.save() };
-        if first {
-            self.faults.good = Some(state);
-            return None;
-        }
-        Some(state)
-    }
-
-    /// θ and the optimizer's memory as they last were in order.
-    fn roll_back(&mut self) -> Result<(), TrainingError> {
-        if let Some(Good { theta, optimizer }) = &self.faults.good {
-            self.turn.optimizer.restore(optimizer, theta.len())?;
-            self.theta.clone_from(theta);
-        }
-        Ok(())
     }
 
     /// Lets the next optimizer take over where the present one's steps are done.
@@ -422,7 +419,8 @@ impl Trainer {
         let start = Instant::now();
         self.draw(self.position.step)?;
         let part = self.part();
-        if part != 1.0 {
+        let spread = self.team.size() > 1;
+        if part != 1.0 || spread {
             self.before.clone_from(&self.theta);
         }
         let (Turn { optimizer, problem, .. }, theta) = (&mut self.turn, &mut self.theta);
@@ -434,6 +432,11 @@ impl Trainer {
             for (theta, before) in self.theta.iter_mut().zip(&self.before) {
                 *theta = before + part * (*theta - before);
             }
+        }
+        let failed = report.as_ref().is_err();
+        let report = self.team.agree_on(report);
+        if spread && report.is_err() && !failed {
+            self.theta.clone_from(&self.before);
         }
         self.clock.wall += start.elapsed();
         let mut report = report?;
@@ -456,18 +459,18 @@ impl Trainer {
         let pending = std::mem::take(&mut self.pending);
         let (evaluator, problem, theta) = (&mut self.evaluator, &mut self.turn.problem, &self.theta);
         let mut look = || {
-            // The last mini-batch at θ as it is now, which an optimizer may not have looked at. Where the simulator
-            // fails the network's activations stand all the same.
-            let units = (pending.stepped() && problem.network().is_some()).then(|| {
-                let _ = problem.loss(theta);
-                problem.network().map(hidden_units).unwrap_or_default()
-            });
+            // The last mini-batch at θ as it is now, which an optimizer may not have looked at.
+            let units = if pending.stepped() { problem.units(theta) } else { None };
             (evaluator.loss(theta), units)
         };
         let (loss, units) = match &self.pool {
             Some(pool) => pool.install(look),
             None => look(),
         };
+        if let Err(StepError::Ranks(lost)) = loss {
+            return Err(lost.into());
+        }
+        self.team.check_same(&self.theta)?;
         let (fallbacks, rejected) = pending.counts();
         let row = Row {
             step: self.position.step,

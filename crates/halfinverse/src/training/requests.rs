@@ -23,6 +23,27 @@ impl Trainer {
         &self.parts.stages[self.position.stage]
     }
 
+    /// The next request; over ranks that of the observer of rank 0.
+    fn asked(&self, observer: &mut dyn Observer) -> Result<Option<Request>, TrainingError> {
+        let own = if self.team.leads() { observer.request(&Progress(self)) } else { None };
+        if self.team.size() == 1 {
+            return Ok(own);
+        }
+        let mut said = match own {
+            None => [0.0, 0.0],
+            Some(Request::Evaluate) => [1.0, 0.0],
+            Some(Request::Scale(by)) => [2.0, by],
+            Some(Request::Stop) => [3.0, 0.0],
+        };
+        self.team.lead(&mut said)?;
+        Ok(match said {
+            [1.0, _] => Some(Request::Evaluate),
+            [2.0, by] => Some(Request::Scale(by)),
+            [3.0, _] => Some(Request::Stop),
+            _ => None,
+        })
+    }
+
     /// Does what the observer wants before the next step.
     pub(super) fn follow_requests(
         &mut self,
@@ -30,7 +51,7 @@ impl Trainer {
         evaluated: &mut bool,
         observer: &mut dyn Observer,
     ) -> Result<Option<StopReason>, TrainingError> {
-        while let Some(request) = observer.request(&Progress(self)) {
+        while let Some(request) = self.asked(observer)? {
             match request {
                 Request::Evaluate => {
                     self.evaluate_aside(begun, observer)?;

@@ -97,6 +97,12 @@ impl Folder {
         Failure::of_writing(format!("{why}; make room, then {mend}"))
     }
 
+    /// Why a run over ranks could not go on, and how it can be.
+    pub(crate) fn lost(&self, why: &str) -> Failure {
+        let resume = format!("{} resume {}", program(), self.0.display());
+        Failure::of_writing(format!("{why}; the last checkpoint stands, on any number of ranks: {resume}"))
+    }
+
     /// Keeps every other run out of the folder until the file is closed.
     pub(crate) fn lock(&self) -> Result<File, Failure> {
         let shown = self.0.display();

@@ -16,6 +16,7 @@ use super::{advice, file};
 use crate::arguments::SettingArguments;
 use crate::failure::{Failure, unknown_name};
 use crate::memory;
+use crate::ranks;
 use crate::voice::{program, say};
 
 /// Optimizer where neither command line nor task names one: the one that needs no setting.
@@ -46,8 +47,12 @@ impl Resolved {
     /// Takes no more threads than the machine has cores; says so, once, where more were asked for.
     pub(super) fn keep_to_cores(&mut self, quiet: bool) {
         static SAID: Once = Once::new();
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = ranks::cores();
         let threads = self.settings.training.threads;
+        if threads == 0 && ranks::team().size() > 1 {
+            self.settings.training.threads = cores;
+            return;
+        }
         if threads <= cores {
             return;
         }

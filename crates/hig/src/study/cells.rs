@@ -46,34 +46,21 @@ impl Cells<'_> {
                 None => return Ok(None),
             }
         }
-        let total = plan.seeds.len() * chosen.len();
-        for (s, &seed) in plan.seeds.iter().enumerate() {
-            for (v, (variant, settings)) in plan.variants.iter().zip(&chosen).enumerate() {
-                let mut settings = settings.clone();
-                settings.training.seed = seed;
-                let name = cell_name(variant, seed);
-                if self.cell(settings, &name, Judged::Test)?.is_none() {
-                    return Ok(None);
-                }
-                say(self.quiet, &format!("{} of {total}: {name}", s * chosen.len() + v + 1));
+        let jobs = runs(plan, &chosen);
+        for (i, job) in jobs.iter().enumerate() {
+            if self.cell(job)?.is_none() {
+                return Ok(None);
             }
+            say(self.quiet, &format!("{} of {}: {}", i + 1, jobs.len(), job.name));
         }
         Ok(Some(chosen))
     }
 
     /// The variant's settings with the best learning rate of its grid; none if interrupted.
-    fn tune(&self, plan: &Plan, variant: &Variant) -> Result<Option<Settings>, Failure> {
+    pub(super) fn tune(&self, plan: &Plan, variant: &Variant) -> Result<Option<Settings>, Failure> {
         let mut best: Option<(f64, f64)> = None;
-        for &rate in &variant.grid {
-            let mut settings = variant.settings.clone();
-            settings.optimizer.set_learning_rate(rate);
-            settings.training.seed = plan.seeds[0];
-            if variant.grid_time.is_some() {
-                let still = settings.stop.still;
-                settings.stop = StopSettings { time: variant.grid_time, still, ..StopSettings::default() };
-            }
-            let name = format!("tune-{}-{rate:e}", plain(&variant.label));
-            let Some((summary, _)) = self.cell(settings, &name, Judged::Validation)? else {
+        for (&rate, job) in variant.grid.iter().zip(trials(plan, variant)) {
+            let Some((summary, _)) = self.cell(&job)? else {
                 return Ok(None);
             };
             let loss = summary.final_loss();
@@ -106,8 +93,14 @@ impl Cells<'_> {
         self.path.join(CELLS).join(name)
     }
 
+    /// Whether a cell is there, from its first step to its last.
+    pub(super) fn is_finished(&self, job: &Job) -> bool {
+        self.path_of(&job.name).join(SUMMARY).is_file()
+    }
+
     /// Runs a cell, or reads it if it is finished; none if interrupted. Its data are drawn here, and dropped with it.
-    fn cell(&self, settings: Settings, name: &str, judged: Judged) -> Result<Option<Finished>, Failure> {
+    pub(super) fn cell(&self, job: &Job) -> Result<Option<Finished>, Failure> {
+        let Job { settings, name, judged } = job;
         let path = self.path_of(name);
         if path.join(SUMMARY).is_file() {
             let folder = Folder::open(&path)?;
@@ -120,8 +113,8 @@ impl Cells<'_> {
                 |error| Failure::new(format!("cannot remove the unfinished {}: {error}", path.display()));
             fs::remove_dir_all(&path).map_err(unfit)?;
         }
-        let task = Task::with(settings, self.registry)?;
-        let task = if judged == Judged::Validation { task.for_validation() } else { task };
+        let task = Task::with(settings.clone(), self.registry)?;
+        let task = if *judged == Judged::Validation { task.for_validation() } else { task };
         let folder = Folder::at(&path);
         let lock = fs::create_dir_all(&path)
             .map_err(|error| folder.stopped(&format!("cannot write {}: {error}", path.display())))
@@ -138,6 +131,42 @@ impl Cells<'_> {
         let summary = watcher.save(&task, &trainer, &reason)?;
         Ok(Some((summary, folder.metrics()?)))
     }
+}
+
+/// A cell to be run.
+pub(super) struct Job {
+    settings: Settings,
+    pub(super) name: String,
+    judged: Judged,
+}
+
+/// The cells of all seeds and variants, with the settings chosen for these.
+pub(super) fn runs(plan: &Plan, chosen: &[Settings]) -> Vec<Job> {
+    let of = |seed: u64, variant: &Variant, settings: &Settings| {
+        let mut settings = settings.clone();
+        settings.training.seed = seed;
+        Job { settings, name: cell_name(variant, seed), judged: Judged::Test }
+    };
+    let of_seed = |&seed: &u64| {
+        plan.variants.iter().zip(chosen).map(move |(variant, chosen)| of(seed, variant, chosen))
+    };
+    plan.seeds.iter().flat_map(of_seed).collect()
+}
+
+/// The cells of a variant's learning rates.
+pub(super) fn trials(plan: &Plan, variant: &Variant) -> Vec<Job> {
+    let of = |&rate: &f64| {
+        let mut settings = variant.settings.clone();
+        settings.optimizer.set_learning_rate(rate);
+        settings.training.seed = plan.seeds[0];
+        if variant.grid_time.is_some() {
+            let still = settings.stop.still;
+            settings.stop = StopSettings { time: variant.grid_time, still, ..StopSettings::default() };
+        }
+        let name = format!("tune-{}-{rate:e}", plain(&variant.label));
+        Job { settings, name, judged: Judged::Validation }
+    };
+    variant.grid.iter().map(of).collect()
 }
 
 fn cell_name(variant: &Variant, seed: u64) -> String {

@@ -5,6 +5,7 @@
 //! lowest validation loss, in one run per rate with the first seed.
 
 mod cells;
+mod over;
 mod plan;
 mod table;
 
@@ -24,6 +25,7 @@ use crate::folder::{CELLS, Folder, PLAN};
 use crate::interrupt;
 use crate::lists::{grid, list, rates, seeds, targets, values_of};
 use crate::picture::Pictures;
+use crate::ranks;
 use crate::report::study::{Curve, draw};
 use crate::settings::units::seconds;
 use crate::settings::{self, Chosen, Variation};
@@ -122,16 +124,21 @@ fn run(
 ) -> Result<ExitCode, Failure> {
     let named = || PathBuf::from("runs").join(plan.folder(command));
     let path = arguments.out.clone().unwrap_or_else(named);
-    let (folder, _lock) = open(plan, &path)?;
-    say_instabilities(registry, plan, arguments.quiet)?;
+    let team = ranks::team();
+    let quiet = arguments.quiet || !team.leads();
+    // The other ranks find the folder made.
+    let opened = if team.leads() { Some(open(plan, &path)?) } else { None };
+    say_instabilities(registry, plan, quiet)?;
     interrupt::listen()?;
-    let view = View::open(registry, pictures, &arguments.view)?;
+    let view = if team.leads() { View::open(registry, pictures, &arguments.view)? } else { None };
     if let Some(view) = &view {
         view.study(&path);
     }
     let tensorboard = arguments.view.tensorboard;
-    let cells = Cells { registry, path: &path, quiet: arguments.quiet, view: view.as_ref(), tensorboard };
-    let Some(chosen) = cells.run(plan)? else {
+    let cells = Cells { registry, path: &path, quiet, view: view.as_ref(), tensorboard };
+    let chosen = if team.size() > 1 { cells.run_over(plan, &team)? } else { cells.run(plan)? };
+    let Some((folder, _lock)) = opened else { return Ok(ExitCode::SUCCESS) };
+    let Some(chosen) = chosen else {
         say(arguments.quiet, "stopped; the same command resumes with the cells that are left");
         return Ok(ExitCode::from(130));
     };

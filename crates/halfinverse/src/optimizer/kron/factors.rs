@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::factor::Factor;
 use crate::error::ShapeError;
 use crate::fault::StepError;
-use crate::problem::{FactorRows, FactorShape};
+use crate::problem::{FactorRows, FactorShape, Layered};
 
 /// A and G of one layer, and their inverse powers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -45,6 +45,12 @@ impl Factors {
         self.input.scale(kept);
     }
 
+    /// Makes the means 0.
+    pub(super) fn clear(&mut self) {
+        self.input.scale(0.0);
+        self.output.scale(0.0);
+    }
+
     /// What part of the means the last mini-batch makes.
     fn share(&self) -> f64 {
         (4.0 / (self.count + 3.0)).max(0.01)
@@ -71,6 +77,30 @@ impl Factors {
         self.output.times(gradient, product.as_mut(), par);
         let out = MatMut::from_column_major_slice_mut(&mut out[part], o, i);
         self.input.minus_times_from_right(product.as_ref(), out, par);
+    }
+}
+
+/// Adds the means of all layers up over ranks, at once.
+pub(super) fn sum(factors: &mut [Factors], layered: &dyn Layered) {
+    let means = |factors: &mut Factors, visit: &mut dyn FnMut(&mut [f64])| {
+        for block in factors.input.blocks.iter_mut().chain(&mut factors.output.blocks) {
+            // Only the lower half is kept.
+            (0..block.mean.ncols()).for_each(|j| visit(&mut block.mean.col_as_slice_mut(j)[j..]));
+        }
+    };
+    let mut packed = Vec::new();
+    for factors in &mut *factors {
+        means(factors, &mut |part| packed.extend_from_slice(part));
+    }
+    layered.sum(&mut packed);
+    let mut rest = &packed[..];
+    let mut unpack = |part: &mut [f64]| {
+        let (own, others) = rest.split_at(part.len());
+        part.copy_from_slice(own);
+        rest = others;
+    };
+    for factors in factors {
+        means(factors, &mut unpack);
     }
 }
 

@@ -1,0 +1,140 @@
+//! A study's cells over ranks: each takes the next one that nobody has, as locks on files tell. A rank that dies leaves its
+//! lock, and what it was at is begun again.
+
+use std::fs::{self, File};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use halfinverse::ranks::Team;
+use halfinverse::task::Settings;
+
+use super::cells::{Cells, Job, runs, trials};
+use super::plan::Plan;
+use crate::failure::Failure;
+use crate::folder::CELLS;
+use crate::interrupt;
+use crate::voice::say;
+
+/// Time between looks at what others are at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How a rank's share of the cells ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Done,
+    Interrupted,
+}
+
+impl Cells<'_> {
+    /// As [`Cells::run`], on all ranks.
+    pub(super) fn run_over(&self, plan: &Plan, team: &Team) -> Result<Option<Vec<Settings>>, Failure> {
+        if team.leads() {
+            self.forget_failures()?;
+        }
+        meet(team)?;
+        let grid: Vec<Job> = plan.variants.iter().flat_map(|variant| trials(plan, variant)).collect();
+        if self.share_out(&grid, team)? == End::Interrupted {
+            return Ok(None);
+        }
+        let mut chosen = Vec::new();
+        for variant in &plan.variants {
+            let Some(settings) = self.tune(plan, variant)? else { return Ok(None) };
+            chosen.push(settings);
+        }
+        let end = self.share_out(&runs(plan, &chosen), team)?;
+        Ok((end == End::Done).then_some(chosen))
+    }
+
+    /// Runs what nobody else does until all is done; all ranks end together.
+    fn share_out(&self, jobs: &[Job], team: &Team) -> Result<End, Failure> {
+        loop {
+            let mut open = false;
+            for job in jobs {
+                if interrupt::asked() {
+                    break;
+                }
+                if self.is_finished(job) || self.failure(job).is_some() {
+                    continue;
+                }
+                open = true;
+                let Some(_claim) = self.claim(job)? else { continue };
+                if !self.is_finished(job) && self.failure(job).is_none() {
+                    self.try_cell(job)?;
+                }
+            }
+            if !open || interrupt::asked() {
+                break;
+            }
+            std::thread::sleep(LOOK);
+        }
+        let mut asked = [f64::from(u8::from(interrupt::asked()))];
+        team.sum(&mut asked).map_err(|error| Failure::new(error.to_string()))?;
+        if asked[0] > 0.0 {
+            return Ok(End::Interrupted);
+        }
+        let failed: Vec<String> = jobs
+            .iter()
+            .filter_map(|job| self.failure(job).map(|why| format!("{}: {why}", job.name)))
+            .collect();
+        if failed.is_empty() {
+            return Ok(End::Done);
+        }
+        let count =
+            format!("{} of {} cells failed; the same command tries them again", failed.len(), jobs.len());
+        Err(Failure::new(format!("{count}: {}", failed.join("; "))))
+    }
+
+    /// Runs a cell; where it fails, keeps why beside it, and the others go on.
+    fn try_cell(&self, job: &Job) -> Result<(), Failure> {
+        let why = match catch_unwind(AssertUnwindSafe(|| self.cell(job))) {
+            Ok(Ok(found)) => {
+                if found.is_some() {
+                    say(false, &format!("finished: {}", job.name));
+                }
+                return Ok(());
+            }
+            Ok(Err(failure)) => failure.to_string(),
+            Err(_) => "it panicked".to_owned(),
+        };
+        say(false, &format!("failed: {}: {why}", job.name));
+        fs::write(self.beside(job, "failed"), why)
+            .map_err(|error| Failure::of_writing(format!("cannot note that {} failed: {error}", job.name)))
+    }
+
+    /// Why a cell failed, in this command.
+    fn failure(&self, job: &Job) -> Option<String> {
+        fs::read_to_string(self.beside(job, "failed")).ok()
+    }
+
+    fn forget_failures(&self) -> Result<(), Failure> {
+        let folder = self.path.join(CELLS);
+        let unreadable =
+            |error: std::io::Error| Failure::new(format!("cannot read {}: {error}", folder.display()));
+        for entry in fs::read_dir(&folder).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            if path.extension().is_some_and(|extension| extension == "failed") {
+                fs::remove_file(&path).map_err(unreadable)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The lock on a cell, where no other rank has it.
+    fn claim(&self, job: &Job) -> Result<Option<File>, Failure> {
+        let path = self.beside(job, "claim");
+        let unwritable =
+            |error: std::io::Error| Failure::new(format!("cannot write {}: {error}", path.display()));
+        let file = File::create(&path).map_err(unwritable)?;
+        Ok(file.try_lock().is_ok().then_some(file))
+    }
+
+    /// A file beside a cell's folder. Names of cells have dots.
+    fn beside(&self, job: &Job, extension: &str) -> std::path::PathBuf {
+        self.path.join(CELLS).join(format!("{}.{extension}", job.name))
+    }
+}
+
+/// Waits for all ranks.
+fn meet(team: &Team) -> Result<(), Failure> {
+    team.sum(&mut [0.0]).map_err(|error| Failure::new(error.to_string()))
+}
