@@ -201,7 +201,8 @@ fn controls_take_effect_are_rows_and_are_not_replayed_by_a_resumed_run() {
 #[test]
 fn hostile_requests_are_refused_and_the_training_is_the_same_to_a_bit() {
     let (plain, watched) = (folder("view-plain"), folder("view-hostile"));
-    let steps = ["--steps", "4000"];
+    // Enough that it still trains when all has been tried.
+    let steps = ["--steps", "30000"];
     let run = Served::train(&watched, &steps);
     let host = run.host.clone();
     let head = |request: &str| run.send(request.as_bytes()).lines().next().unwrap_or_default().to_owned();
