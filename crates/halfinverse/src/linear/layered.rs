@@ -403,6 +403,10 @@ impl Jacobian for LayeredJacobian<'_> {
             leaf.layer.squares(leaf.place, d, &mut part, par);
             leaf.of_mut(out).iter_mut().zip(&part).for_each(|(out, part)| *out += part);
         };
+        if self.rows_pay() {
+            // The products that follow want them, too.
+            self.complete_rows();
+        }
         if self.work.complete {
             self.leaves.iter().enumerate().for_each(|(l, leaf)| add(leaf, self.d_of(l)));
         } else {

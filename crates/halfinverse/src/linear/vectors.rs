@@ -18,8 +18,8 @@ pub(crate) fn whole(_: &mut [f64]) {}
 /// Squares whose sum has lost nothing to underflow.
 const SAFE: std::ops::Range<f64> = 1e-280..1e300;
 
-/// Sizes whose squares, and squares of what is a little smaller, are in range.
-const COMFORTABLE: std::ops::Range<f64> = 1e-100..1e100;
+/// Sizes whose squares, and products with a J of any usual size, are in range.
+pub(crate) const COMFORTABLE: std::ops::Range<f64> = 1e-100..1e100;
 
 /// |x|, also where its square overflows or underflows.
 pub(crate) fn norm(x: &[f64]) -> f64 {

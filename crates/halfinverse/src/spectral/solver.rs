@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::decompose::SymmetricEigen;
 use super::{Fallback, Filter, KrylovSpace, Report, decompose, gram, svd};
 use crate::error::nearest;
-use crate::linear::vectors::{norm_over, power_of_two, power_of_two_below};
+use crate::linear::vectors::{COMFORTABLE, norm_over, power_of_two, power_of_two_below};
 use crate::linear::{Jacobian, ProductError};
 
 /// How an update is evaluated. Written `svd`, `gram`, `krylov:K` or `auto`.
@@ -33,8 +33,6 @@ pub enum Solver {
 const EXACT_UP_TO: usize = 1024;
 /// Smallest τ that a Gram matrix resolves: √ε.
 const GRAM_RESOLVES: f64 = 1e-8;
-/// Sizes of g that leave room for products with J of any usual size.
-const COMFORTABLE: std::ops::Range<f64> = 1e-100..1e100;
 /// Krylov vectors that `auto` takes.
 const AUTO_VECTORS: usize = 32;
 
