@@ -13,8 +13,6 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from ._arrays import Floats
-
 # Numbers of patches that are made at a time: 32 MiB.
 MOST_PATCHES = 1 << 22
 # |εv| relative to 1 + |θ| in a difference quotient: the root of the round-off, and a margin for what a simulator adds.
@@ -161,9 +159,3 @@ def find(model: Any, theta: torch.Tensor, batch: Any, samples: int) -> tuple[Lay
     wrong = (made - expected).norm() / expected.norm().clamp_min(torch.finfo(expected.dtype).tiny)
     right = wrong <= RIGHT * torch.finfo(expected.dtype).eps ** 0.5
     return (layers, factors) if right else None
-
-
-def numbers(tensor: torch.Tensor) -> Floats:
-    """As float64 for the library."""
-    array: Floats = tensor.detach().cpu().double().numpy()
-    return array

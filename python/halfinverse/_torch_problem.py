@@ -25,7 +25,7 @@ from torch.utils import _pytree as pytree
 
 from ._arrays import Floats
 from ._rows import Kept, Rows
-from ._torch_layers import Backward, Layers, numbers
+from ._torch_layers import Backward, Layers
 from .errors import ShapeError
 
 # A block, or J by its rows, is made where it takes at most so many sweeps and numbers.
@@ -344,7 +344,7 @@ class Problem:
         assert self._at is not None
         y = torch.tensor(outcome, dtype=self.model.dtype, device=self.model.device)
         for i, delta, a in self._at.cotangents(y):
-            yield i, numbers(delta), numbers(a)
+            yield i, _numpy(delta), _numpy(a)
 
     def difference(self, v: Floats) -> Any:
         """J v (n) at the θ of the last gradient, by a difference quotient: one simulation."""
