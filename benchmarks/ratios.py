@@ -1,10 +1,13 @@
-"""Prints hig-auto's test loss over that of whichever other optimizer is lowest, at a few times, for each study in a folder.
+"""Prints hig-auto's test loss over that of whichever other optimizer is lowest, at a few times, for each study in a folder;
+of several seeds the geometric means.
 
     python3 benchmarks/ratios.py runs/scale
 """
 
 import csv
+import math
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 TIMES = (0.3, 1, 3, 10, 20, 60)
@@ -20,7 +23,10 @@ def losses(metrics):
 print("| problem |" + "".join(f" {time} s |" for time in TIMES))
 print("|---|" + "---|" * len(TIMES))
 for study in sorted(Path(sys.argv[1]).iterdir()):
-    runs = {cell.name.removesuffix("-seed1"): losses(cell / "metrics.csv") for cell in study.glob("cells/*-seed1")}
+    seeds = defaultdict(list)
+    for cell in study.glob("cells/*-seed*"):
+        seeds[cell.name.rsplit("-seed", 1)[0]].append(losses(cell / "metrics.csv"))
+    runs = {name: [math.prod(at) ** (1 / len(at)) for at in zip(*each)] for name, each in seeds.items()}
     own = runs.pop("hig-auto")
     nearest = [min(runs, key=lambda name: runs[name][i]) for i in range(len(TIMES))]
     ratios = [f" {own[i] / runs[name][i]:.2g} {name} |" for i, name in enumerate(nearest)]

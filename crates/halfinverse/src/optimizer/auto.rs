@@ -142,8 +142,8 @@ const KRON_TRAVERSALS: f64 = 12.0;
 /// Leader's turns before a challenge: the least, and the most.
 const LEAST_PATIENCE: u32 = 4;
 const MOST_PATIENCE: u32 = 16;
-/// The least part of its rate that [`Kron`] is left.
-const SLOWEST: f64 = 0.1;
+/// The least part of its rate that [`Kron`] is left: with less data than parameters its noise decides in the end.
+const SLOWEST: f64 = 0.01;
 /// Errors in a row that are taken back; one more ends the run.
 const FAILURES: u32 = 8;
 /// Errors of one way in a row after which the other one leads.
