@@ -11,8 +11,13 @@ use crate::settings::units::bytes;
 /// Part of the free memory that a run may have where nobody says.
 const SHARE: f64 = 0.8;
 
-/// Refuses what would not fit into the limit.
-pub(crate) fn check(forecast: &Forecast, limit: Option<&str>) -> Result<(), Failure> {
+/// Refuses what would not fit into the limit; `lighter` is the forecast with an optimizer that needs less, where there is
+/// one, and its name.
+pub(crate) fn check(
+    forecast: &Forecast,
+    limit: Option<&str>,
+    lighter: impl Fn() -> Option<(&'static str, Forecast)>,
+) -> Result<(), Failure> {
     let (limit, whose) = match limit {
         Some(text) => (bytes("--memory-limit", text)?, "--memory-limit".to_owned()),
         None => match free() {
@@ -23,6 +28,10 @@ pub(crate) fn check(forecast: &Forecast, limit: Option<&str>) -> Result<(), Fail
     if forecast.total() <= limit {
         return Ok(());
     }
+    // Which way of hig-auto is taken may not depend on what a machine has free: the run would not repeat.
+    let other = lighter()
+        .filter(|(_, other)| other.total() <= limit)
+        .map(|(name, other)| format!("take --optimizer {name}, which needs about {}", shown(other.total())));
     let (what, most) = forecast.parts.iter().max_by_key(|part| part.1).copied().unwrap_or((Part::Data, 0));
     let mend = match (what, forecast.solver) {
         (Part::Data, _) => "lower data.train or data.test",
@@ -35,6 +44,7 @@ pub(crate) fn check(forecast: &Forecast, limit: Option<&str>) -> Result<(), Fail
         (Part::MiniBatch | Part::Spectrum, _) => "take a smaller --batch, or a smaller network.hidden",
         _ => "take a smaller network.hidden",
     };
+    let mend = other.unwrap_or_else(|| mend.to_owned());
     Err(Failure::new(format!(
         "this run needs about {} ({what} {}: {}), and the limit is {} ({whose}); {mend}, or raise --memory-limit",
         shown(forecast.total()),

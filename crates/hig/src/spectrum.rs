@@ -29,7 +29,7 @@ pub(crate) fn run(
 ) -> Result<ExitCode, Failure> {
     let (task, advice) = settings::for_training(registry, arguments)?;
     // It takes J apart, however large J is.
-    memory::check(&task.forecast_of_anatomy(), arguments.settings.memory_limit.as_deref())?;
+    memory::check(&task.forecast_of_anatomy(), arguments.settings.memory_limit.as_deref(), || None)?;
     let theta = start(&task)?;
     let name = format!("spectrum-{}-{}", task.settings().task, task.settings().optimizer.name);
     let folder = Folder::create(arguments.out.as_deref(), &name)?;

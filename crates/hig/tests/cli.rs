@@ -399,6 +399,19 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["train", "oscillators", "--memory-limit", "much"], &["--memory-limit much", "4GiB"]),
     (&["train", "oscillators", "--memory-limit", "1MiB"], &["needs about", "raise --memory-limit"]),
     (
+        &[
+            "train",
+            "oscillators",
+            "--optimizer",
+            "hig-auto",
+            "--set",
+            "network.hidden=[2048,2048]",
+            "--memory-limit",
+            "1.3GiB",
+        ],
+        &["take --optimizer hig-kron, which needs about"],
+    ),
+    (
         &["train", "oscillators", "--solver", "svd", "--memory-limit", "50MiB"],
         &["n = 512 rows", "take --solver krylov:16"],
     ),

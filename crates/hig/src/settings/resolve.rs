@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Once;
 
 use halfinverse::SettingError;
+use halfinverse::optimizer::{AutoSettings, KronSettings, Setup as _};
 use halfinverse::task::{Forecast, Registry, Settings, Task, nearest};
 use halfinverse::training::Schedule;
 use toml::{Table, Value};
@@ -111,8 +112,18 @@ pub(super) fn settings(
     }
     // Before the data are drawn.
     let forecast = Forecast::new(&resolved.settings, registry).map_err(|error| resolved.refused(&error))?;
-    memory::check(&forecast, arguments.memory_limit.as_deref())?;
+    memory::check(&forecast, arguments.memory_limit.as_deref(), || lighter(&resolved.settings, registry))?;
     Ok(resolved)
+}
+
+/// In place of hig-auto, that of its ways which needs less memory.
+fn lighter(settings: &Settings, registry: &Registry) -> Option<(&'static str, Forecast)> {
+    if settings.optimizer.name != AutoSettings::NAME {
+        return None;
+    }
+    let mut settings = settings.clone();
+    settings.optimizer.name = KronSettings::NAME.to_owned();
+    Some((KronSettings::NAME, Forecast::new(&settings, registry).ok()?))
 }
 
 /// Whether a task on the command line is the path of a file.
