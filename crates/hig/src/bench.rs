@@ -129,13 +129,20 @@ fn time_jacobian(
     repeats: usize,
 ) -> Result<Parts, StepError> {
     let blocks = median(repeats, || problem.linearize(theta).map(drop))?;
+    let mut gradient = vec![0.0; theta.len()];
+    // Where products go by rows of layers, the first one makes them.
+    let first = median(repeats, || {
+        let mut at = problem.linearize(theta)?;
+        Ok(at.jacobian.apply_transpose(at.gradient, &mut gradient)?)
+    })?;
     let mut at = problem.linearize(theta)?;
-    let (mut outcome, mut gradient) = (at.gradient.to_vec(), vec![0.0; theta.len()]);
+    let mut outcome = at.gradient.to_vec();
     let jacobian = &mut at.jacobian;
     let product = median(repeats, || Ok(jacobian.apply(theta, &mut outcome)?))?;
     let transpose = median(repeats, || Ok(jacobian.apply_transpose(&outcome, &mut gradient)?))?;
     let mut parts = vec![
         ("and the simulator's blocks, g", blocks),
+        ("and J^T g, the first product", first),
         ("one product J v", product),
         ("one product J^T u", transpose),
     ];
