@@ -277,6 +277,20 @@ def test_a_narrow_page_needs_no_scrolling_sideways_in_either_scheme(start, visit
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == background
 
 
+@pytest.mark.parametrize(
+    "inputs, words", [(["mass"], ["mass, standardised"]), (["mass", "speed"], ["drag", "lift", "target, standardised"])]
+)
+def test_the_picture_of_a_data_file_has_the_names_of_its_columns(start, visit, tmp_path, inputs, words):
+    names = [*inputs, "drag", "lift"]
+    rows = ([(i * (c + 2)) % 7 + i / 100 for c in range(len(names))] for i in range(100))
+    lines = [names, *rows]
+    (tmp_path / "data.csv").write_text("\n".join(",".join(map(str, line)) for line in lines) + "\n")
+    page = visit(start("fit", tmp_path / "data.csv", "--targets", "drag,lift", *LONG, "--view=0", "--out", tmp_path / "run").address)
+    expect(page.locator("#picture")).to_be_visible()
+    svg = page.evaluate("fetch(document.getElementById('picture').src).then((answer) => answer.text())")
+    assert all(word in svg for word in words), svg
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_several_runs_fit_into_a_narrow_page(start, visit, tmp_path, scheme):
     folders = [tmp_path / name for name in ["first", "second"]]
