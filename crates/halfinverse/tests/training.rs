@@ -295,7 +295,8 @@ fn a_changed_learning_rate_holds_from_the_next_step_on_and_comes_back_from_a_che
     let path = std::env::temp_dir().join(format!("halfinverse-rate-{}.safetensors", std::process::id()));
     for optimizer in ["hig", "adam"] {
         let mut asking = Asking {
-            requests: vec![(5, Request::Scale(4.0))],
+            // It is asked again after a rest.
+            requests: vec![(5, Request::Wait), (5, Request::Scale(4.0))],
             kept: Some((7, path.clone())),
             ..Asking::default()
         };

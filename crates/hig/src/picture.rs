@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use halfinverse::NetworkProblem;
 use halfinverse::task::Task;
+use halfinverse::task::data::Column;
 
 /// A picture of what simulators of one kind do.
 pub trait Picture: Send + Sync {
@@ -32,9 +33,14 @@ pub trait Picture: Send + Sync {
     /// # Errors
     /// When it cannot be drawn.
     fn svg(&self, task: &Task, problem: &NetworkProblem) -> Result<String, Box<dyn Error>> {
-        let _ = task;
-        outcomes::svg(problem)
+        outcomes::svg(task, problem)
     }
+}
+
+/// What an axis with values of these columns says of their scale.
+fn scale(columns: &[&Column]) -> &'static str {
+    let scaled = columns.iter().any(|column| (column.mean, column.deviation) != (0.0, 1.0));
+    if scaled { ", standardised" } else { "" }
 }
 
 /// Pictures by the kind of simulator.

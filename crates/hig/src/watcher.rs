@@ -407,7 +407,8 @@ impl Observer for Watcher {
 
     fn request(&mut self, progress: &Progress<'_>) -> Option<Request> {
         let Self { link: Some(link), bar, .. } = self else { return None };
-        match link.next(progress, || bar.pauses(progress))? {
+        match link.next(progress)? {
+            Deed::Ask(Request::Wait) if bar.pauses(progress) => Some(Request::Stop),
             Deed::Ask(request) => Some(request),
             Deed::Row(event) => {
                 self.event = Some(event);

@@ -1,6 +1,6 @@
 //! What an observer may ask of a run between two steps, and rows that change nothing.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Observer, Progress, Stage, StopReason, Trainer, TrainingError};
 
@@ -13,8 +13,16 @@ pub enum Request {
     /// Multiply the learning rate by a positive number from the next step on, until the next optimizer takes over. Part
     /// of a checkpoint. Nothing happens where [`Progress::takes_rates`] says no.
     Scale(f64),
+    /// Rest for [`Request::REST`] and ask again. So a run is held between two steps while its ranks sleep: one that waits
+    /// for another in a collective of MPI keeps its core busy.
+    Wait,
     /// Evaluate once more, unless that was just done, and stop.
     Stop,
+}
+
+impl Request {
+    /// A person does not notice a twentieth of a second.
+    pub const REST: Duration = Duration::from_millis(50);
 }
 
 impl Trainer {
@@ -34,12 +42,14 @@ impl Trainer {
             Some(Request::Evaluate) => [1.0, 0.0],
             Some(Request::Scale(by)) => [2.0, by],
             Some(Request::Stop) => [3.0, 0.0],
+            Some(Request::Wait) => [4.0, 0.0],
         };
         self.team.lead(&mut said)?;
         Ok(match said {
             [1.0, _] => Some(Request::Evaluate),
             [2.0, by] => Some(Request::Scale(by)),
             [3.0, _] => Some(Request::Stop),
+            [4.0, _] => Some(Request::Wait),
             _ => None,
         })
     }
@@ -63,6 +73,7 @@ impl Trainer {
                     self.pace *= by;
                 }
                 Request::Scale(_) => {}
+                Request::Wait => std::thread::sleep(Request::REST),
                 Request::Stop => return Ok(Some(StopReason::Interrupted)),
             }
         }

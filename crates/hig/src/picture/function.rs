@@ -1,11 +1,13 @@
 //! The picture of tasks that are functions of one variable: the fit, its error, and what the hidden units do.
 
+use std::ops::Range;
+
 use faer::MatRef;
 use halfinverse::NetworkProblem;
 use halfinverse::task::Task;
 use plotters::prelude::*;
 
-use super::Picture;
+use super::{Picture, scale};
 use crate::chart::{Area, COLORS, DrawError, around, number};
 
 /// The fit of a function of one variable.
@@ -20,8 +22,12 @@ impl Picture for Fit {
         "Test samples: outcomes and targets, what is missing, and the hidden units' activations".to_owned()
     }
 
-    fn svg(&self, _: &Task, problem: &NetworkProblem) -> Result<String, DrawError> {
-        svg(problem)
+    fn svg(&self, task: &Task, problem: &NetworkProblem) -> Result<String, DrawError> {
+        let name = task.file().and_then(|file| file.inputs.first());
+        svg(
+            problem,
+            &name.map_or_else(|| "x".to_owned(), |column| format!("{}{}", column.name, scale(&[column]))),
+        )
     }
 }
 
@@ -35,7 +41,7 @@ type Curve = (Vec<(f64, f64)>, ShapeStyle);
 
 /// Above: each outcome component with its target. Below: what is missing, and the activations of the first and the
 /// last hidden layer.
-fn svg(problem: &NetworkProblem) -> Result<String, DrawError> {
+fn svg(problem: &NetworkProblem, name: &str) -> Result<String, DrawError> {
     let samples = problem.mini_batch();
     let mut order: Vec<usize> = (0..samples.len()).collect();
     order.sort_by(|&a, &b| samples.input[(a, 0)].total_cmp(&samples.input[(b, 0)]));
@@ -52,38 +58,47 @@ fn svg(problem: &NetworkProblem) -> Result<String, DrawError> {
         fit.push((curve(outcome, c), thin(c, 2)));
     }
     let errors = (0..m).map(|c| (curve(missing.as_ref(), c), thin(c, 2))).collect::<Vec<_>>();
+    let end = |at: Option<&usize>| at.map_or(0.0, |&s| samples.input[(s, 0)]);
+    let (left, right) = (end(order.first()), end(order.last()));
+    let axis = (if left < right { left..right } else { left - 1.0..left + 1.0 }, name);
     let hidden: Vec<MatRef<'_, f64>> = problem.units().into_iter().map(|[units, _]| units).collect();
     let mut text = String::new();
     {
         let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
         area.fill(&WHITE)?;
         let panels = area.split_evenly((2, 2));
-        draw(&panels[0], "outcomes (colours) and targets (grey)", &fit)?;
-        draw(&panels[1], "outcome − target", &errors)?;
+        draw(&panels[0], "outcomes (colours) and targets (grey)", &axis, &fit)?;
+        draw(&panels[1], "outcome − target", &axis, &errors)?;
         let mut shown = vec![0, hidden.len().saturating_sub(1)];
         shown.dedup();
         for (&l, panel) in shown.iter().zip(&panels[2..]) {
             let Some(units) = hidden.get(l) else { break };
             let curves: Vec<Curve> =
                 (0..units.ncols().min(UNITS)).map(|j| (curve(*units, j), thin(j, 1))).collect();
-            draw(panel, &format!("units of hidden layer {}", l + 1), &curves)?;
+            draw(panel, &format!("units of hidden layer {}", l + 1), &axis, &curves)?;
         }
         area.present()?;
     }
     Ok(text)
 }
 
-fn draw(area: &Area<'_>, title: &str, curves: &[Curve]) -> Result<(), DrawError> {
+/// Curves over an axis with these ends and this name.
+fn draw(
+    area: &Area<'_>,
+    title: &str,
+    (x, name): &(Range<f64>, &str),
+    curves: &[Curve],
+) -> Result<(), DrawError> {
     let (low, high) = around(curves.iter().flat_map(|(points, _)| points.iter().map(|point| point.1)));
     let mut context = ChartBuilder::on(area)
         .margin(10)
         .caption(title, ("sans-serif", 17))
         .x_label_area_size(34)
         .y_label_area_size(60)
-        .build_cartesian_2d(-1.0..1.0, low..high)?;
+        .build_cartesian_2d(x.clone(), low..high)?;
     context
         .configure_mesh()
-        .x_desc("x")
+        .x_desc(*name)
         .x_label_formatter(&|&value| number(value))
         .y_label_formatter(&|&value| number(value))
         .light_line_style(WHITE)

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::time::Duration;
 
 use halfinverse::ranks::Team;
@@ -17,6 +18,8 @@ use crate::voice::say;
 
 /// Time between looks at what others are at.
 const LOOK: Duration = Duration::from_millis(100);
+/// A file among the cells, there once a run was stopped in the view. All ranks stop with it, as all do at Ctrl-C.
+const STOPPED: &str = "stopped";
 
 /// How a rank's share of the cells ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,7 +32,7 @@ impl Cells<'_> {
     /// As [`Cells::run`], on all ranks.
     pub(super) fn run_over(&self, plan: &Plan, team: &Team) -> Result<Option<Vec<Settings>>, Failure> {
         if team.leads() {
-            self.forget_failures()?;
+            self.forget_ends()?;
         }
         meet(team)?;
         let grid: Vec<Job> = plan.variants.iter().flat_map(|variant| trials(plan, variant)).collect();
@@ -47,10 +50,16 @@ impl Cells<'_> {
 
     /// Runs what nobody else does until all is done; all ranks end together.
     fn share_out(&self, jobs: &[Job], team: &Team) -> Result<End, Failure> {
+        let stopped = self.path.join(CELLS).join(STOPPED);
+        interrupt::within(Rc::new(move |_, _| stopped.exists()), || self.take_part(jobs, team))
+    }
+
+    fn take_part(&self, jobs: &[Job], team: &Team) -> Result<End, Failure> {
+        let stops = || interrupt::show(0.0, "study") && interrupt::asked();
         loop {
             let mut open = false;
             for job in jobs {
-                if interrupt::asked() {
+                if stops() {
                     break;
                 }
                 if self.is_finished(job) || self.failure(job).is_some() {
@@ -62,7 +71,7 @@ impl Cells<'_> {
                     self.try_cell(job)?;
                 }
             }
-            if !open || interrupt::asked() {
+            if !open || stops() {
                 break;
             }
             std::thread::sleep(LOOK);
@@ -87,11 +96,14 @@ impl Cells<'_> {
     /// Runs a cell; where it fails, keeps why beside it, and the others go on.
     fn try_cell(&self, job: &Job) -> Result<(), Failure> {
         let why = match catch_unwind(AssertUnwindSafe(|| self.cell(job))) {
-            Ok(Ok(found)) => {
-                if found.is_some() {
-                    say(false, &format!("finished: {}", job.name));
-                }
+            Ok(Ok(Some(_))) => {
+                say(false, &format!("finished: {}", job.name));
                 return Ok(());
+            }
+            Ok(Ok(None)) => {
+                return fs::write(self.path.join(CELLS).join(STOPPED), "").map_err(|error| {
+                    Failure::of_writing(format!("cannot tell the other ranks to stop: {error}"))
+                });
             }
             Ok(Err(failure)) => failure.to_string(),
             Err(_) => "it panicked".to_owned(),
@@ -106,13 +118,14 @@ impl Cells<'_> {
         fs::read_to_string(self.beside(job, "failed")).ok()
     }
 
-    fn forget_failures(&self) -> Result<(), Failure> {
+    /// Of an earlier command.
+    fn forget_ends(&self) -> Result<(), Failure> {
         let folder = self.path.join(CELLS);
         let unreadable =
             |error: std::io::Error| Failure::new(format!("cannot read {}: {error}", folder.display()));
         for entry in fs::read_dir(&folder).map_err(unreadable)? {
             let path = entry.map_err(unreadable)?.path();
-            if path.extension().is_some_and(|extension| extension == "failed") {
+            if path.extension().is_some_and(|extension| extension == "failed") || path.ends_with(STOPPED) {
                 fs::remove_file(&path).map_err(unreadable)?;
             }
         }

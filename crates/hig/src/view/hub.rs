@@ -13,7 +13,7 @@ use super::paint::{Painter, paint};
 use super::shown::{Shown, State};
 use crate::folder::{CELLS, CONFIG, METRICS, PLAN, peak_rss_bytes, rss_bytes};
 use crate::picture::Pictures;
-use crate::settings;
+use crate::{ranks, settings};
 
 /// Between two looks into the folders, at least.
 const EVERY: Duration = Duration::from_millis(200);
@@ -26,6 +26,8 @@ pub(super) struct Hub {
     looked: Mutex<Option<Instant>>,
     registry: Registry,
     pictures: Pictures,
+    /// Processes that train as one.
+    ranks: usize,
     /// Whether runs of this process are shown.
     own: AtomicBool,
     /// No more events: this process ends.
@@ -42,6 +44,7 @@ pub(super) struct Overview {
     /// Memory of the process that trains; none where it is another one.
     memory: Option<u64>,
     peak: Option<u64>,
+    ranks: usize,
 }
 
 impl Hub {
@@ -52,6 +55,7 @@ impl Hub {
             looked: Mutex::default(),
             registry: registry.clone(),
             pictures: pictures.clone(),
+            ranks: ranks::team().size(),
             own: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             streams: AtomicUsize::new(0),
@@ -127,6 +131,7 @@ impl Hub {
             runs: runs.iter().enumerate().map(|(id, shown)| shown.state(id)).collect(),
             memory: rss_bytes().filter(|_| own),
             peak: peak_rss_bytes().filter(|_| own),
+            ranks: self.ranks,
         }
     }
 

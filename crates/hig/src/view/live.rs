@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use halfinverse::optimizer::StepReport;
@@ -34,17 +34,14 @@ pub(crate) enum Control {
 const MOST_WAITING: usize = 32;
 /// Time between two looks of a reader at the state: five a second look smooth.
 const EVERY: Duration = Duration::from_millis(200);
-/// How long a paused run waits before it looks for Ctrl-C.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// A run in this process, as both sides see it.
 #[derive(Default)]
 pub(super) struct Live {
     now: Mutex<Now>,
     asked: Mutex<VecDeque<Control>>,
-    /// Whether anything is asked, to be seen without the lock; and the same for those who wait.
+    /// Whether anything is asked, to be seen without the lock.
     any: AtomicBool,
-    arrived: Condvar,
     /// Whether θ is wanted for a picture, and the step and θ that were given.
     theta_wanted: AtomicBool,
     theta: Mutex<Option<(u64, Vec<f64>)>>,
@@ -82,7 +79,6 @@ impl Live {
         }
         asked.push_back(control);
         self.any.store(true, Relaxed);
-        self.arrived.notify_all();
         true
     }
 
@@ -156,22 +152,17 @@ impl Link {
         };
     }
 
-    /// The next thing to do before the next step; waits while the run is paused, unless `interrupted`.
-    pub(crate) fn next(&mut self, progress: &Progress<'_>, interrupted: impl Fn() -> bool) -> Option<Deed> {
+    /// The next thing to do before the next step: to wait, while the run is paused and nothing else is asked.
+    pub(crate) fn next(&mut self, progress: &Progress<'_>) -> Option<Deed> {
         loop {
             if let Some(deed) = self.todo.pop_front() {
                 return Some(deed);
             }
-            if let Some(control) = self.asked() {
-                self.todo = self.deeds(control, progress).into();
-                self.show(progress, None);
-            } else if !self.paused {
-                return None;
-            } else if interrupted() {
-                return Some(Deed::Ask(Request::Stop));
-            } else {
-                self.wait();
-            }
+            let Some(control) = self.asked() else {
+                return self.paused.then_some(Deed::Ask(Request::Wait));
+            };
+            self.todo = self.deeds(control, progress).into();
+            self.show(progress, None);
         }
     }
 
@@ -183,11 +174,6 @@ impl Link {
         let control = asked.pop_front();
         self.live.any.store(!asked.is_empty(), Relaxed);
         control
-    }
-
-    fn wait(&self) {
-        let asked = lock(&self.live.asked);
-        drop(self.live.arrived.wait_timeout_while(asked, LOOK, |asked| asked.is_empty()));
     }
 
     /// What a control makes the run do; nothing where that is so already.

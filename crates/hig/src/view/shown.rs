@@ -147,7 +147,7 @@ impl Shown {
         let (standing, note) = match (&now, summary) {
             (Some(now), _) if now.paused => (Standing::Paused, "paused".to_owned()),
             (Some(_), _) => (Standing::Training, "training".to_owned()),
-            (None, Some(summary)) => (Standing::Ended, format!("stopped by {}", summary.stop_reason)),
+            (None, Some(summary)) => (Standing::Ended, end(&summary.stop_reason)),
             (None, None) => (Standing::Followed, self.age()),
         };
         let last = |name: &str| table.last(name).unwrap_or(0.0);
@@ -246,6 +246,12 @@ impl Config {
         let parts = parts.into_iter().filter_map(|(at, all)| Some(at / all.filter(|&all| all > 0.0)?));
         parts.reduce(f64::max).map(|done| done.clamp(0.0, 1.0))
     }
+}
+
+/// How a run ended, in words.
+fn end(reason: &str) -> String {
+    let whole = reason == "interrupted" || reason.starts_with("diverged");
+    if whole { reason.to_owned() } else { format!("stopped by {reason}") }
 }
 
 /// Reads a file again where it was written since.

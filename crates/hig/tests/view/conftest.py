@@ -1,7 +1,9 @@
 """A browser, and the program with a view."""
 
 import csv
+import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -26,11 +28,31 @@ def until(what, met):
     return found
 
 
+def without_ranks():
+    """Why this program does not run over ranks; empty where it does."""
+    if not shutil.which("mpirun"):
+        return "mpirun is not installed (Debian: openmpi-bin)"
+    linked = subprocess.run(["ldd", HIG], capture_output=True, text=True, check=True).stdout
+    return "" if "libmpi" in linked else "the program is built without --features mpi"
+
+
+needs_ranks = pytest.mark.skipif(bool(without_ranks()), reason=without_ranks())
+
+
+def over(ranks, *arguments):
+    """A command line, and the environment that it needs besides."""
+    launcher = ["mpirun", "--oversubscribe", "-n", str(ranks)] if ranks > 1 else []
+    root = {name: "1" for name in ["OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"]}
+    return [*launcher, HIG, *map(str, arguments)], os.environ | root
+
+
 class Run:
     """A program with a view, and the address that it said."""
 
-    def __init__(self, *arguments):
-        self.process = subprocess.Popen([HIG, *map(str, arguments)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    def __init__(self, *arguments, ranks=1):
+        line, environment = over(ranks, *arguments)
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        self.process = subprocess.Popen(line, env=environment, text=True, **streams)
         line = self.process.stderr.readline()
         self.address = re.search(r"http://\S+", line)[0]
         threading.Thread(target=self.process.stderr.read, daemon=True).start()
@@ -39,7 +61,8 @@ class Run:
         return self.process.wait(DEADLINE)
 
     def kill(self):
-        self.process.kill()
+        # mpirun ends its ranks, unless it is killed.
+        self.process.terminate() if self.process.args[0] == "mpirun" else self.process.kill()
         self.process.wait(DEADLINE)
 
 
@@ -53,8 +76,8 @@ def column(folder, name):
 def start():
     started = []
 
-    def begin(*arguments):
-        started.append(Run(*arguments))
+    def begin(*arguments, **options):
+        started.append(Run(*arguments, **options))
         return started[-1]
 
     yield begin

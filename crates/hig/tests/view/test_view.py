@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import CHROMIUM, DEADLINE, HIG, column, until
+from conftest import CHROMIUM, DEADLINE, HIG, column, needs_ranks, over, until
 from playwright.sync_api import Error, expect
 
 expect.set_options(timeout=1000 * DEADLINE)
@@ -120,9 +120,10 @@ def test_charts_tell_values_zoom_and_change_their_axes(start, visit, tmp_path):
     assert shown()[0] > 0, "a logarithmic axis has no 0"
 
 
-def test_every_control_takes_effect_and_is_an_event(start, visit, tmp_path):
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=needs_ranks)])
+def test_every_control_takes_effect_and_is_an_event_that_a_resumed_run_does_not_repeat(start, visit, tmp_path, ranks):
     out = tmp_path / "run"
-    run = start("train", "oscillators", "--solver", "krylov:16", *SMALL, *LONG, "--view=0", "--out", out)
+    run = start("train", "oscillators", "--solver", "krylov:16", *SMALL, *LONG, "--view=0", "--out", out, ranks=ranks)
     page = visit(run.address)
     until("a step", lambda: tile(page, "step").count() and step(page) > 0)
     events = page.locator("#events li")
@@ -155,7 +156,14 @@ def test_every_control_takes_effect_and_is_an_event(start, visit, tmp_path):
     expect(page.locator("#connection")).to_have_class("lost")
     leave(page)
     assert run.ended() == 130
-    assert column(out, "event") == ["pause", "evaluate", "checkpoint", "learning_rate=0.125", "resume", "stop"]
+    events = ["pause", "evaluate", "checkpoint", "learning_rate=0.125", "resume", "stop"]
+    assert column(out, "event") == events
+    more = str(int(column(out, "step")[-1]) + 5)
+    line, environment = over(ranks, "resume", out, "--steps", more, "--quiet")
+    subprocess.run(line, env=environment, stdin=subprocess.DEVNULL, check=True, timeout=DEADLINE)
+    assert column(out, "event") == events
+    assert column(out, "step")[-1] == more
+    assert float(column(out, "learning_rate")[-1]) == pytest.approx(0.125)
 
 
 def test_a_browser_that_is_killed_finds_the_run_again(start, playwright, tmp_path, visit):
@@ -231,6 +239,34 @@ def test_a_study_shows_its_cells_as_they_come(start, visit, tmp_path):
     expect(page.locator("#runs")).to_contain_text("adam-seed1")
 
 
+@needs_ranks
+def test_a_study_over_ranks_has_controls_for_one_run_and_its_stop_is_for_all(start, visit, tmp_path):
+    out = tmp_path / "study"
+    line = ["compare", "toy", "--optimizers", "adam,sgd", "--seeds", "1,2", "--time", "600s", "--quiet"]
+    run = start(*line, "--view=0", "--out", out, ranks=2)
+    page = visit(run.address)
+    rows = page.locator("#runs tbody tr")
+    expect(rows).to_have_count(2)
+    pause = page.get_by_role("button", name="Pause", exact=True)
+    expect(pause).to_be_visible()
+    pause.click()
+    expect(tile(page, "state")).to_have_text("paused")
+    own = rows.filter(has_text="paused")
+    other = rows.filter(has_text="last row")
+    of = lambda row: int(row.locator("td").nth(4).text_content())
+    held, before = of(own), of(other)
+    until("steps of the other rank's run", lambda: of(other) > before)
+    assert of(own) == held
+    other.get_by_role("button").click()
+    expect(page.locator("#no-controls")).to_be_visible()
+    own.get_by_role("button").click()
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(page.locator("#connection")).to_have_class("lost")
+    leave(page)
+    assert run.ended() == 130
+    assert not list(out.glob("cells/*/summary.json"))
+
+
 @pytest.mark.parametrize("scheme, background", [("light", "rgb(251, 251, 250)"), ("dark", "rgb(20, 23, 26)")])
 def test_a_narrow_page_needs_no_scrolling_sideways_in_either_scheme(start, visit, tmp_path, scheme, background):
     run = start("train", "oscillators", "--optimizer", "hig-auto", *SMALL, *LONG, "--view=0", "--out", tmp_path / "run")
@@ -239,6 +275,33 @@ def test_a_narrow_page_needs_no_scrolling_sideways_in_either_scheme(start, visit
     expect(page.locator("#choices canvas")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == background
+
+
+@pytest.mark.parametrize(
+    "inputs, words", [(["mass"], ["mass, standardised"]), (["mass", "speed"], ["drag", "lift", "target, standardised"])]
+)
+def test_the_picture_of_a_data_file_has_the_names_of_its_columns(start, visit, tmp_path, inputs, words):
+    names = [*inputs, "drag", "lift"]
+    rows = ([(i * (c + 2)) % 7 + i / 100 for c in range(len(names))] for i in range(100))
+    lines = [names, *rows]
+    (tmp_path / "data.csv").write_text("\n".join(",".join(map(str, line)) for line in lines) + "\n")
+    page = visit(start("fit", tmp_path / "data.csv", "--targets", "drag,lift", *LONG, "--view=0", "--out", tmp_path / "run").address)
+    expect(page.locator("#picture")).to_be_visible()
+    svg = page.evaluate("fetch(document.getElementById('picture').src).then((answer) => answer.text())")
+    assert all(word in svg for word in words), svg
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_several_runs_fit_into_a_narrow_page(start, visit, tmp_path, scheme):
+    folders = [tmp_path / name for name in ["first", "second"]]
+    for folder in folders:
+        subprocess.run([HIG, "train", "toy", "--steps", "5", "--quiet", "--out", folder], check=True, timeout=DEADLINE)
+    page = visit(start("view", *folders, "--port", "0").address, 400, scheme)
+    row = page.locator("#runs tbody tr").first
+    expect(row.locator("td")).to_have_count(8)
+    for cell in row.locator("td").all():
+        expect(cell).to_be_in_viewport(ratio=1)
+    assert page.evaluate("document.querySelector('.scroll').scrollWidth <= document.querySelector('.scroll').clientWidth")
 
 
 def test_a_hundred_thousand_rows_are_shown(start, visit, tmp_path):

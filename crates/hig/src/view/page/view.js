@@ -8,7 +8,7 @@ const MOST_AT_FIRST = 12; // runs whose curves are shown unasked
 
 const find = (id) => document.getElementById(id);
 const runs = new Map(); // id → what was fetched of the run
-let overview = { runs: [], memory: null, peak: null };
+let overview = { runs: [], memory: null, peak: null, ranks: 1 };
 let selected = null;
 let chosen = false; // whether a person chose the selected run
 let stream = null;
@@ -101,7 +101,7 @@ function table() {
     let row = body.rows[i];
     if (!row) {
       row = body.insertRow();
-      for (let cell = 0; cell < 7; cell++) row.insertCell();
+      for (let cell = 0; cell < 8; cell++) row.insertCell();
       const box = document.createElement("input");
       box.type = "checkbox";
       box.setAttribute("aria-label", `show ${run.name}`);
@@ -118,6 +118,8 @@ function table() {
       name.textContent = run.name;
       row.cells[1].append(swatch, name);
       for (const cell of [2, 4, 5]) row.cells[cell].className = "number";
+      // Where the page is narrow, each cell names its column.
+      [...find("runs").tHead.rows[0].cells].forEach((head, cell) => { row.cells[cell].dataset.name = head.textContent; });
       row.addEventListener("click", (event) => {
         if (event.target === box || run.id === selected) return;
         chosen = true;
@@ -127,7 +129,7 @@ function table() {
     }
     row.cells[0].firstChild.checked = runs.get(run.id).shown;
     row.classList.toggle("selected", run.id === selected);
-    const texts = [short(run.test_loss), run.note, String(run.step), seconds(run.wall_s), run.optimizer];
+    const texts = [short(run.test_loss), run.note, String(run.step), seconds(run.wall_s), run.task, run.optimizer];
     texts.forEach((text, cell) => { if (row.cells[cell + 2].textContent !== text) row.cells[cell + 2].textContent = text; });
   });
 }
@@ -140,6 +142,7 @@ function words() {
   if (find("title").textContent !== title) find("title").textContent = title;
   document.title = `${run.task} ${short(run.test_loss)}, step ${run.step}`;
   const memory = run.controls ? overview.memory : null;
+  const where = run.controls && overview.ranks > 1 ? " of rank 0" : "";
   const tiles = [
     ["state", run.note],
     ["step", String(run.step)],
@@ -150,8 +153,8 @@ function words() {
     ["train loss", run.train_loss === null ? null : short(run.train_loss)],
     ["test loss", run.test_loss === null ? null : short(run.test_loss)],
     ["learning rate", run.learning_rate === null ? null : short(run.learning_rate)],
-    ["memory", memory === null ? null : bytes(memory)],
-    ["peak memory", run.peak_bytes !== null ? bytes(run.peak_bytes) : run.controls && overview.peak !== null ? bytes(overview.peak) : null],
+    [`memory${where}`, memory === null ? null : bytes(memory)],
+    [`peak memory${where}`, run.peak_bytes !== null ? bytes(run.peak_bytes) : run.controls && overview.peak !== null ? bytes(overview.peak) : null],
   ].filter(([, value]) => value !== null);
   const parts = tiles.map(([name, value]) => tile(name, value));
   if (run.done !== null) {
