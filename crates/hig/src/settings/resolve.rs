@@ -30,6 +30,7 @@ pub(super) fn task(
     quiet: bool,
 ) -> Result<(Task, Option<String>), Failure> {
     let mut resolved = settings(registry, arguments, flags)?;
+    check_over_ranks(registry, &resolved.settings, arguments.memory_limit.as_deref())?;
     resolved.keep_to_cores(quiet);
     let Resolved { settings, givens, advice } = resolved;
     Ok((Task::with(settings, registry).map_err(|error| givens.placed(&error))?, advice))
@@ -113,6 +114,16 @@ pub(super) fn settings(
     let forecast = Forecast::new(&resolved.settings, registry).map_err(|error| resolved.refused(&error))?;
     memory::check(&forecast, arguments.memory_limit.as_deref())?;
     Ok(resolved)
+}
+
+/// Refuses a run that would not fit into memory over ranks.
+pub(super) fn check_over_ranks(
+    registry: &Registry,
+    settings: &Settings,
+    memory_limit: Option<&str>,
+) -> Result<(), Failure> {
+    let forecast = Forecast::new(settings, registry)?.over(ranks::team().size());
+    memory::check(&forecast, memory_limit)
 }
 
 /// Whether a task on the command line is the path of a file.
