@@ -434,15 +434,19 @@ fn bytes_and_long_sums_arrive_whole() {
         let own: Vec<u8> = (0..10 * rank).collect();
         let shared = team.share(&own).unwrap();
         let told = team.tell(&(0..=200).map(|i| i + rank).collect::<Vec<u8>>()).unwrap();
-        let mut long: Vec<f64> = (0..1000).map(|i| f64::from(i) * (team.rank() + 1) as f64).collect();
-        team.sum(&mut long).unwrap();
+        // Sent whole, by parts, and in two pieces by parts.
+        let long = [1000, 5000, 200_000].map(|length| {
+            let mut long: Vec<f64> = (0..length).map(|i| f64::from(i) * (team.rank() + 1) as f64).collect();
+            team.sum(&mut long).unwrap();
+            long
+        });
         (shared, told, long)
     });
     for (shared, told, long) in found {
         assert_eq!(shared.iter().map(Vec::len).collect::<Vec<_>>(), [0, 10, 20]);
         assert_eq!(shared[2], (0..20).collect::<Vec<u8>>());
         assert_eq!(told, (0..=200).collect::<Vec<u8>>());
-        assert!(long.iter().enumerate().all(|(i, sum)| *sum == 6.0 * i as f64));
+        assert!(long.iter().flat_map(|long| long.iter().enumerate()).all(|(i, sum)| *sum == 6.0 * i as f64));
     }
 }
 

@@ -6,12 +6,13 @@ use halfinverse::task::{Forecast, Part};
 use sysinfo::{MemoryRefreshKind, System};
 
 use crate::failure::Failure;
+use crate::ranks;
 use crate::settings::units::bytes;
 
 /// Part of the free memory that a run may have where nobody says.
 const SHARE: f64 = 0.8;
 
-/// Refuses what would not fit into the limit; `lighter` is the forecast with an optimizer that needs less, where there is
+/// Refuses what would not fit into the limit, which is each rank's; those of a machine share what is free. `lighter` is the forecast with an optimizer that needs less, where there is
 /// one, and its name.
 pub(crate) fn check(
     forecast: &Forecast,
@@ -20,9 +21,13 @@ pub(crate) fn check(
 ) -> Result<(), Failure> {
     let (limit, whose) = match limit {
         Some(text) => (bytes("--memory-limit", text)?, "--memory-limit".to_owned()),
-        None => match free() {
-            Some(free) => (part(SHARE, free), format!("80 % of the {} that are free", shown(free))),
-            None => return Ok(()),
+        None => match (free(), ranks::here()) {
+            (Some(free), 1) => (part(SHARE, free), format!("80 % of the {} that are free", shown(free))),
+            (Some(free), here) => {
+                let whose = format!("80 % of the {} that are free, for {here} ranks", shown(free));
+                (part(SHARE / here as f64, free), whose)
+            }
+            (None, _) => return Ok(()),
         },
     };
     if forecast.total() <= limit {

@@ -78,7 +78,7 @@ fn begin(
     pictures: &Pictures,
     speech: Speech<'_>,
 ) -> Result<ExitCode, Failure> {
-    say(speech.quiet, &memory::line(task.forecast()));
+    say(speech.quiet, &memory::line(&task.forecast().clone().over(ranks::team().size())));
     interrupt::listen()?;
     let task = &task.clone().over(ranks::team());
     let trainer = task.trainer(theta).map_err(|error| Failure::new(error.to_string()))?;

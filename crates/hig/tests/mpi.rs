@@ -214,3 +214,35 @@ fn a_study_hands_out_its_cells_and_goes_on_where_it_was_stopped() {
     let table = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(table.matches("| adam").count(), 1, "{table}");
 }
+
+#[test]
+fn a_cell_that_the_program_never_survives_fails_and_the_others_are_finished() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = "compare toy --optimizers adam,sgd --seeds 1,2 --steps 50 --batch 32 --quiet --set data.train=64 --out study";
+    fine(&run(2, line, folder.path()));
+    let cells = folder.path().join("study/cells");
+    for lost in ["adam-seed1", "sgd-seed2"] {
+        fs::remove_dir_all(cells.join(lost)).unwrap();
+    }
+    // What three kills leave behind.
+    fs::write(cells.join("adam-seed1.claim"), "...").unwrap();
+    let output = run(2, line, folder.path());
+    assert!(!output.status.success());
+    assert!(said(&output).contains("1 of 4 cells failed"), "{}", said(&output));
+    assert!(said(&output).contains("adam-seed1: it was begun 3 times"), "{}", said(&output));
+    assert!(cells.join("sgd-seed2/summary.json").is_file());
+    fine(&run(2, line, folder.path()));
+    assert!(cells.join("adam-seed1/summary.json").is_file());
+}
+
+#[test]
+fn rows_of_j_that_do_not_fit_into_the_memory_of_ranks_are_refused_with_the_mend() {
+    let folder = tempfile::tempdir().unwrap();
+    // 512 rows and 60,496 parameters: half of J takes 118 MiB, and what is sent 31 MiB. One process makes K without J.
+    let line = "train oscillators --optimizer hig --solver gram --set network.hidden=[200,200] --memory-limit 100MiB \
+                --set data.train=256 --steps 1 --threads 1 --quiet --out";
+    fine(&run(1, &format!("{line} alone"), folder.path()));
+    let output = run(2, &format!("{line} ranks"), folder.path());
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("take --solver krylov:16"), "{}", said(&output));
+}

@@ -135,21 +135,18 @@ pub trait Jacobian {
     }
 
     /// K = J Jᵀ (n × n, of the rows of all ranks) into `gram`, which is made as large as that. By default through J itself:
-    /// 2n²P operations, of which each rank does those of its own rows.
+    /// 2n²P operations, memory nP, of which each rank has those of its own rows.
     ///
     /// # Errors
     /// When J cannot be formed, or there is no memory for K.
     fn row_gram(&mut self, gram: &mut Mat<f64>, par: Par) -> Result<(), ProductError> {
-        let transpose = self.dense_transpose()?;
-        let (own, n) = self.place();
+        let (_, n) = self.place();
         self.agree(make_square("J J^T", gram, n))?;
         if self.spread() {
-            gram.fill(0.0);
+            return gram_of_all_ranks(self, gram, par);
         }
-        let part = transpose.as_ref().subcols(own.start, own.len());
-        let columns = gram.as_mut().subcols_mut(own.start, own.len());
-        matmul(columns, Accum::Replace, transpose.transpose(), part, 1.0, par);
-        sum_columns(self, gram);
+        let transpose = self.dense_transpose()?;
+        matmul(gram, Accum::Replace, transpose.transpose(), &transpose, 1.0, par);
         Ok(())
     }
 
@@ -187,16 +184,53 @@ pub trait Jacobian {
     }
 }
 
-/// Adds a matrix up over ranks; its columns may lie apart in memory.
+/// K over ranks: each one's columns are those of its own rows, against a block of all rows after the other.
+fn gram_of_all_ranks<J: Jacobian + ?Sized>(
+    jacobian: &mut J,
+    gram: &mut Mat<f64>,
+    par: Par,
+) -> Result<(), ProductError> {
+    let (_, p) = jacobian.shape();
+    let (own, n) = jacobian.place();
+    jacobian.agree(check_room("J", p, own.len()))?;
+    let mut rows = Mat::zeros(p, own.len());
+    let formed = each_block(jacobian, |first, block| {
+        rows.as_mut().subcols_mut(first, block.ncols()).copy_from(block);
+    });
+    jacobian.agree(formed)?;
+    gram.fill(0.0);
+    let mut block = vec![0.0; p * BLOCK.min(n)];
+    for first in (0..n).step_by(BLOCK) {
+        let count = BLOCK.min(n - first);
+        let block = &mut block[..count * p];
+        block.fill(0.0);
+        for row in own.start.max(first)..own.end.min(first + count) {
+            block[(row - first) * p..][..p].copy_from_slice(rows.col_as_slice(row - own.start));
+        }
+        jacobian.sum(block);
+        let block = MatRef::from_column_major_slice(block, p, count);
+        let part = gram.as_mut().submatrix_mut(first, own.start, count, own.len());
+        matmul(part, Accum::Replace, block.transpose(), &rows, 1.0, par);
+    }
+    sum_columns(jacobian, gram);
+    Ok(())
+}
+
+/// Adds a matrix up over ranks, a few columns at a time; they may lie apart in memory.
 fn sum_columns<J: Jacobian + ?Sized>(jacobian: &J, matrix: &mut Mat<f64>) {
     if !jacobian.spread() {
         return;
     }
-    let rows = matrix.nrows();
-    let mut packed = Vec::with_capacity(rows * matrix.ncols());
-    (0..matrix.ncols()).for_each(|j| packed.extend_from_slice(matrix.col_as_slice(j)));
-    jacobian.sum(&mut packed);
-    matrix.copy_from(MatRef::from_column_major_slice(&packed, rows, matrix.ncols()));
+    let (rows, columns) = matrix.shape();
+    let mut packed = Vec::with_capacity(rows * BLOCK.min(columns));
+    for first in (0..columns).step_by(BLOCK) {
+        let count = BLOCK.min(columns - first);
+        packed.clear();
+        (first..first + count).for_each(|j| packed.extend_from_slice(matrix.col_as_slice(j)));
+        jacobian.sum(&mut packed);
+        let summed = MatRef::from_column_major_slice(&packed, rows, count);
+        matrix.as_mut().subcols_mut(first, count).copy_from(summed);
+    }
 }
 
 /// An n-vector of the rows of all ranks, from those that are here.
@@ -237,8 +271,8 @@ fn check_room(product: &'static str, rows: usize, columns: usize) -> Result<(), 
     Err(ProductError { product, reason })
 }
 
-/// Rows that are formed at a time.
-const BLOCK: usize = 64;
+/// Rows that are formed, or sent to other ranks, at a time.
+pub(crate) const BLOCK: usize = 64;
 
 /// Shows `visit` all rows of J, a few at a time: the first one's number, and the rows as columns (P × count).
 fn each_block<J: Jacobian + ?Sized>(

@@ -9,11 +9,12 @@
 //! | gradient | 1 small one, 1 of P numbers |
 //! | Jᵀu | 1 of P numbers |
 //! | orthogonalization of an n-vector against k | 1 of k + 2 numbers, where nothing cancels |
-//! | K = J Jᵀ | 1 of nP numbers, 1 of n² |
+//! | K = J Jᵀ | nP numbers, n², by 64 rows at a time |
 //! | Kronecker factors | 1 of their entries, whenever they take in a mini-batch |
 //!
 //! **Order.** A sum is taken in the order of the ranks, so that its bits depend on their number alone, and on nothing that a
-//! network does: each rank adds up its part of the vector from what all others have sent it, and sends the result to all.
+//! network does: each rank adds up its part of the vector from what all others have sent it, and sends the result to all. Two
+//! ranks, and those with few numbers, send each other the whole vector.
 //!
 //! **Errors.** An error on one rank is the same error on all: every collective begins with a frame of 256 bytes from each rank,
 //! which says what it is about to do. One that leaves says so there, and those that ask for different things notice.
@@ -34,6 +35,7 @@ mod told;
 mod whole;
 
 pub use spread::Spread;
+pub(crate) use team::PIECE;
 pub use team::{Team, Traffic};
 pub use threads::{ThreadRanks, together};
 

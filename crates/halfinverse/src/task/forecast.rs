@@ -8,10 +8,11 @@
 use super::spectrum::{Run, SpectrumPlan, TooDear};
 use super::{Named, Registry, Settings};
 use crate::error::SettingError;
-use crate::linear::{outcomes_together, rows_pay};
+use crate::linear::{BLOCK, outcomes_together, rows_pay};
 use crate::network::Network;
 use crate::optimizer::{Numbers, Stores};
 use crate::problem::AT_A_TIME;
+use crate::ranks::PIECE;
 use crate::simulator::Simulator;
 use crate::spectral::Solver;
 use crate::training::{OnFault, Schedule};
@@ -133,6 +134,27 @@ impl Forecast {
         forecast.parts.retain(|(what, _)| *what != Part::Spectrum);
         forecast.parts.push((Part::Spectrum, bytes(3.0 * rows * p.max(rows))));
         forecast
+    }
+
+    /// The same of each of so many ranks, which share a run: what one sends and receives at a time, and its own rows of J where K
+    /// is made of them. What they share is counted as on one.
+    #[must_use]
+    pub fn over(mut self, ranks: usize) -> Self {
+        if ranks > 1 {
+            let (p, block) = (self.parameters as f64, BLOCK as f64);
+            let own = self.rows.div_ceil(ranks) as f64;
+            // What is to be summed up, and what is sent and received of it at a time.
+            let sum = |length: f64| length + 2.0 * length.min((ranks * PIECE) as f64);
+            let more = match self.solver {
+                Some(Solver::Gram) if self.rows <= self.parameters => own * p + sum(block * p),
+                Some(Solver::Gram | Solver::Svd) => sum(block * p),
+                _ => sum(p) - p,
+            };
+            for (_, needed) in self.parts.iter_mut().filter(|(part, _)| *part == Part::Optimizer) {
+                *needed += bytes(more);
+            }
+        }
+        self
     }
 
     /// Bytes in all.

@@ -37,12 +37,17 @@ pub(crate) fn among(run: impl FnOnce() -> ExitCode) -> ExitCode {
     code
 }
 
+/// Ranks on this machine; all where that is not known.
+pub(crate) fn here() -> usize {
+    let here = std::env::var("OMPI_COMM_WORLD_LOCAL_SIZE").ok().and_then(|size| size.parse().ok());
+    let ranks = team().size();
+    here.unwrap_or(ranks).min(ranks).max(1)
+}
+
 /// Cores that each rank of this machine may take.
 pub(crate) fn cores() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let here = std::env::var("OMPI_COMM_WORLD_LOCAL_SIZE").ok().and_then(|size| size.parse().ok());
-    let ranks = team().size();
-    (cores / here.unwrap_or(ranks).min(ranks).max(1)).max(1)
+    (cores / here()).max(1)
 }
 
 /// Tells the other ranks of a run that is about to be trained, and waits until they are ready for it.

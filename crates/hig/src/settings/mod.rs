@@ -85,7 +85,9 @@ pub(crate) fn from_file(
         ..SettingArguments::default()
     };
     let flags = flags::of_settings(&arguments)?;
-    Ok(resolve::settings(registry, &arguments, flags)?.settings)
+    let settings = resolve::settings(registry, &arguments, flags)?.settings;
+    resolve::check_over_ranks(registry, &settings, memory_limit)?;
+    Ok(settings)
 }
 
 /// What a resumed run is to do about faults from here on.

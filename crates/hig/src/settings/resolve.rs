@@ -31,6 +31,7 @@ pub(super) fn task(
     quiet: bool,
 ) -> Result<(Task, Option<String>), Failure> {
     let mut resolved = settings(registry, arguments, flags)?;
+    check_over_ranks(registry, &resolved.settings, arguments.memory_limit.as_deref())?;
     resolved.keep_to_cores(quiet);
     let Resolved { settings, givens, advice } = resolved;
     Ok((Task::with(settings, registry).map_err(|error| givens.placed(&error))?, advice))
@@ -112,18 +113,29 @@ pub(super) fn settings(
     }
     // Before the data are drawn.
     let forecast = Forecast::new(&resolved.settings, registry).map_err(|error| resolved.refused(&error))?;
-    memory::check(&forecast, arguments.memory_limit.as_deref(), || lighter(&resolved.settings, registry))?;
+    memory::check(&forecast, arguments.memory_limit.as_deref(), || lighter(&resolved.settings, registry, 1))?;
     Ok(resolved)
 }
 
 /// In place of hig-auto, that of its ways which needs less memory.
-fn lighter(settings: &Settings, registry: &Registry) -> Option<(&'static str, Forecast)> {
+fn lighter(settings: &Settings, registry: &Registry, ranks: usize) -> Option<(&'static str, Forecast)> {
     if settings.optimizer.name != AutoSettings::NAME {
         return None;
     }
     let mut settings = settings.clone();
-    settings.optimizer.name = KronSettings::NAME.to_owned();
-    Some((KronSettings::NAME, Forecast::new(&settings, registry).ok()?))
+    KronSettings::NAME.clone_into(&mut settings.optimizer.name);
+    Some((KronSettings::NAME, Forecast::new(&settings, registry).ok()?.over(ranks)))
+}
+
+/// Refuses a run that would not fit into memory over ranks.
+pub(super) fn check_over_ranks(
+    registry: &Registry,
+    settings: &Settings,
+    memory_limit: Option<&str>,
+) -> Result<(), Failure> {
+    let ranks = ranks::team().size();
+    let forecast = Forecast::new(settings, registry)?.over(ranks);
+    memory::check(&forecast, memory_limit, || lighter(settings, registry, ranks))
 }
 
 /// Whether a task on the command line is the path of a file.

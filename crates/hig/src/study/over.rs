@@ -1,7 +1,9 @@
 //! A study's cells over ranks: each takes the next one that nobody has, as locks on files tell. A rank that dies leaves its
-//! lock, and what it was at is begun again.
+//! lock, and what it was at is begun again by the next command, after the cells that are new. A file beside each cell counts the
+//! starts that had no end: one that the program has not survived three times has failed, and the others go on.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
@@ -20,6 +22,8 @@ use crate::voice::say;
 const LOOK: Duration = Duration::from_millis(100);
 /// A file among the cells, there once a run was stopped in the view. All ranks stop with it, as all do at Ctrl-C.
 const STOPPED: &str = "stopped";
+/// Starts without an end after which a cell has failed: its neighbours on other ranks die with it, and may be none the worse.
+const STARTS: u64 = 3;
 
 /// How a rank's share of the cells ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -57,21 +61,18 @@ impl Cells<'_> {
     fn take_part(&self, jobs: &[Job], team: &Team) -> Result<End, Failure> {
         let stops = || interrupt::show(0.0, "study") && interrupt::asked();
         loop {
-            let mut open = false;
-            for job in jobs {
+            let mut open: Vec<&Job> = jobs.iter().filter(|job| self.is_open(job)).collect();
+            open.sort_by_key(|job| self.starts(job) > 0);
+            for job in &open {
                 if stops() {
                     break;
                 }
-                if self.is_finished(job) || self.failure(job).is_some() {
-                    continue;
-                }
-                open = true;
-                let Some(_claim) = self.claim(job)? else { continue };
-                if !self.is_finished(job) && self.failure(job).is_none() {
-                    self.try_cell(job)?;
+                let Some(claim) = self.claim(job)? else { continue };
+                if self.is_open(job) {
+                    self.try_cell(job, claim)?;
                 }
             }
-            if !open || stops() {
+            if open.is_empty() || stops() {
                 break;
             }
             std::thread::sleep(LOOK);
@@ -93,24 +94,45 @@ impl Cells<'_> {
         Err(Failure::new(format!("{count}: {}", failed.join("; "))))
     }
 
-    /// Runs a cell; where it fails, keeps why beside it, and the others go on.
-    fn try_cell(&self, job: &Job) -> Result<(), Failure> {
-        let why = match catch_unwind(AssertUnwindSafe(|| self.cell(job))) {
-            Ok(Ok(Some(_))) => {
-                say(false, &format!("finished: {}", job.name));
-                return Ok(());
-            }
-            Ok(Ok(None)) => {
-                return fs::write(self.path.join(CELLS).join(STOPPED), "").map_err(|error| {
-                    Failure::of_writing(format!("cannot tell the other ranks to stop: {error}"))
-                });
-            }
-            Ok(Err(failure)) => failure.to_string(),
-            Err(_) => "it panicked".to_owned(),
+    /// Runs a cell; where it fails, keeps why beside it, and the others go on. Counts the start in its claim until it ends.
+    fn try_cell(&self, job: &Job, mut claim: File) -> Result<(), Failure> {
+        let of_note = |what: &str, error: &std::io::Error| {
+            Failure::of_writing(format!("cannot note that {} {what}: {error}", job.name))
         };
+        let why = if self.starts(job) < STARTS {
+            claim.write_all(b".").map_err(|error| of_note("is begun", &error))?;
+            match catch_unwind(AssertUnwindSafe(|| self.cell(job))) {
+                Ok(Ok(Some(_))) => {
+                    say(false, &format!("finished: {}", job.name));
+                    None
+                }
+                Ok(Ok(None)) => {
+                    let stopped = self.path.join(CELLS).join(STOPPED);
+                    fs::write(stopped, "").map_err(|error| of_note("was stopped", &error))?;
+                    None
+                }
+                Ok(Err(failure)) => Some(failure.to_string()),
+                Err(_) => Some("it panicked".to_owned()),
+            }
+        } else {
+            Some(format!(
+                "it was begun {STARTS} times, and each time the program was killed; is there enough memory for it?"
+            ))
+        };
+        claim.set_len(0).map_err(|error| of_note("has ended", &error))?;
+        let Some(why) = why else { return Ok(()) };
         say(false, &format!("failed: {}: {why}", job.name));
-        fs::write(self.beside(job, "failed"), why)
-            .map_err(|error| Failure::of_writing(format!("cannot note that {} failed: {error}", job.name)))
+        fs::write(self.beside(job, "failed"), why).map_err(|error| of_note("failed", &error))
+    }
+
+    /// Whether a cell is still to be run, or being run.
+    fn is_open(&self, job: &Job) -> bool {
+        !self.is_finished(job) && self.failure(job).is_none()
+    }
+
+    /// Starts of a cell that have had no end.
+    fn starts(&self, job: &Job) -> u64 {
+        fs::metadata(self.beside(job, "claim")).map_or(0, |claim| claim.len())
     }
 
     /// Why a cell failed, in this command.
@@ -137,7 +159,7 @@ impl Cells<'_> {
         let path = self.beside(job, "claim");
         let unwritable =
             |error: std::io::Error| Failure::new(format!("cannot write {}: {error}", path.display()));
-        let file = File::create(&path).map_err(unwritable)?;
+        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(unwritable)?;
         Ok(file.try_lock().is_ok().then_some(file))
     }
 
