@@ -68,6 +68,7 @@ use crate::fault::StepError;
 #[cfg(doc)]
 use crate::problem::Source;
 use crate::problem::{Problem, Samples};
+use crate::simulator::WIDTH;
 
 /// hig-auto has nothing to set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -353,9 +354,10 @@ impl Optimizer for Auto {
     }
 }
 
-/// Samples of the family's mini-batch, at most.
+/// Samples of the family's mini-batch, at most; whole groups of those that a simulator takes at a time, from two on.
 fn family_samples(outcomes: usize, batch: usize) -> usize {
-    (ROWS / outcomes).clamp(1, BATCHES * batch)
+    let samples = (ROWS / outcomes).clamp(1, BATCHES * batch);
+    if samples < 2 * WIDTH { samples } else { samples - samples % WIDTH }
 }
 
 /// With its default settings.

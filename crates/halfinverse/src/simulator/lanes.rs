@@ -4,7 +4,7 @@
 //! for; no operation is fused, so every width gives the same bits.
 
 /// Samples per vector of the kernels.
-pub(super) const WIDTH: usize = 8;
+pub(crate) const WIDTH: usize = 8;
 /// One number for each of them.
 pub(super) type Lanes = [f64; WIDTH];
 

@@ -26,6 +26,7 @@ pub(crate) use batched::Batched;
 pub use derivative::Derivative;
 pub(crate) use derivative::{block_cotangent, block_tangent};
 pub use dipole::{Dipole, DipoleSettings};
+pub(crate) use lanes::WIDTH;
 pub use ode::{EquationsSettings, Hold, Method, ObserveAt, Ode, RightHandSide, Scalar, TimeGrid};
 pub use oscillators::{Oscillators, OscillatorsSettings, Trajectory};
 pub use poisson::{Boundary, Poisson, PoissonSettings};
