@@ -23,6 +23,7 @@ use serde::de::DeserializeOwned;
 
 use crate::arguments::{FitArguments, ResumeArguments, SettingArguments, TrainArguments};
 use crate::failure::Failure;
+use crate::ranks;
 use crate::voice::program;
 
 /// The task that the arguments of a training run describe, checked, and what there is to say of its settings.
@@ -85,9 +86,7 @@ pub(crate) fn from_file(
         ..SettingArguments::default()
     };
     let flags = flags::of_settings(&arguments)?;
-    let settings = resolve::settings(registry, &arguments, flags)?.settings;
-    resolve::check_over_ranks(registry, &settings, memory_limit)?;
-    Ok(settings)
+    Ok(resolve::settings(registry, &arguments, flags, ranks::team().size())?.settings)
 }
 
 /// What a resumed run is to do about faults from here on.

@@ -30,8 +30,7 @@ pub(super) fn task(
     flags: Givens,
     quiet: bool,
 ) -> Result<(Task, Option<String>), Failure> {
-    let mut resolved = settings(registry, arguments, flags)?;
-    check_over_ranks(registry, &resolved.settings, arguments.memory_limit.as_deref())?;
+    let mut resolved = settings(registry, arguments, flags, ranks::team().size())?;
     resolved.keep_to_cores(quiet);
     let Resolved { settings, givens, advice } = resolved;
     Ok((Task::with(settings, registry).map_err(|error| givens.placed(&error))?, advice))
@@ -85,11 +84,12 @@ impl Resolved {
     }
 }
 
-/// The settings that were asked for, checked as far as can be before data are drawn.
+/// The settings that were asked for, of a run that so many ranks share, checked as far as can be before data are drawn.
 pub(super) fn settings(
     registry: &Registry,
     arguments: &SettingArguments,
     flags: Givens,
+    ranks: usize,
 ) -> Result<Resolved, Failure> {
     let own = arguments.task.as_deref().filter(|task| is_file(task));
     let mut files = match own {
@@ -113,7 +113,8 @@ pub(super) fn settings(
     }
     // Before the data are drawn.
     let forecast = Forecast::new(&resolved.settings, registry).map_err(|error| resolved.refused(&error))?;
-    memory::check(&forecast, arguments.memory_limit.as_deref(), || lighter(&resolved.settings, registry, 1))?;
+    let lighter = || lighter(&resolved.settings, registry, ranks);
+    memory::check(&forecast.over(ranks), arguments.memory_limit.as_deref(), lighter)?;
     Ok(resolved)
 }
 
@@ -125,17 +126,6 @@ fn lighter(settings: &Settings, registry: &Registry, ranks: usize) -> Option<(&'
     let mut settings = settings.clone();
     KronSettings::NAME.clone_into(&mut settings.optimizer.name);
     Some((KronSettings::NAME, Forecast::new(&settings, registry).ok()?.over(ranks)))
-}
-
-/// Refuses a run that would not fit into memory over ranks.
-pub(super) fn check_over_ranks(
-    registry: &Registry,
-    settings: &Settings,
-    memory_limit: Option<&str>,
-) -> Result<(), Failure> {
-    let ranks = ranks::team().size();
-    let forecast = Forecast::new(settings, registry)?.over(ranks);
-    memory::check(&forecast, memory_limit, || lighter(settings, registry, ranks))
 }
 
 /// Whether a task on the command line is the path of a file.

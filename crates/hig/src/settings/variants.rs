@@ -10,6 +10,9 @@ use crate::arguments::{BudgetArguments, SettingArguments};
 use crate::failure::Failure;
 use crate::voice::program;
 
+/// Ranks that a cell of a study has.
+const ALONE: usize = 1;
+
 /// What makes a variant of a study differ from the others.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Variation {
@@ -64,7 +67,7 @@ pub(crate) fn for_study(
             unused.clear();
         }
         vary(registry, arguments, variation, &mut flags)?;
-        let mut resolved = resolve::settings(registry, arguments, flags)?;
+        let mut resolved = resolve::settings(registry, arguments, flags, ALONE)?;
         resolved.keep_to_cores(quiet);
         let Resolved { settings, advice, .. } = resolved;
         variants.push(Chosen { label: variation.label.clone(), settings, advice });
@@ -84,7 +87,7 @@ fn vary(
 ) -> Result<(), Failure> {
     let shaped = variation.sets.iter().any(|(key, _)| key == "depth" || key == "width");
     let shape = if shaped {
-        resolve::settings(registry, arguments, flags.clone())?.settings.network.hidden
+        resolve::settings(registry, arguments, flags.clone(), ALONE)?.settings.network.hidden
     } else {
         Vec::new()
     };
